@@ -1,0 +1,34 @@
+//! The seams that the Evenloop crates share.
+//!
+//! Core schedules nothing and waits for nothing. It says how a leaf future finds its host ([`Runtime`]), what it may ask
+//! of it ([`Spawn`], [`Timers`], [`Park`]), and how a wake-up gets from a lock to a task ([`WakeBatch`]). Whoever offers these
+//! traits can host every other crate of the workspace; whoever uses only them runs under every host.
+//!
+//! | module       | holds                                                                     |
+//! |--------------|---------------------------------------------------------------------------|
+//! | [`shim`]     | locks and atomics: std and parking_lot, or loom, or ThreadSanitizer's      |
+//! | `wake_batch` | wakers gathered under a lock and woken after it                           |
+//! | `park`       | how a thread sleeps; parks nest                                           |
+//! | `spawn`      | how futures and blocking jobs reach whoever runs them                     |
+//! | `timers`     | a clock, and wake-ups at its instants                                     |
+//! | `runtime`    | the bundle of the above, and which one is current                         |
+
+#![forbid(unsafe_code)]
+
+pub mod shim;
+
+mod wake_batch;
+
+mod park;
+
+mod spawn;
+
+mod timers;
+
+mod runtime;
+
+pub use park::{Park, ThreadPark, Unpark};
+pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime};
+pub use spawn::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
+pub use timers::{TimerKey, Timers, deadline_after};
+pub use wake_batch::WakeBatch;

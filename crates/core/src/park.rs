@@ -1,0 +1,177 @@
+//! Parking: a thread sleeps until there is something to do.
+//!
+//! Parks nest. The loop parks on the timer driver, which parks on the reactor, which waits in the kernel; where there is
+//! no reactor, the innermost park is a [`ThreadPark`]. So one thread waits once for everything.
+//!
+//! An unpark is a token, as in `std::thread::park`: one that comes while nobody is parked makes the next park return at
+//! once, and several before a park count as one.
+//!
+//! ```text
+//!            park                       park
+//! Empty ───────────────► Parked      Token ──► Empty (returns at once)
+//!   ▲  ◄── time-out ───────┘ │ unpark: Token, and the thread is woken
+//!   └────────────────────────┘
+//! ```
+//!
+//! P1. Only the owning thread leaves `Token` and enters `Parked`; only `unpark` enters `Token`.
+//! P2. The thread is woken by the unpark that found `Parked`, so at most once a park.
+
+use crate::shim::atomic::{AtomicU8, Ordering};
+use crate::shim::{StdArc, thread};
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// Puts the calling thread to sleep until there is something to do.
+///
+/// Implementations wrap one another: each does its own part after the inner one has returned (the timer driver wakes
+/// what is due, the reactor hands out readiness).
+pub trait Park {
+    /// Sleeps until an event, an unpark or the time-out, then dispatches what became due.
+    ///
+    /// `Some(Duration::ZERO)` does not sleep: it only looks. `None` knows no time-out. May return early and without
+    /// reason. A pending unpark makes it return at once.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the kernel answered. A [`ThreadPark`] does not fail.
+    fn park(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// The handle that ends a park from any thread.
+    fn unparker(&self) -> StdArc<dyn Unpark>;
+}
+
+/// Ends a park, or makes the next one return at once. From any thread, at any time, also after the park is gone.
+pub trait Unpark: Send + Sync {
+    /// Leaves a token and wakes the parked thread.
+    fn unpark(&self);
+}
+
+const EMPTY: u8 = 0;
+const PARKED: u8 = 1;
+const TOKEN: u8 = 2;
+
+/// The idle park: the thread sleeps, and only an unpark or the time-out ends it.
+///
+/// Belongs to the thread that made it.
+pub struct ThreadPark {
+    shared: StdArc<Shared>,
+    /// Parking another thread than the one that unpark wakes would sleep for ever.
+    not_send: std::marker::PhantomData<*const ()>,
+}
+
+struct Shared {
+    /// `EMPTY`, `PARKED` or `TOKEN`; see the drawing above.
+    state: AtomicU8,
+    thread: thread::Thread,
+}
+
+impl ThreadPark {
+    /// A park for the calling thread.
+    pub fn new() -> Self {
+        let shared = Shared { state: AtomicU8::new(EMPTY), thread: thread::current() };
+        Self { shared: StdArc::new(shared), not_send: std::marker::PhantomData }
+    }
+}
+
+impl Default for ThreadPark {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Park for ThreadPark {
+    fn park(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let state = &self.shared.state;
+        let sleeps = timeout != Some(Duration::ZERO);
+        if sleeps {
+            // ORDERING: Relaxed either way: the swap below acquires what an unpark published.
+            if state.compare_exchange(EMPTY, PARKED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                match timeout {
+                    Some(timeout) => thread::park_timeout(timeout),
+                    // Without a time-out there is nothing to return early for: P1 says who may end this.
+                    None => {
+                        while state.load(Ordering::Relaxed) == PARKED {
+                            thread::park();
+                        }
+                    }
+                }
+            }
+        }
+        // ORDERING: Acquire sees what was written before the unpark whose token this takes (pairs with its Release).
+        state.swap(EMPTY, Ordering::Acquire);
+        Ok(())
+    }
+
+    fn unparker(&self) -> StdArc<dyn Unpark> {
+        self.shared.clone()
+    }
+}
+
+impl Unpark for Shared {
+    fn unpark(&self) {
+        // ORDERING: Release publishes what was written before the unpark; pairs with the Acquire in `park`.
+        if self.state.swap(TOKEN, Ordering::Release) == PARKED {
+            self.thread.unpark(); // P2
+        }
+    }
+}
+
+impl fmt::Debug for ThreadPark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.shared.state.load(Ordering::Relaxed) {
+            PARKED => "parked",
+            TOKEN => "unparked",
+            _ => "idle",
+        };
+        write!(f, "ThreadPark [{state}]")
+    }
+}
+
+#[cfg(all(test, not(evenloop_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unpark_before_the_park_makes_it_return_at_once() {
+        let mut park = ThreadPark::new();
+        park.unparker().unpark();
+        park.unparker().unpark();
+        park.park(None).unwrap();
+        assert_eq!(format!("{park:?}"), "ThreadPark [idle]");
+    }
+
+    #[test]
+    fn a_look_takes_the_token() {
+        let mut park = ThreadPark::new();
+        park.unparker().unpark();
+        park.park(Some(Duration::ZERO)).unwrap();
+        assert_eq!(format!("{park:?}"), "ThreadPark [idle]");
+    }
+
+    #[test]
+    fn another_thread_ends_a_park() {
+        let mut park = ThreadPark::new();
+        let unparker = park.unparker();
+        let other = std::thread::spawn(move || unparker.unpark());
+        park.park(None).unwrap();
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn an_unparker_outlives_its_park() {
+        let unparker = ThreadPark::new().unparker();
+        unparker.unpark();
+    }
+
+    #[test]
+    fn somebody_elses_token_does_not_end_a_park_without_timeout() {
+        let mut park = ThreadPark::new();
+        let unparker = park.unparker();
+        std::thread::current().unpark();
+        let other = std::thread::spawn(move || unparker.unpark());
+        park.park(None).unwrap();
+        other.join().unwrap();
+        assert_eq!(format!("{park:?}"), "ThreadPark [idle]");
+    }
+}

@@ -1,0 +1,256 @@
+//! The current runtime: how a leaf future finds its host.
+//!
+//! A [`Runtime`] bundles the seams of one host. A leaf future takes the first of: the one it was given; the innermost one
+//! entered on this thread; the process-wide fall-back; else an error that names the call, what it needs, and both ways
+//! out. Never a hang.
+//!
+//! R1. A thread's entered runtimes form a stack. Leaving one takes out that very entry, wherever it lies, so guards that
+//!     are dropped in the wrong order never leave the thread with a wrong runtime.
+//! R2. Foreign code never runs while the stack is borrowed.
+
+use crate::shim::{OnceLock, StdArc};
+use crate::spawn::Spawn;
+use crate::timers::Timers;
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+
+/// The seams that one host offers. Cheap to clone; clones are the same runtime.
+#[derive(Clone)]
+pub struct Runtime(StdArc<Parts>);
+
+struct Parts {
+    name: &'static str,
+    spawn: Option<StdArc<dyn Spawn>>,
+    timers: Option<StdArc<dyn Timers>>,
+}
+
+/// Puts a [`Runtime`] together.
+#[must_use = "`build` makes the runtime"]
+pub struct Builder(Parts);
+
+impl Builder {
+    /// Offers `spawn` to those who spawn.
+    pub fn spawn(mut self, spawn: StdArc<dyn Spawn>) -> Self {
+        self.0.spawn = Some(spawn);
+        self
+    }
+
+    /// Offers `timers` to those who wait for a time.
+    pub fn timers(mut self, timers: StdArc<dyn Timers>) -> Self {
+        self.0.timers = Some(timers);
+        self
+    }
+
+    /// The runtime with what was offered.
+    pub fn build(self) -> Runtime {
+        Runtime(StdArc::new(self.0))
+    }
+}
+
+static FALLBACK: OnceLock<Runtime> = OnceLock::new();
+
+std::thread_local! {
+    static ENTERED: RefCell<Vec<(u64, Runtime)>> = const { RefCell::new(Vec::new()) };
+    static NEXT_ENTRY: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Runtime {
+    /// Starts a runtime that offers nothing yet. `name` appears in messages: "tokio", "evenloop".
+    pub fn builder(name: &'static str) -> Builder {
+        Builder(Parts { name, spawn: None, timers: None })
+    }
+
+    /// What the host calls itself.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// Makes this the current runtime of the calling thread until the guard is dropped.
+    pub fn enter(&self) -> Entered {
+        let entry = NEXT_ENTRY.get();
+        NEXT_ENTRY.set(entry + 1);
+        ENTERED.with_borrow_mut(|entered| entered.push((entry, self.clone())));
+        Entered { entry, not_send: std::marker::PhantomData }
+    }
+
+    /// Installs the runtime that threads use which have entered none. Once per process.
+    ///
+    /// # Errors
+    ///
+    /// One is installed already; `runtime` comes back.
+    pub fn set_fallback(runtime: Self) -> Result<(), Self> {
+        FALLBACK.set(runtime)
+    }
+
+    /// The innermost runtime entered on this thread, else the fall-back.
+    pub fn current() -> Option<Self> {
+        // A destructor of another thread-local may ask after this one is gone.
+        let entered = ENTERED
+            .try_with(|entered| entered.borrow().last().map(|(_, runtime)| runtime.clone()))
+            .unwrap_or_default();
+        entered.or_else(|| FALLBACK.get().cloned())
+    }
+
+    /// Who spawns here, for `call`.
+    ///
+    /// # Errors
+    ///
+    /// This runtime does not offer it.
+    pub fn spawn_for(&self, call: &'static str) -> Result<&StdArc<dyn Spawn>, NoRuntime> {
+        self.0.spawn.as_ref().ok_or(NoRuntime { call, needs: "to spawn", host: Some(self.0.name) })
+    }
+
+    /// Who keeps time here, for `call`.
+    ///
+    /// # Errors
+    ///
+    /// This runtime does not offer it.
+    pub fn timers_for(&self, call: &'static str) -> Result<&StdArc<dyn Timers>, NoRuntime> {
+        self.0.timers.as_ref().ok_or(NoRuntime { call, needs: "timers", host: Some(self.0.name) })
+    }
+
+    /// Who spawns on the current runtime, for `call`.
+    ///
+    /// # Errors
+    ///
+    /// There is no current runtime, or it does not offer it.
+    pub fn current_spawn(call: &'static str) -> Result<StdArc<dyn Spawn>, NoRuntime> {
+        let runtime = Self::current().ok_or(NoRuntime { call, needs: "to spawn", host: None })?;
+        runtime.spawn_for(call).cloned()
+    }
+
+    /// Who keeps time on the current runtime, for `call`.
+    ///
+    /// # Errors
+    ///
+    /// There is no current runtime, or it does not offer it.
+    pub fn current_timers(call: &'static str) -> Result<StdArc<dyn Timers>, NoRuntime> {
+        let runtime = Self::current().ok_or(NoRuntime { call, needs: "timers", host: None })?;
+        runtime.timers_for(call).cloned()
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offers = [("spawn", self.0.spawn.is_some()), ("timers", self.0.timers.is_some())];
+        write!(f, "Runtime [{}:", self.0.name)?;
+        offers.iter().filter(|(_, there)| *there).try_for_each(|(what, _)| write!(f, " {what}"))?;
+        f.write_str("]")
+    }
+}
+
+/// Keeps a runtime current on this thread; dropping it leaves.
+///
+/// Guards may be dropped in any order: each takes out its own entry, and the innermost one left is current.
+#[must_use = "dropping the guard leaves the runtime"]
+pub struct Entered {
+    entry: u64,
+    /// The stack belongs to this thread.
+    not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let left = ENTERED.try_with(|entered| {
+            let mut entered = entered.borrow_mut();
+            let place = entered.iter().rposition(|(entry, _)| *entry == self.entry)?;
+            Some(entered.remove(place))
+        });
+        drop(left); // R2: the last clone of a runtime may be this one.
+    }
+}
+
+impl fmt::Debug for Entered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entered").finish_non_exhaustive()
+    }
+}
+
+/// A call needs something of its host that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRuntime {
+    call: &'static str,
+    needs: &'static str,
+    /// The runtime that was found and does not offer it.
+    host: Option<&'static str>,
+}
+
+impl fmt::Display for NoRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, needs, host } = self;
+        match host {
+            None => write!(f, "`{call}` needs {needs}, and this thread has no runtime: ")?,
+            Some(host) => write!(f, "`{call}` needs {needs}, and the {host} runtime offers none: ")?,
+        }
+        f.write_str(
+            "call it inside `evenloop::run` (or enter an adapter such as evenloop-tokio), \
+             or hand a `Runtime` to its `_on` twin",
+        )
+    }
+}
+
+impl Error for NoRuntime {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &'static str) -> Runtime {
+        Runtime::builder(name).build()
+    }
+
+    fn current() -> Option<&'static str> {
+        Runtime::current().map(|runtime| runtime.name())
+    }
+
+    #[test]
+    fn the_innermost_is_current_until_it_is_left() {
+        let outer = named("outer").enter();
+        assert_eq!(current(), Some("outer"));
+        let inner = named("inner").enter();
+        assert_eq!(current(), Some("inner"));
+        drop(inner);
+        assert_eq!(current(), Some("outer"));
+        drop(outer);
+        assert_eq!(current(), None);
+    }
+
+    #[test]
+    fn guards_dropped_in_the_wrong_order_never_leave_a_wrong_runtime() {
+        let outer = named("outer").enter();
+        let inner = named("inner").enter();
+        drop(outer);
+        assert_eq!(current(), Some("inner"));
+        drop(inner);
+        assert_eq!(current(), None);
+    }
+
+    #[test]
+    fn the_error_names_the_call_the_need_and_the_ways_out() {
+        let message = Runtime::current_timers("sleep").err().unwrap().to_string();
+        assert!(message.starts_with("`sleep` needs timers, and this thread has no runtime: "), "{message}");
+        assert!(message.contains("evenloop::run") && message.contains("`_on` twin"), "{message}");
+
+        let _bare = named("bare").enter();
+        let message = Runtime::current_spawn("add_done_callback").err().unwrap().to_string();
+        assert!(message.contains("the bare runtime offers none"), "{message}");
+    }
+
+    #[test]
+    fn the_thread_local_may_be_gone() {
+        struct Asks;
+        impl Drop for Asks {
+            fn drop(&mut self) {
+                assert_eq!(current(), None);
+            }
+        }
+        std::thread_local!(static ASKS: Asks = const { Asks });
+        std::thread::spawn(|| {
+            ASKS.with(|_| ());
+            drop(named("short").enter());
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,71 @@
+//! The seam to whoever runs futures and blocking jobs.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+/// A future that any thread may run.
+pub type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A future that stays on its thread.
+pub type LocalBoxFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A job that may block its thread.
+pub type BoxJob = Box<dyn FnOnce() + Send>;
+
+/// Hands futures and blocking jobs to whoever runs them.
+///
+/// This is the way for crates that do not know their host: one box a spawn. Evenloop's own loop has a shorter one for
+/// those who know it (`create_task`, one allocation with everything in it).
+pub trait Spawn: Send + Sync {
+    /// Runs `future` in the background, from its next turn on; never polls it inside this call.
+    ///
+    /// # Errors
+    ///
+    /// The host has ended or takes no more; the future comes back.
+    fn spawn(&self, future: BoxFuture) -> Result<(), NotSpawned<BoxFuture>>;
+
+    /// As [`spawn`](Self::spawn), for a future that must stay on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// The host has ended, does not run on this thread, or moves its tasks between threads; the future comes back.
+    fn spawn_local(&self, future: LocalBoxFuture) -> Result<(), NotSpawned<LocalBoxFuture>>;
+
+    /// Runs `job` on a thread that may be blocked.
+    ///
+    /// # Errors
+    ///
+    /// The host has ended or cannot start a thread; the job comes back.
+    fn spawn_blocking(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>>;
+}
+
+/// A spawn that did not happen, with what was handed in.
+pub struct NotSpawned<T> {
+    /// What was handed in.
+    pub value: T,
+    /// Why, in the host's words: lower case, no full stop.
+    pub why: &'static str,
+}
+
+impl<T> NotSpawned<T> {
+    /// Takes back what was handed in.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+}
+
+impl<T> fmt::Debug for NotSpawned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotSpawned").field("why", &self.why).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for NotSpawned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not spawned: {}", self.why)
+    }
+}
+
+impl<T> Error for NotSpawned<T> {}

@@ -1,0 +1,59 @@
+//! The seam to whoever keeps time.
+
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// A clock, and wake-ups at its instants.
+///
+/// Entries are known by key, so nothing is pinned and nothing is shared between a future and the engine. Called from any
+/// thread. A deadline is never met early; one so far away that the engine cannot express it is accepted and waits.
+pub trait Timers: Send + Sync {
+    /// The present instant of the clock that these timers follow.
+    fn now(&self) -> Instant;
+
+    /// Wakes `waker` once `deadline` is reached. A deadline that has passed is met at the engine's next turn.
+    fn insert(&self, deadline: Instant, waker: &Waker) -> TimerKey;
+
+    /// Gives a pending entry another deadline and waker. Answers false if it has fired already: then nothing changes.
+    fn update(&self, key: TimerKey, deadline: Instant, waker: &Waker) -> bool;
+
+    /// Forgets an entry. Answers false if it had fired already. A stale key is harmless.
+    fn remove(&self, key: TimerKey) -> bool;
+}
+
+/// Names one entry of one [`Timers`]; never names another one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimerKey(u64);
+
+impl TimerKey {
+    /// Wraps the engine's own number for an entry.
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The engine's own number for the entry.
+    pub const fn into_raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// `now + delay`, or an instant about thirty years ahead if that cannot be expressed.
+///
+/// Every "after this long" of the workspace goes through here, so `Duration::MAX` is a valid delay everywhere.
+pub fn deadline_after(now: Instant, delay: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    now.checked_add(delay).or_else(|| now.checked_add(FAR)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_delay_has_a_far_deadline() {
+        let now = Instant::now();
+        let year = Duration::from_secs(365 * 24 * 60 * 60);
+        assert!(deadline_after(now, Duration::MAX) > now + 10 * year);
+        assert_eq!(deadline_after(now, Duration::ZERO), now);
+    }
+}

@@ -1,0 +1,168 @@
+//! Wakers gathered under a lock, to be woken after it.
+//!
+//! A waker is foreign code: it may run a task, take the same lock, or panic. So a state struct never wakes; it hands its
+//! wakers to a batch, and the batch is woken when the lock is free again. When more wakers are due than fit, the owner
+//! goes round: lock, fill, unlock, wake, until nothing is left.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::Waker;
+
+/// How many wakers fit. Small in a model, so that one reaches the second round.
+pub(crate) const CAPACITY: usize = if cfg!(evenloop_loom) { 2 } else { 32 };
+
+/// A handful of wakers that are due, on the stack.
+///
+/// Dropping a batch wakes what is still in it: a panic between filling and waking loses nobody's wake-up.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::WakeBatch;
+/// # let mutex = parking_lot::Mutex::new(vec![std::task::Waker::noop().clone()]);
+/// let mut batch = WakeBatch::new();
+/// loop {
+///     let mut waiting = mutex.lock();
+///     while !batch.is_full() {
+///         let Some(waker) = waiting.pop() else { break };
+///         batch.push(waker);
+///     }
+///     let more = !waiting.is_empty();
+///     drop(waiting); // first unlock, then wake
+///     batch.wake_all();
+///     if !more {
+///         break;
+///     }
+/// }
+/// ```
+pub struct WakeBatch {
+    wakers: [Option<Waker>; CAPACITY],
+    /// `wakers[..len]` are full, the rest are empty.
+    len: usize,
+}
+
+impl WakeBatch {
+    /// An empty batch.
+    pub const fn new() -> Self {
+        Self { wakers: [const { None }; CAPACITY], len: 0 }
+    }
+
+    /// Whether the next [`push`](Self::push) would panic: wake first.
+    pub const fn is_full(&self) -> bool {
+        self.len == CAPACITY
+    }
+
+    /// Whether nothing is in it.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a waker.
+    ///
+    /// # Panics
+    ///
+    /// When the batch is full: `WakeBatch::push` needs room, look at [`is_full`](Self::is_full) first.
+    pub fn push(&mut self, waker: Waker) {
+        assert!(!self.is_full(), "WakeBatch::push needs room: look at is_full and wake first");
+        self.wakers[self.len] = Some(waker);
+        self.len += 1;
+    }
+
+    /// Wakes all, first in first, and leaves the batch empty. No lock may be held.
+    ///
+    /// A waker that panics does not keep the others from being woken; the first panic goes on afterwards.
+    pub fn wake_all(&mut self) {
+        let len = std::mem::take(&mut self.len);
+        let mut first_panic = None;
+        for slot in &mut self.wakers[..len] {
+            let Some(waker) = slot.take() else { continue };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                first_panic.get_or_insert(panic);
+            }
+        }
+        match first_panic {
+            // Two panics at once would abort the process.
+            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+            _ => {}
+        }
+    }
+}
+
+impl Default for WakeBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for WakeBatch {
+    fn drop(&mut self) {
+        if !self.is_empty() {
+            self.wake_all();
+        }
+    }
+}
+
+impl std::fmt::Debug for WakeBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WakeBatch [{} of {CAPACITY}]", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    struct Count {
+        woken: AtomicUsize,
+        panics: bool,
+    }
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.woken.fetch_add(1, Ordering::Relaxed);
+            assert!(!self.panics, "a waker that panics");
+        }
+    }
+
+    fn counting(panics: bool) -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count { woken: AtomicUsize::new(0), panics });
+        (count.clone(), Waker::from(count))
+    }
+
+    #[test]
+    fn wakes_each_once_and_is_empty_again() {
+        let (count, waker) = counting(false);
+        let mut batch = WakeBatch::new();
+        for _ in 0..CAPACITY {
+            batch.push(waker.clone());
+        }
+        assert!(batch.is_full());
+        batch.wake_all();
+        assert!(batch.is_empty());
+        assert_eq!(count.woken.load(Ordering::Relaxed), CAPACITY);
+    }
+
+    #[test]
+    fn a_waker_that_panics_does_not_silence_the_others() {
+        let (calm, calm_waker) = counting(false);
+        let (wild, wild_waker) = counting(true);
+        let mut batch = WakeBatch::new();
+        batch.push(wild_waker.clone());
+        batch.push(calm_waker);
+        batch.push(wild_waker);
+        catch_unwind(AssertUnwindSafe(|| batch.wake_all())).expect_err("the first panic goes on");
+        assert_eq!(calm.woken.load(Ordering::Relaxed), 1);
+        assert_eq!(wild.woken.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn dropping_a_batch_wakes_what_is_in_it() {
+        let (count, waker) = counting(false);
+        let mut batch = WakeBatch::new();
+        batch.push(waker);
+        drop(batch);
+        assert_eq!(count.woken.load(Ordering::Relaxed), 1);
+    }
+}

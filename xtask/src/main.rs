@@ -1,0 +1,3 @@
+//! The project's only build script: `cargo xtask ci` and its parts.
+
+fn main() {}
