@@ -28,7 +28,7 @@ mod timers;
 mod runtime;
 
 pub use park::{Park, ThreadPark, Unpark};
-pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime};
+pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime, RuntimeId};
 pub use spawn::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
-pub use timers::{TimerKey, Timers, deadline_after};
+pub use timers::{TimerKey, Timers, TimersEnded, deadline_after};
 pub use wake_batch::WakeBatch;

@@ -32,10 +32,13 @@ pub trait Park {
     /// `Some(Duration::ZERO)` does not sleep: it only looks. `None` knows no time-out. May return early and without
     /// reason. A pending unpark makes it return at once.
     ///
+    /// Answers false only if it certainly made nothing ready: it took no unpark and dispatched nothing. A virtual clock
+    /// moves on when the look before it answered so.
+    ///
     /// # Errors
     ///
     /// Whatever the kernel answered. A [`ThreadPark`] does not fail.
-    fn park(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+    fn park(&mut self, timeout: Option<Duration>) -> io::Result<bool>;
 
     /// The handle that ends a park from any thread.
     fn unparker(&self) -> StdArc<dyn Unpark>;
@@ -81,7 +84,7 @@ impl Default for ThreadPark {
 }
 
 impl Park for ThreadPark {
-    fn park(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    fn park(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let state = &self.shared.state;
         let sleeps = timeout != Some(Duration::ZERO);
         if sleeps {
@@ -99,8 +102,7 @@ impl Park for ThreadPark {
             }
         }
         // ORDERING: Acquire sees what was written before the unpark whose token this takes (pairs with its Release).
-        state.swap(EMPTY, Ordering::Acquire);
-        Ok(())
+        Ok(state.swap(EMPTY, Ordering::Acquire) == TOKEN)
     }
 
     fn unparker(&self) -> StdArc<dyn Unpark> {
@@ -137,16 +139,17 @@ mod tests {
         let mut park = ThreadPark::new();
         park.unparker().unpark();
         park.unparker().unpark();
-        park.park(None).unwrap();
+        assert!(park.park(None).unwrap());
         assert_eq!(format!("{park:?}"), "ThreadPark [idle]");
     }
 
     #[test]
-    fn a_look_takes_the_token() {
+    fn a_look_takes_the_token_and_says_so() {
         let mut park = ThreadPark::new();
         park.unparker().unpark();
-        park.park(Some(Duration::ZERO)).unwrap();
+        assert!(park.park(Some(Duration::ZERO)).unwrap());
         assert_eq!(format!("{park:?}"), "ThreadPark [idle]");
+        assert!(!park.park(Some(Duration::ZERO)).unwrap());
     }
 
     #[test]

@@ -6,59 +6,101 @@
 //!
 //! R1. A thread's entered runtimes form a stack. Leaving one takes out that very entry, wherever it lies, so guards that
 //!     are dropped in the wrong order never leave the thread with a wrong runtime.
-//! R2. Foreign code never runs while the stack is borrowed.
+//! R2. Foreign code never runs while the stack is borrowed, nor while the table of runtimes is locked.
+//! R3. A leaf future that is served by a runtime remembers its [`RuntimeId`] and nothing else: it keeps no runtime alive
+//!     and counts no reference. It finds the runtime again on the stack (its own thread, nearly always) or in the table of
+//!     those that live.
 
-use crate::shim::{OnceLock, StdArc};
+use crate::shim::{GlobalMutex, OnceLock, StdArc, StdWeak};
 use crate::spawn::Spawn;
 use crate::timers::Timers;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::num::NonZeroU64;
+use std::rc::Rc;
 
 /// The seams that one host offers. Cheap to clone; clones are the same runtime.
 #[derive(Clone)]
 pub struct Runtime(StdArc<Parts>);
 
 struct Parts {
+    id: RuntimeId,
     name: &'static str,
     spawn: Option<StdArc<dyn Spawn>>,
     timers: Option<StdArc<dyn Timers>>,
 }
 
+/// Names one runtime of this process; never names another one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuntimeId(NonZeroU64);
+
+/// The runtimes that live, so that an id finds its own from any thread (R3).
+#[derive(Default)]
+struct Living {
+    last: u64,
+    by_id: BTreeMap<RuntimeId, StdWeak<Parts>>,
+}
+
+static LIVING: OnceLock<GlobalMutex<Living>> = OnceLock::new();
+
+fn living() -> &'static GlobalMutex<Living> {
+    LIVING.get_or_init(GlobalMutex::default)
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        let gone = living().lock().by_id.remove(&self.id);
+        drop(gone);
+    }
+}
+
 /// Puts a [`Runtime`] together.
 #[must_use = "`build` makes the runtime"]
-pub struct Builder(Parts);
+pub struct Builder {
+    name: &'static str,
+    spawn: Option<StdArc<dyn Spawn>>,
+    timers: Option<StdArc<dyn Timers>>,
+}
 
 impl Builder {
     /// Offers `spawn` to those who spawn.
     pub fn spawn(mut self, spawn: StdArc<dyn Spawn>) -> Self {
-        self.0.spawn = Some(spawn);
+        self.spawn = Some(spawn);
         self
     }
 
     /// Offers `timers` to those who wait for a time.
     pub fn timers(mut self, timers: StdArc<dyn Timers>) -> Self {
-        self.0.timers = Some(timers);
+        self.timers = Some(timers);
         self
     }
 
     /// The runtime with what was offered.
     pub fn build(self) -> Runtime {
-        Runtime(StdArc::new(self.0))
+        let Self { name, spawn, timers } = self;
+        let mut living = living().lock();
+        living.last += 1;
+        let id = RuntimeId(NonZeroU64::new(living.last).expect("2^64 runtimes have not been made"));
+        let parts = StdArc::new(Parts { id, name, spawn, timers });
+        living.by_id.insert(id, StdArc::downgrade(&parts));
+        Runtime(parts)
     }
 }
 
 static FALLBACK: OnceLock<Runtime> = OnceLock::new();
 
 std::thread_local! {
-    static ENTERED: RefCell<Vec<(u64, Runtime)>> = const { RefCell::new(Vec::new()) };
+    /// Counted without atomics, so that a leaf may hold on to a runtime while it calls it (R2) for next to nothing.
+    static ENTERED: RefCell<Vec<(u64, Rc<Runtime>)>> = const { RefCell::new(Vec::new()) };
     static NEXT_ENTRY: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Runtime {
     /// Starts a runtime that offers nothing yet. `name` appears in messages: "tokio", "evenloop".
     pub fn builder(name: &'static str) -> Builder {
-        Builder(Parts { name, spawn: None, timers: None })
+        Builder { name, spawn: None, timers: None }
     }
 
     /// What the host calls itself.
@@ -66,11 +108,16 @@ impl Runtime {
         self.0.name
     }
 
+    /// The number by which [`with_id`](Self::with_id) finds this runtime again.
+    pub fn id(&self) -> RuntimeId {
+        self.0.id
+    }
+
     /// Makes this the current runtime of the calling thread until the guard is dropped.
     pub fn enter(&self) -> Entered {
         let entry = NEXT_ENTRY.get();
         NEXT_ENTRY.set(entry + 1);
-        ENTERED.with_borrow_mut(|entered| entered.push((entry, self.clone())));
+        ENTERED.with_borrow_mut(|entered| entered.push((entry, Rc::new(self.clone()))));
         Entered { entry, not_send: std::marker::PhantomData }
     }
 
@@ -85,11 +132,28 @@ impl Runtime {
 
     /// The innermost runtime entered on this thread, else the fall-back.
     pub fn current() -> Option<Self> {
-        // A destructor of another thread-local may ask after this one is gone.
-        let entered = ENTERED
-            .try_with(|entered| entered.borrow().last().map(|(_, runtime)| runtime.clone()))
-            .unwrap_or_default();
-        entered.or_else(|| FALLBACK.get().cloned())
+        Self::with_current(Self::clone)
+    }
+
+    /// Gives [`current`](Self::current) to `f`, without the two atomic operations of a clone.
+    #[inline]
+    pub fn with_current<R>(f: impl FnOnce(&Self) -> R) -> Option<R> {
+        match innermost() {
+            Some(runtime) => Some(f(&runtime)),
+            None => FALLBACK.get().map(f),
+        }
+    }
+
+    /// Gives the runtime of that name to `f`, from any thread; `None` if it is gone. Cheapest where it is current.
+    #[inline]
+    pub fn with_id<R>(id: RuntimeId, f: impl FnOnce(&Self) -> R) -> Option<R> {
+        match innermost() {
+            Some(runtime) if runtime.id() == id => Some(f(&runtime)),
+            _ => {
+                let parts = living().lock().by_id.get(&id).and_then(StdWeak::upgrade)?;
+                Some(f(&Self(parts)))
+            }
+        }
     }
 
     /// Who spawns here, for `call`.
@@ -129,6 +193,15 @@ impl Runtime {
         let runtime = Self::current().ok_or(NoRuntime { call, needs: "timers", host: None })?;
         runtime.timers_for(call).cloned()
     }
+}
+
+/// The runtime entered last on this thread.
+#[inline]
+fn innermost() -> Option<Rc<Runtime>> {
+    // A destructor of another thread-local may ask after this one is gone.
+    ENTERED
+        .try_with(|entered| entered.borrow().last().map(|(_, runtime)| runtime.clone()))
+        .unwrap_or_default()
 }
 
 impl fmt::Debug for Runtime {
@@ -224,6 +297,29 @@ mod tests {
         assert_eq!(current(), Some("inner"));
         drop(inner);
         assert_eq!(current(), None);
+    }
+
+    #[test]
+    fn an_id_finds_its_runtime_from_any_thread_while_it_lives() {
+        let one = named("one");
+        let (id, other) = (one.id(), named("other").enter());
+        let name = move || Runtime::with_id(id, Runtime::name);
+        assert_eq!(name(), Some("one"));
+        assert_eq!(std::thread::spawn(name).join().unwrap(), Some("one"));
+        let entered = one.enter();
+        assert_eq!(name(), Some("one"));
+        drop((entered, other, one));
+        assert_eq!(name(), None);
+    }
+
+    #[test]
+    fn who_is_given_the_current_runtime_may_enter_and_leave_others() {
+        let outer = named("outer").enter();
+        Runtime::with_current(|_| {
+            drop(outer);
+            assert_eq!(current(), None);
+            drop(named("inner").enter());
+        });
     }
 
     #[test]

@@ -31,4 +31,13 @@ pub use self::native::*;
 #[cfg(all(evenloop_tsan, not(evenloop_loom)))]
 pub use self::tsan::*;
 
+/// A real mutex under loom as well: for process-wide tables. No model looks into them, and loom could not keep one from
+/// one run to the next. Nothing that a model sees may happen while it is held.
+#[cfg(not(all(evenloop_tsan, not(evenloop_loom))))]
+pub use parking_lot::Mutex as GlobalMutex;
+
+/// A mutex for process-wide tables.
+#[cfg(all(evenloop_tsan, not(evenloop_loom)))]
+pub use self::tsan::Mutex as GlobalMutex;
+
 pub use std::sync::{Arc as StdArc, OnceLock, Weak as StdWeak};

@@ -1,25 +1,51 @@
 //! The seam to whoever keeps time.
 
+use std::error::Error;
+use std::fmt;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// A clock, and wake-ups at its instants.
 ///
 /// Entries are known by key, so nothing is pinned and nothing is shared between a future and the engine. Called from any
-/// thread. A deadline is never met early; one so far away that the engine cannot express it is accepted and waits.
+/// thread; wakers are cloned and dropped with no lock held. A deadline is never met early; one so far away that the
+/// engine cannot express it is accepted and waits.
+///
+/// When the engine ends, it wakes what is still pending: who waited asks again and is told [`TimersEnded`].
 pub trait Timers: Send + Sync {
     /// The present instant of the clock that these timers follow.
     fn now(&self) -> Instant;
 
     /// Wakes `waker` once `deadline` is reached. A deadline that has passed is met at the engine's next turn.
-    fn insert(&self, deadline: Instant, waker: &Waker) -> TimerKey;
+    ///
+    /// # Errors
+    ///
+    /// The engine has ended: nothing would ever wake.
+    fn insert(&self, deadline: Instant, waker: &Waker) -> Result<TimerKey, TimersEnded>;
 
-    /// Gives a pending entry another deadline and waker. Answers false if it has fired already: then nothing changes.
-    fn update(&self, key: TimerKey, deadline: Instant, waker: &Waker) -> bool;
+    /// Gives a pending entry another deadline, and another waker if there is one. Answers false if it has fired already:
+    /// then nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// The engine ended while the entry was pending.
+    fn update(&self, key: TimerKey, deadline: Instant, waker: Option<&Waker>) -> Result<bool, TimersEnded>;
 
     /// Forgets an entry. Answers false if it had fired already. A stale key is harmless.
     fn remove(&self, key: TimerKey) -> bool;
 }
+
+/// The engine that was to keep the time has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimersEnded;
+
+impl fmt::Display for TimersEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the runtime that kept the time has ended")
+    }
+}
+
+impl Error for TimersEnded {}
 
 /// Names one entry of one [`Timers`]; never names another one later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
