@@ -1,0 +1,227 @@
+//! A flag that tasks wait for.
+//!
+//! ```text
+//! New ── set ───────────────────────► Done
+//!  └── not set ──► Waiting ── set ──► Granted ── poll ──► Done
+//!                    │ drop: unlinked    │ drop: nothing to hand on, everybody was released
+//! ```
+//!
+//! E1. The flag changes under the mutex only, except that setting what is set is one atomic operation.
+//! E2. Set implies an empty line: whoever sets chooses everybody who waits, in the same critical section.
+//! E3. Wakers run after the mutex is released.
+//!
+//! Discussion: `set` on a set event must not be a mere look. A consumer that clears, then searches for work, relies on
+//! this: either its `clear` sees the producer's `set` (and so the work), or the flag is set again afterwards. So both are
+//! read-modify-writes.
+
+use crate::wait_list::{self, Place, Waiters};
+use evenloop_core::shim::Mutex;
+use evenloop_core::shim::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A flag that tasks wait for: [`set`](Self::set) releases everybody, until [`clear`](Self::clear).
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::Event;
+/// # futures::executor::block_on(async {
+/// let ready = Event::new();
+/// let waiting = async {
+///     ready.wait().await;
+///     "released"
+/// };
+/// let (outcome, ()) = futures::join!(waiting, async { ready.set() });
+/// assert_eq!(outcome, "released");
+/// # });
+/// ```
+pub struct Event {
+    set: AtomicBool,
+    waiters: Mutex<Waiters<()>>,
+}
+
+/// What an [`Event`] looked like a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventStatistics {
+    /// Whether the event was set.
+    pub is_set: bool,
+    /// How many futures were waiting.
+    pub waiters: usize,
+}
+
+impl Event {
+    /// An event that is not set.
+    #[cfg(not(evenloop_loom))]
+    pub const fn new() -> Self {
+        Self { set: AtomicBool::new(false), waiters: Mutex::new(Waiters::new()) }
+    }
+
+    /// An event that is not set.
+    #[cfg(evenloop_loom)]
+    pub fn new() -> Self {
+        Self { set: AtomicBool::new(false), waiters: Mutex::new(Waiters::new()) }
+    }
+
+    /// Sets the event and releases everybody who waits at this moment, in order, even if [`clear`](Self::clear) follows
+    /// at once.
+    pub fn set(&self) {
+        // ORDERING: Release publishes what came before this `set`, though an earlier one set the flag (see Discussion);
+        // pairs with the Acquire in `clear`, `is_set` and `wait`. Failure decides nothing.
+        if self.set.compare_exchange(true, true, Ordering::Release, Ordering::Relaxed).is_ok() {
+            return; // E2: nobody waits
+        }
+        let mut waiters = self.waiters.lock();
+        // ORDERING: Release, as above. A read-modify-write, so that what an earlier `set` published stays published.
+        self.set.swap(true, Ordering::Release);
+        let somebody = !waiters.is_empty();
+        waiters.grant_all(|()| {});
+        drop(waiters);
+        if somebody {
+            wait_list::wake_due(&self.waiters, |waiters| waiters);
+        }
+    }
+
+    /// Clears the event: from now on [`wait`](Self::wait) waits. Whoever was released stays released.
+    pub fn clear(&self) {
+        let _no_set_is_half_done = self.waiters.lock();
+        // ORDERING: Acquire sees what came before the `set` that this undoes; pairs with the Release in `set`.
+        self.set.swap(false, Ordering::Acquire);
+    }
+
+    /// Whether the event is set. May be out of date by the time it returns.
+    pub fn is_set(&self) -> bool {
+        // ORDERING: Acquire sees what came before the `set`; pairs with the Release there.
+        self.set.load(Ordering::Acquire)
+    }
+
+    /// Waits until the event is set; returns at once if it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe; the place in line is lost.** The place only decides the order of being woken: a `set` releases all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let event = evenloop_sync::Event::new();
+    /// event.set();
+    /// event.wait().await;
+    /// # });
+    /// ```
+    pub fn wait(&self) -> EventWait<'_> {
+        EventWait { event: self, place: Place::New }
+    }
+
+    /// What the event looks like. May be out of date by the time it returns.
+    pub fn statistics(&self) -> EventStatistics {
+        let waiters = self.waiters.lock().len();
+        EventStatistics { is_set: self.is_set(), waiters }
+    }
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EventStatistics { is_set, waiters } = self.statistics();
+        write!(f, "Event [{}, waiters: {waiters}]", if is_set { "set" } else { "unset" })
+    }
+}
+
+/// The future of [`Event::wait`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct EventWait<'a> {
+    event: &'a Event,
+    place: Place,
+}
+
+impl Future for EventWait<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let event = self.event;
+        match self.place {
+            Place::New => {
+                if event.is_set() {
+                    self.place = Place::Done;
+                    return Poll::Ready(());
+                }
+                let waker = cx.waker().clone();
+                let mut waiters = event.waiters.lock();
+                if event.is_set() {
+                    drop(waiters); // before the waker
+                    self.place = Place::Done;
+                    return Poll::Ready(());
+                }
+                self.place = Place::Waiting(waiters.push(waker, ()));
+                Poll::Pending
+            }
+            Place::Waiting(_) => self.place.poll(&event.waiters, |waiters| waiters, cx.waker()).map(drop),
+            Place::Done => panic!("`Event::wait` was polled after it had finished"),
+        }
+    }
+}
+
+impl Drop for EventWait<'_> {
+    fn drop(&mut self) {
+        let left = self.place.leave(&self.event.waiters, |waiters| waiters);
+        drop(left); // whoever was released has nothing to hand on: so was everybody
+    }
+}
+
+impl fmt::Debug for EventWait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventWait [{:?}]", self.place)
+    }
+}
+
+#[cfg(all(test, not(evenloop_loom)))]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+
+    fn poll(future: Pin<&mut EventWait<'_>>) -> Poll<()> {
+        future.poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn a_set_releases_all_though_it_is_cleared_at_once() {
+        let event = Event::new();
+        let mut early = pin!(event.wait());
+        assert!(poll(early.as_mut()).is_pending());
+        assert_eq!(format!("{event:?}"), "Event [unset, waiters: 1]");
+        event.set();
+        event.clear();
+        let mut late = pin!(event.wait());
+        assert!(poll(late.as_mut()).is_pending());
+        assert!(poll(early.as_mut()).is_ready());
+        assert_eq!(format!("{event:?} {late:?}"), "Event [unset, waiters: 1] EventWait [waiting]");
+    }
+
+    #[test]
+    fn a_set_event_does_not_wait() {
+        let event = Event::new();
+        event.set();
+        assert!(poll(pin!(event.wait())).is_ready());
+        assert_eq!(format!("{event:?}"), "Event [set, waiters: 0]");
+    }
+
+    #[test]
+    fn whoever_is_dropped_leaves_the_line() {
+        let event = Event::new();
+        {
+            let mut waiting = pin!(event.wait());
+            assert!(poll(waiting.as_mut()).is_pending());
+        }
+        assert_eq!(event.statistics().waiters, 0);
+    }
+}

@@ -1,0 +1,29 @@
+//! asyncio's synchronization primitives, for any executor and any thread.
+//!
+//! Every primitive is a small state under one small lock, with an atomic fast path where a benchmark asked for it, and one
+//! kind of wait list. The crate knows neither a clock nor an executor: it needs a waker
+//! and nothing else, so it runs on Evenloop's loop, on tokio, on smol, and under a bare `block_on`.
+//!
+//! # Fairness
+//!
+//! Whoever waits first is served first, on every primitive, in the order of first polls. A newcomer never overtakes, and
+//! neither does the task that just released. What was given to a waiter that is dropped before it could take it goes to
+//! the next in line.
+//!
+//! # Cancel safety
+//!
+//! Every function that waits may be dropped at any await; each says what is lost, which is at most the place in line.
+//!
+//! # Under the hood
+//!
+//! Wakers and destructors of user values run after the inner lock is released, so they may call back into the same
+//! primitive. Nothing is allocated per wait once a primitive has seen its usual number of waiters.
+
+#![deny(unsafe_code)]
+
+#[allow(dead_code)]
+mod wait_list;
+
+mod event;
+
+pub use event::{Event, EventStatistics, EventWait};

@@ -1,0 +1,432 @@
+//! The one wait list: who waits, in which order, and who has been given what.
+//!
+//! A slab of entries, linked through indices. An entry belongs to one future, which holds its [`Key`] from the first
+//! pending poll until it takes what it was granted or is dropped; so keys need no generations, and everything is O(1).
+//!
+//! ```text
+//!            push                grant_first                   leave
+//! (future) ──────► Waiting ─────────────────────► Granted ───────────► (gone)
+//!                   │  │  grant_all, defer_first     ▲
+//!                   │  └───────────────► Due ────────┘ take_due
+//!                   │ leave               │ leave
+//!                   └──► (gone)           └──► (gone)
+//! ```
+//!
+//! *Due* is Granted in every respect but one: the waker is still here. It lets one critical section choose any number of
+//! waiters at one instant, and wake them afterwards in batches.
+//!
+//! W1. `line` links the Waiting entries, first come first; `due` links the Due ones in the order they were chosen.
+//! W2. An entry has a waker iff it is Waiting or Due.
+//! W3. The list never calls foreign code: wakers come in cloned and go out to be woken or dropped after the lock.
+//! W4. Whoever leaves learns whether it had been granted something: then the primitive hands that on.
+//!
+//! Why indices and not nodes inside the pinned futures: those need unsafe code in every primitive, and a future that is
+//! leaked would leave a dangling link. Why a slab and not a `VecDeque` with tombstones: a cancelled waiter in the middle
+//! is the common case under time-outs, and must cost nothing later.
+//!
+//! Memory: nothing until the first wait. Then the slab grows to the greatest number of waiters at a time, and keeps up to
+//! [`KEEP`] entries; more than that is given back when the last waiter is gone.
+
+use evenloop_core::WakeBatch;
+use evenloop_core::shim::Mutex;
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::{Poll, Waker};
+
+/// How many entries an idle list may keep for its next rush.
+const KEEP: usize = if cfg!(evenloop_loom) { 1 } else { 256 };
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+/// Waiters in line, each with a note of type `T`: what it asks for, and after the grant what it was given.
+pub(crate) struct Waiters<T> {
+    /// Made by the first wait, so that an idle primitive is small.
+    slab: Option<Box<Slab<T>>>,
+}
+
+/// A future's claim to its entry. Whoever holds one must give it back through [`Waiters::leave`].
+#[derive(Debug)]
+pub(crate) struct Key(NonZeroU32);
+
+/// What somebody who left the list takes along. Drop it after the lock is released: the waker is foreign code.
+#[must_use = "what was granted must be taken or handed on, and the waker must be dropped outside the lock"]
+#[derive(Debug)]
+pub(crate) struct Left<T> {
+    /// Whether it had been chosen. If its future is being dropped, the grant must be handed on.
+    pub(crate) granted: bool,
+    pub(crate) note: T,
+    /// For its drop only.
+    _waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Free,
+    Waiting,
+    Due,
+    Granted,
+}
+
+struct Entry<T> {
+    /// Neighbours in `line` or `due`; a free entry uses `next` for the free list.
+    prev: u32,
+    next: u32,
+    waker: Option<Waker>,
+    note: T,
+    stage: Stage,
+}
+
+/// The ends of a linked list.
+#[derive(Clone, Copy)]
+struct Ends {
+    head: u32,
+    tail: u32,
+}
+
+impl Ends {
+    const EMPTY: Self = Self { head: NONE, tail: NONE };
+}
+
+struct Slab<T> {
+    entries: Vec<Entry<T>>,
+    free: u32,
+    /// How many entries are not free.
+    used: u32,
+    /// How many are Waiting.
+    waiting: u32,
+    line: Ends,
+    due: Ends,
+}
+
+// === impl Waiters ===
+
+impl<T> Waiters<T> {
+    pub(crate) const fn new() -> Self {
+        Self { slab: None }
+    }
+
+    /// How many are Waiting.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.as_ref().map_or(0, |slab| slab.waiting as usize)
+    }
+
+    /// Whether nobody is Waiting.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The note of the first in line.
+    pub(crate) fn first(&self) -> Option<&T> {
+        let slab = self.slab.as_ref()?;
+        slab.entries.get(slab.line.head as usize).map(|entry| &entry.note)
+    }
+
+    /// The note of a waiter, in whatever stage.
+    pub(crate) fn note_mut(&mut self, key: &Key) -> &mut T {
+        &mut self.slab_mut().entries[key.index() as usize].note
+    }
+
+    fn slab_mut(&mut self) -> &mut Slab<T> {
+        self.slab.as_mut().expect("a key comes from a slab")
+    }
+}
+
+impl<T: Default> Waiters<T> {
+    /// Joins the end of the line. `waker` was cloned before the lock was taken.
+    pub(crate) fn push(&mut self, waker: Waker, note: T) -> Key {
+        self.slab.get_or_insert_with(|| Box::new(Slab::new())).push(waker, note)
+    }
+
+    /// Grants the first in line, after `grant` has written into its note. The waker is to be woken after the lock.
+    pub(crate) fn grant_first(&mut self, grant: impl FnOnce(&mut T)) -> Option<Waker> {
+        let slab = self.slab.as_mut()?;
+        let index = slab.unlink_first()?;
+        let entry = slab.entry(index);
+        grant(&mut entry.note);
+        entry.stage = Stage::Granted;
+        entry.waker.take()
+    }
+
+    /// Chooses the first in line now; [`take_due`](Self::take_due) gives its waker. Answers whether there was one.
+    pub(crate) fn defer_first(&mut self, grant: impl FnOnce(&mut T)) -> bool {
+        let Some(slab) = self.slab.as_mut() else { return false };
+        let Some(index) = slab.unlink_first() else { return false };
+        grant(&mut slab.entry(index).note);
+        slab.link_due(index);
+        true
+    }
+
+    /// Chooses everybody in line now; [`take_due`](Self::take_due) gives the wakers.
+    pub(crate) fn grant_all(&mut self, mut grant: impl FnMut(&mut T)) {
+        while self.defer_first(&mut grant) {}
+    }
+
+    /// Moves wakers of Due entries to the batch, in order. Answers whether more remain.
+    pub(crate) fn take_due(&mut self, batch: &mut WakeBatch) -> bool {
+        let Some(slab) = self.slab.as_mut() else { return false };
+        while slab.due.head != NONE {
+            if batch.is_full() {
+                return true;
+            }
+            let index = slab.due.head;
+            slab.unlink_due(index);
+            let entry = slab.entry(index);
+            entry.stage = Stage::Granted;
+            let waker = entry.waker.take().expect("W2: a due entry has a waker");
+            batch.push(waker);
+        }
+        false
+    }
+
+    /// Leaves, in whatever stage.
+    pub(crate) fn leave(&mut self, key: Key) -> Left<T> {
+        let slab = self.slab_mut();
+        let index = key.index();
+        let stage = slab.entry(index).stage;
+        match stage {
+            Stage::Waiting => slab.unlink_waiting(index),
+            Stage::Due => slab.unlink_due(index),
+            Stage::Granted => {}
+            Stage::Free => unreachable!("a key names an entry in use"),
+        }
+        let entry = slab.entry(index);
+        let left = Left {
+            granted: stage != Stage::Waiting,
+            note: std::mem::take(&mut entry.note),
+            _waker: entry.waker.take(),
+        };
+        slab.free(index);
+        left
+    }
+
+    /// What the owner of `key` is to do at a poll with `waker`; `fresh` is a clone of it, if one was made.
+    fn turn(&mut self, key: &Key, waker: &Waker, fresh: &mut Option<Waker>) -> Turn {
+        let entry = self.slab_mut().entry(key.index());
+        match (entry.stage, &mut entry.waker) {
+            (Stage::Waiting, Some(kept)) if kept.will_wake(waker) => Turn::Wait(None),
+            (Stage::Waiting, Some(kept)) => match fresh.take() {
+                Some(fresh) => Turn::Wait(Some(std::mem::replace(kept, fresh))),
+                None => Turn::Clone,
+            },
+            _ => Turn::Leave,
+        }
+    }
+}
+
+/// What a waiting future is to do after it has looked.
+#[must_use]
+enum Turn {
+    /// It was granted something.
+    Leave,
+    /// Drop the old waker, if there is one, outside the lock.
+    Wait(Option<Waker>),
+    /// Clone the waker outside the lock and come again.
+    Clone,
+}
+
+// === impl Place ===
+
+/// Where a future stands. `waiters` in its methods finds the list in what `state` guards.
+pub(crate) enum Place {
+    /// Not polled yet.
+    New,
+    /// In line, or granted something that it has not taken yet.
+    Waiting(Key),
+    Done,
+}
+
+impl Place {
+    /// Polls a future that is Waiting: Ready, and Done, once it was granted something.
+    ///
+    /// Wakers are cloned and dropped while the lock is free (W3).
+    pub(crate) fn poll<S, T: Default>(
+        &mut self,
+        state: &Mutex<S>,
+        waiters: impl Fn(&mut S) -> &mut Waiters<T>,
+        waker: &Waker,
+    ) -> Poll<Left<T>> {
+        let Self::Waiting(key) = self else { unreachable!("only who waits is polled here") };
+        let mut fresh = None;
+        loop {
+            let mut guard = state.lock();
+            let list = waiters(&mut guard);
+            match list.turn(key, waker, &mut fresh) {
+                Turn::Leave => {
+                    let Self::Waiting(key) = std::mem::replace(self, Self::Done) else { unreachable!() };
+                    return Poll::Ready(list.leave(key));
+                }
+                Turn::Wait(old) => {
+                    drop(guard);
+                    drop(old);
+                    return Poll::Pending;
+                }
+                Turn::Clone => {
+                    drop(guard);
+                    fresh = Some(waker.clone());
+                }
+            }
+        }
+    }
+
+    /// Leaves the line if this is in it: what a future's drop begins with. Done afterwards.
+    pub(crate) fn leave<S, T: Default>(
+        &mut self,
+        state: &Mutex<S>,
+        waiters: impl Fn(&mut S) -> &mut Waiters<T>,
+    ) -> Option<Left<T>> {
+        match std::mem::replace(self, Self::Done) {
+            Self::Waiting(key) => Some(waiters(&mut state.lock()).leave(key)),
+            Self::New | Self::Done => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::New => "new",
+            Self::Waiting(_) => "waiting",
+            Self::Done => "done",
+        })
+    }
+}
+
+// === Waking ===
+
+/// Wakes everybody who is due, in order. No lock may be held.
+///
+/// A waker that panics keeps nobody from being woken; the first panic goes on afterwards.
+pub(crate) fn wake_due<S, T: Default>(state: &Mutex<S>, waiters: impl Fn(&mut S) -> &mut Waiters<T>) {
+    let mut first_panic = None;
+    let mut batch = WakeBatch::new();
+    loop {
+        let more = waiters(&mut state.lock()).take_due(&mut batch);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| batch.wake_all())) {
+            first_panic.get_or_insert(panic);
+        }
+        if !more {
+            break;
+        }
+    }
+    match first_panic {
+        // Two panics at once would abort the process.
+        Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+        _ => {}
+    }
+}
+
+/// Wakes one. No lock may be held. A panic of the waker is swallowed only while another one is under way.
+pub(crate) fn wake(waker: Waker) {
+    if std::thread::panicking() {
+        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    } else {
+        waker.wake();
+    }
+}
+
+// === impl Slab ===
+
+impl<T: Default> Slab<T> {
+    fn new() -> Self {
+        Self { entries: Vec::new(), free: NONE, used: 0, waiting: 0, line: Ends::EMPTY, due: Ends::EMPTY }
+    }
+
+    fn entry(&mut self, index: u32) -> &mut Entry<T> {
+        &mut self.entries[index as usize]
+    }
+
+    fn push(&mut self, waker: Waker, note: T) -> Key {
+        let entry = Entry { prev: NONE, next: NONE, waker: Some(waker), note, stage: Stage::Waiting };
+        let index = self.free;
+        let index = if index == NONE {
+            let index = u32::try_from(self.entries.len()).ok().filter(|&index| index != NONE);
+            self.entries.push(entry);
+            index.expect("fewer than 4,294,967,295 waiters")
+        } else {
+            self.free = self.entry(index).next;
+            *self.entry(index) = entry;
+            index
+        };
+        self.used += 1;
+        self.waiting += 1;
+        self.line = self.linked(self.line, index);
+        Key::new(index)
+    }
+
+    fn unlink_first(&mut self) -> Option<u32> {
+        let index = self.line.head;
+        (index != NONE).then(|| {
+            self.unlink_waiting(index);
+            index
+        })
+    }
+
+    fn unlink_waiting(&mut self, index: u32) {
+        debug_assert_eq!(self.entry(index).stage, Stage::Waiting); // W1
+        self.line = self.unlinked(self.line, index);
+        self.waiting -= 1;
+    }
+
+    fn link_due(&mut self, index: u32) {
+        self.due = self.linked(self.due, index);
+        self.entry(index).stage = Stage::Due;
+    }
+
+    fn unlink_due(&mut self, index: u32) {
+        debug_assert_eq!(self.entry(index).stage, Stage::Due); // W1
+        self.due = self.unlinked(self.due, index);
+    }
+
+    /// `ends` after `index` has joined at the tail.
+    fn linked(&mut self, mut ends: Ends, index: u32) -> Ends {
+        self.entry(index).prev = ends.tail;
+        self.entry(index).next = NONE;
+        match ends.tail {
+            NONE => ends.head = index,
+            tail => self.entry(tail).next = index,
+        }
+        ends.tail = index;
+        ends
+    }
+
+    /// `ends` after `index` has left from wherever it was.
+    fn unlinked(&mut self, mut ends: Ends, index: u32) -> Ends {
+        let Entry { prev, next, .. } = *self.entry(index);
+        match prev {
+            NONE => ends.head = next,
+            prev => self.entry(prev).next = next,
+        }
+        match next {
+            NONE => ends.tail = prev,
+            next => self.entry(next).prev = prev,
+        }
+        ends
+    }
+
+    fn free(&mut self, index: u32) {
+        let next = self.free;
+        let entry = self.entry(index);
+        entry.stage = Stage::Free;
+        entry.next = next;
+        self.free = index;
+        self.used -= 1;
+        if self.used == 0 && self.entries.capacity() > KEEP {
+            self.entries = Vec::new();
+            self.free = NONE;
+        }
+    }
+}
+
+impl Key {
+    fn new(index: u32) -> Self {
+        Self(NonZeroU32::new(index + 1).expect("an index is less than u32::MAX"))
+    }
+
+    fn index(&self) -> u32 {
+        self.0.get() - 1
+    }
+}
+
+#[cfg(all(test, not(evenloop_loom)))]
+mod tests;
