@@ -11,6 +11,7 @@
 //! | `park`       | how a thread sleeps; parks nest                                           |
 //! | `spawn`      | how futures and blocking jobs reach whoever runs them                     |
 //! | `timers`     | a clock, and wake-ups at its instants                                     |
+//! | `reactor`    | descriptors, and what is known about their readiness                      |
 //! | `runtime`    | the bundle of the above, and which one is current                         |
 
 #![forbid(unsafe_code)]
@@ -25,9 +26,12 @@ mod spawn;
 
 mod timers;
 
+mod reactor;
+
 mod runtime;
 
 pub use park::{Park, ThreadPark, Unpark};
+pub use reactor::{AwaitReady, Direction, Reactor, Readiness, Ready, Seen, SourceKey, Unwatched, WaiterKey};
 pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime, RuntimeId};
 pub use spawn::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
 pub use timers::{TimerKey, Timers, TimersEnded, deadline_after};

@@ -11,6 +11,7 @@
 //!     and counts no reference. It finds the runtime again on the stack (its own thread, nearly always) or in the table of
 //!     those that live.
 
+use crate::reactor::Reactor;
 use crate::shim::{GlobalMutex, OnceLock, StdArc, StdWeak};
 use crate::spawn::Spawn;
 use crate::timers::Timers;
@@ -30,6 +31,7 @@ struct Parts {
     name: &'static str,
     spawn: Option<StdArc<dyn Spawn>>,
     timers: Option<StdArc<dyn Timers>>,
+    reactor: Option<StdArc<dyn Reactor>>,
 }
 
 /// Names one runtime of this process; never names another one later.
@@ -62,6 +64,7 @@ pub struct Builder {
     name: &'static str,
     spawn: Option<StdArc<dyn Spawn>>,
     timers: Option<StdArc<dyn Timers>>,
+    reactor: Option<StdArc<dyn Reactor>>,
 }
 
 impl Builder {
@@ -77,13 +80,19 @@ impl Builder {
         self
     }
 
+    /// Offers `reactor` to those who wait for descriptors.
+    pub fn reactor(mut self, reactor: StdArc<dyn Reactor>) -> Self {
+        self.reactor = Some(reactor);
+        self
+    }
+
     /// The runtime with what was offered.
     pub fn build(self) -> Runtime {
-        let Self { name, spawn, timers } = self;
+        let Self { name, spawn, timers, reactor } = self;
         let mut living = living().lock();
         living.last += 1;
         let id = RuntimeId(NonZeroU64::new(living.last).expect("2^64 runtimes have not been made"));
-        let parts = StdArc::new(Parts { id, name, spawn, timers });
+        let parts = StdArc::new(Parts { id, name, spawn, timers, reactor });
         living.by_id.insert(id, StdArc::downgrade(&parts));
         Runtime(parts)
     }
@@ -100,7 +109,7 @@ std::thread_local! {
 impl Runtime {
     /// Starts a runtime that offers nothing yet. `name` appears in messages: "tokio", "evenloop".
     pub fn builder(name: &'static str) -> Builder {
-        Builder { name, spawn: None, timers: None }
+        Builder { name, spawn: None, timers: None, reactor: None }
     }
 
     /// What the host calls itself.
@@ -174,6 +183,15 @@ impl Runtime {
         self.0.timers.as_ref().ok_or(NoRuntime { call, needs: "timers", host: Some(self.0.name) })
     }
 
+    /// Who watches descriptors here, for `call`.
+    ///
+    /// # Errors
+    ///
+    /// This runtime does not offer it.
+    pub fn reactor_for(&self, call: &'static str) -> Result<&StdArc<dyn Reactor>, NoRuntime> {
+        self.0.reactor.as_ref().ok_or(NoRuntime { call, needs: "a reactor", host: Some(self.0.name) })
+    }
+
     /// Who spawns on the current runtime, for `call`.
     ///
     /// # Errors
@@ -193,6 +211,16 @@ impl Runtime {
         let runtime = Self::current().ok_or(NoRuntime { call, needs: "timers", host: None })?;
         runtime.timers_for(call).cloned()
     }
+
+    /// Who watches descriptors on the current runtime, for `call`.
+    ///
+    /// # Errors
+    ///
+    /// There is no current runtime, or it does not offer it.
+    pub fn current_reactor(call: &'static str) -> Result<StdArc<dyn Reactor>, NoRuntime> {
+        let runtime = Self::current().ok_or(NoRuntime { call, needs: "a reactor", host: None })?;
+        runtime.reactor_for(call).cloned()
+    }
 }
 
 /// The runtime entered last on this thread.
@@ -206,7 +234,11 @@ fn innermost() -> Option<Rc<Runtime>> {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let offers = [("spawn", self.0.spawn.is_some()), ("timers", self.0.timers.is_some())];
+        let offers = [
+            ("spawn", self.0.spawn.is_some()),
+            ("timers", self.0.timers.is_some()),
+            ("reactor", self.0.reactor.is_some()),
+        ];
         write!(f, "Runtime [{}:", self.0.name)?;
         offers.iter().filter(|(_, there)| *there).try_for_each(|(what, _)| write!(f, " {what}"))?;
         f.write_str("]")
