@@ -389,6 +389,7 @@ impl fmt::Debug for Readiness {
         ];
         let known: Vec<_> =
             flags.iter().filter(|(flag, _)| word & flag != 0).map(|(_, name)| *name).collect();
+        let known = if known.is_empty() { "not ready".to_owned() } else { known.join("+") };
         let (reading, writing) = (self.waiting(Direction::Read), self.waiting(Direction::Write));
         write!(f, "Readiness [{known}, waiters: {reading} to read, {writing} to write]")
     }
