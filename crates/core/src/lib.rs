@@ -30,7 +30,7 @@ mod reactor;
 
 mod runtime;
 
-pub use park::{Park, ThreadPark, Unpark};
+pub use park::{Park, ParkState, ThreadPark, Unpark};
 pub use reactor::{AwaitReady, Direction, Reactor, Readiness, Ready, Seen, SourceKey, Unwatched, WaiterKey};
 pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime, RuntimeId};
 pub use spawn::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};

@@ -54,6 +54,56 @@ const EMPTY: u8 = 0;
 const PARKED: u8 = 1;
 const TOKEN: u8 = 2;
 
+/// The state of one park, for those who write one: see the drawing above. How the thread sleeps is theirs.
+pub struct ParkState(AtomicU8);
+
+impl ParkState {
+    /// Nobody sleeps, no token.
+    pub fn new() -> Self {
+        Self(AtomicU8::new(EMPTY))
+    }
+
+    /// The owner is about to sleep. Answers false if a token is there: then it must not, and only looks.
+    pub fn fall_asleep(&self) -> bool {
+        // ORDERING: Relaxed either way: `wake_up` acquires what an unpark published.
+        self.0.compare_exchange(EMPTY, PARKED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether no token has come since [`fall_asleep`](Self::fall_asleep).
+    pub fn is_asleep(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == PARKED
+    }
+
+    /// The owner is awake again, or has only looked. Answers whether it took a token.
+    pub fn wake_up(&self) -> bool {
+        // ORDERING: Acquire sees what was written before the unpark whose token this takes (pairs with its Release).
+        self.0.swap(EMPTY, Ordering::Acquire) == TOKEN
+    }
+
+    /// Leaves a token. Answers true if the caller has to wake the owner's thread (P2).
+    #[must_use = "true: the owner sleeps and has to be woken"]
+    pub fn leave_token(&self) -> bool {
+        // ORDERING: Release publishes what was written before the unpark; pairs with the Acquire in `wake_up`.
+        self.0.swap(TOKEN, Ordering::Release) == PARKED
+    }
+}
+
+impl Default for ParkState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ParkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.load(Ordering::Relaxed) {
+            PARKED => "parked",
+            TOKEN => "unparked",
+            _ => "idle",
+        })
+    }
+}
+
 /// The idle park: the thread sleeps, and only an unpark or the time-out ends it.
 ///
 /// Belongs to the thread that made it.
@@ -64,15 +114,14 @@ pub struct ThreadPark {
 }
 
 struct Shared {
-    /// `EMPTY`, `PARKED` or `TOKEN`; see the drawing above.
-    state: AtomicU8,
+    state: ParkState,
     thread: thread::Thread,
 }
 
 impl ThreadPark {
     /// A park for the calling thread.
     pub fn new() -> Self {
-        let shared = Shared { state: AtomicU8::new(EMPTY), thread: thread::current() };
+        let shared = Shared { state: ParkState::new(), thread: thread::current() };
         Self { shared: StdArc::new(shared), not_send: std::marker::PhantomData }
     }
 }
@@ -86,23 +135,18 @@ impl Default for ThreadPark {
 impl Park for ThreadPark {
     fn park(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let state = &self.shared.state;
-        let sleeps = timeout != Some(Duration::ZERO);
-        if sleeps {
-            // ORDERING: Relaxed either way: the swap below acquires what an unpark published.
-            if state.compare_exchange(EMPTY, PARKED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                match timeout {
-                    Some(timeout) => thread::park_timeout(timeout),
-                    // Without a time-out there is nothing to return early for: P1 says who may end this.
-                    None => {
-                        while state.load(Ordering::Relaxed) == PARKED {
-                            thread::park();
-                        }
+        if timeout != Some(Duration::ZERO) && state.fall_asleep() {
+            match timeout {
+                Some(timeout) => thread::park_timeout(timeout),
+                // Without a time-out there is nothing to return early for: P1 says who may end this.
+                None => {
+                    while state.is_asleep() {
+                        thread::park();
                     }
                 }
             }
         }
-        // ORDERING: Acquire sees what was written before the unpark whose token this takes (pairs with its Release).
-        Ok(state.swap(EMPTY, Ordering::Acquire) == TOKEN)
+        Ok(state.wake_up())
     }
 
     fn unparker(&self) -> StdArc<dyn Unpark> {
@@ -112,21 +156,15 @@ impl Park for ThreadPark {
 
 impl Unpark for Shared {
     fn unpark(&self) {
-        // ORDERING: Release publishes what was written before the unpark; pairs with the Acquire in `park`.
-        if self.state.swap(TOKEN, Ordering::Release) == PARKED {
-            self.thread.unpark(); // P2
+        if self.state.leave_token() {
+            self.thread.unpark();
         }
     }
 }
 
 impl fmt::Debug for ThreadPark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.shared.state.load(Ordering::Relaxed) {
-            PARKED => "parked",
-            TOKEN => "unparked",
-            _ => "idle",
-        };
-        write!(f, "ThreadPark [{state}]")
+        write!(f, "ThreadPark [{:?}]", self.shared.state)
     }
 }
 
