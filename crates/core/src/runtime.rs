@@ -171,7 +171,7 @@ impl Runtime {
     ///
     /// This runtime does not offer it.
     pub fn spawn_for(&self, call: &'static str) -> Result<&StdArc<dyn Spawn>, NoRuntime> {
-        self.0.spawn.as_ref().ok_or(NoRuntime { call, needs: "to spawn", host: Some(self.0.name) })
+        self.0.spawn.as_ref().ok_or(NoRuntime { call, needs: "to spawn", why: Why::Lacking(self.0.name) })
     }
 
     /// Who keeps time here, for `call`.
@@ -180,7 +180,7 @@ impl Runtime {
     ///
     /// This runtime does not offer it.
     pub fn timers_for(&self, call: &'static str) -> Result<&StdArc<dyn Timers>, NoRuntime> {
-        self.0.timers.as_ref().ok_or(NoRuntime { call, needs: "timers", host: Some(self.0.name) })
+        self.0.timers.as_ref().ok_or(NoRuntime { call, needs: "timers", why: Why::Lacking(self.0.name) })
     }
 
     /// Who watches descriptors here, for `call`.
@@ -198,7 +198,7 @@ impl Runtime {
     ///
     /// There is no current runtime, or it does not offer it.
     pub fn current_spawn(call: &'static str) -> Result<StdArc<dyn Spawn>, NoRuntime> {
-        let runtime = Self::current().ok_or(NoRuntime { call, needs: "to spawn", host: None })?;
+        let runtime = Self::current().ok_or(NoRuntime::none_found(call, "to spawn"))?;
         runtime.spawn_for(call).cloned()
     }
 
@@ -208,7 +208,7 @@ impl Runtime {
     ///
     /// There is no current runtime, or it does not offer it.
     pub fn current_timers(call: &'static str) -> Result<StdArc<dyn Timers>, NoRuntime> {
-        let runtime = Self::current().ok_or(NoRuntime { call, needs: "timers", host: None })?;
+        let runtime = Self::current().ok_or(NoRuntime::none_found(call, "timers"))?;
         runtime.timers_for(call).cloned()
     }
 
@@ -277,16 +277,38 @@ impl fmt::Debug for Entered {
 pub struct NoRuntime {
     call: &'static str,
     needs: &'static str,
-    /// The runtime that was found and does not offer it.
-    host: Option<&'static str>,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// None was given, entered or installed.
+    NoneFound,
+    /// The one of this name was found and does not offer it.
+    Lacking(&'static str),
+    /// The one of this name was found and has ended.
+    Ended(&'static str),
+}
+
+impl NoRuntime {
+    /// `call` needs `needs` ("timers") of `runtime`, which has ended.
+    pub fn ended(call: &'static str, needs: &'static str, runtime: &Runtime) -> Self {
+        Self { call, needs, why: Why::Ended(runtime.name()) }
+    }
+
+    /// `call` needs `needs` ("timers"), and there is no current runtime.
+    pub fn none_found(call: &'static str, needs: &'static str) -> Self {
+        Self { call, needs, why: Why::NoneFound }
+    }
 }
 
 impl fmt::Display for NoRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { call, needs, host } = self;
-        match host {
-            None => write!(f, "`{call}` needs {needs}, and this thread has no runtime: ")?,
-            Some(host) => write!(f, "`{call}` needs {needs}, and the {host} runtime offers none: ")?,
+        let Self { call, needs, why } = self;
+        match why {
+            Why::NoneFound => write!(f, "`{call}` needs {needs}, and this thread has no runtime: ")?,
+            Why::Lacking(host) => write!(f, "`{call}` needs {needs}, and the {host} runtime offers none: ")?,
+            Why::Ended(host) => write!(f, "`{call}` needs {needs}, and the {host} runtime has ended: ")?,
         }
         f.write_str(
             "call it inside `evenloop::run` (or enter an adapter such as evenloop-tokio), \
@@ -363,6 +385,8 @@ mod tests {
         let _bare = named("bare").enter();
         let message = Runtime::current_spawn("add_done_callback").err().unwrap().to_string();
         assert!(message.contains("the bare runtime offers none"), "{message}");
+        let message = NoRuntime::ended("sleep", "timers", &named("short")).to_string();
+        assert!(message.starts_with("`sleep` needs timers, and the short runtime has ended: "), "{message}");
     }
 
     #[test]

@@ -1,0 +1,127 @@
+//! The driver: a park around a park, that also wakes at deadlines.
+//!
+//! ```text
+//! real clock     park(inner, until the next deadline or the time-out) ─► fire what is due
+//! virtual clock  look(inner) ─ something happened ─► fire what is due
+//!                    └ nothing ─► move the clock to the next deadline or the time-out ─► fire
+//!                                 or, if there is neither, park(inner) for real
+//! ```
+//!
+//! D1. The inner park is entered once a park, whatever is due: what the kernel has to say is never starved.
+//! D2. Virtual time moves only after a look at the inner park that found nothing; so what other threads and the kernel have
+//!     done already is dealt with before time passes.
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use evenloop_core::shim::StdArc;
+use evenloop_core::{Park, Unpark, deadline_after};
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// A park that wakes timers when they are due. Dropping it ends its timers: who waits is woken and told so.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::{Park, Runtime, ThreadPark};
+/// use evenloop_time::{Clock, Driver, VirtualClock};
+/// use std::time::Duration;
+///
+/// let clock = VirtualClock::new();
+/// let mut driver = Driver::new(ThreadPark::new(), Clock::from(clock.clone()));
+/// let runtime = Runtime::builder("example").timers(driver.timers()).build();
+///
+/// let mut hour = std::pin::pin!(evenloop_time::sleep_on(&runtime, Duration::from_secs(3600)));
+/// # use std::future::Future;
+/// let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+/// assert!(hour.as_mut().poll(&mut cx).is_pending());
+/// driver.park(None)?; // nothing can run, so time jumps
+/// assert!(hour.as_mut().poll(&mut cx).is_ready());
+/// assert_eq!(clock.elapsed(), Duration::from_secs(3600));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Driver<P> {
+    inner: P,
+    engine: StdArc<Engine>,
+}
+
+impl<P: Park> Driver<P> {
+    /// Timers that follow `clock`, on a thread that sleeps in `inner`.
+    ///
+    /// # Panics
+    ///
+    /// When `clock` is virtual and drives another loop that has not ended.
+    pub fn new(inner: P, clock: Clock) -> Self {
+        let engine = Engine::new(clock, inner.unparker());
+        Self { inner, engine }
+    }
+
+    /// The timers, for a runtime to offer.
+    pub fn timers(&self) -> StdArc<Engine> {
+        self.engine.clone()
+    }
+
+    /// The park inside.
+    pub fn inner(&self) -> &P {
+        &self.inner
+    }
+
+    fn park_real(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let timeout = match timeout {
+            Some(Duration::ZERO) => timeout,
+            _ => match self.engine.start_sleep() {
+                Some(until) => {
+                    let rest = until.saturating_duration_since(Instant::now());
+                    Some(timeout.map_or(rest, |timeout| timeout.min(rest)))
+                }
+                None => timeout,
+            },
+        };
+        let happened = self.inner.park(timeout);
+        let fired = self.engine.turn();
+        Ok(happened? | fired)
+    }
+
+    fn park_virtual(&mut self, timeout: Option<Duration>, jumps: bool) -> io::Result<bool> {
+        let happened = self.inner.park(Some(Duration::ZERO))? | self.engine.turn();
+        if happened || timeout == Some(Duration::ZERO) {
+            return Ok(happened); // D2
+        }
+        let limit = timeout.map(|timeout| deadline_after(self.engine.clock().now(), timeout));
+        if jumps && self.engine.jump(limit) {
+            self.engine.turn();
+            return Ok(true);
+        }
+        self.engine.start_sleep();
+        let happened = self.inner.park(timeout);
+        let fired = self.engine.turn();
+        Ok(happened? | fired)
+    }
+}
+
+impl<P: Park> Park for Driver<P> {
+    fn park(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let jumps = match self.engine.clock() {
+            Clock::Real => return self.park_real(timeout),
+            Clock::Virtual(clock) => clock.jumps(),
+        };
+        self.park_virtual(timeout, jumps)
+    }
+
+    fn unparker(&self) -> StdArc<dyn Unpark> {
+        self.inner.unparker()
+    }
+}
+
+impl<P> Drop for Driver<P> {
+    fn drop(&mut self) {
+        self.engine.end();
+    }
+}
+
+impl<P> fmt::Debug for Driver<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Driver [{:?}, clock: {:?}]", self.engine, self.engine.clock())
+    }
+}

@@ -1,0 +1,117 @@
+//! One leaf's entry with the timers of some runtime: where it is, and how it gets out again.
+//!
+//! N1. `set` names a pending entry, or one that fired and was not asked about since. Dropping the entry removes it.
+//! N2. An entry stays with the runtime that first polled it, from whatever thread it is polled later. If that one has
+//!     ended, it goes on with the one that is current where it is polled next.
+
+use evenloop_core::{NoRuntime, Runtime, RuntimeId, TimerKey, TimersEnded};
+use std::task::Waker;
+use std::time::Instant;
+
+#[derive(Default)]
+pub(crate) struct Entry {
+    /// The runtime given by the caller; none: the one that is current.
+    given: Option<Runtime>,
+    /// See N1.
+    set: Option<(RuntimeId, TimerKey)>,
+}
+
+impl Entry {
+    pub(crate) const fn new() -> Self {
+        Self { given: None, set: None }
+    }
+
+    pub(crate) fn on(runtime: &Runtime) -> Self {
+        Self { given: Some(runtime.clone()), set: None }
+    }
+
+    /// Whether an entry is with some timers.
+    pub(crate) fn is_set(&self) -> bool {
+        self.set.is_some()
+    }
+
+    /// The present instant where this entry is, or would be set by the calling thread.
+    pub(crate) fn now(&self, call: &'static str) -> Result<Instant, NoRuntime> {
+        let now = |runtime: &Runtime| Ok(runtime.timers_for(call)?.now());
+        if let Some(now) = self.set.and_then(|(home, _)| self.with_home(home, now)) {
+            return now;
+        }
+        self.with_host(now).unwrap_or_else(|| Err(NoRuntime::none_found(call, "timers")))
+    }
+
+    /// Sets the entry, or renews deadline and waker of one that is set. Answers true once, when it has fired.
+    #[inline]
+    pub(crate) fn poll(
+        &mut self,
+        call: &'static str,
+        deadline: Instant,
+        waker: &Waker,
+    ) -> Result<bool, NoRuntime> {
+        if let Some(pending) = self.renew(call, deadline, Some(waker)) {
+            return Ok(!pending);
+        }
+        let insert = |runtime: &Runtime| {
+            let key = runtime.timers_for(call)?.insert(deadline, waker);
+            let key = key.map_err(|TimersEnded| NoRuntime::ended(call, "timers", runtime))?;
+            Ok((runtime.id(), key))
+        };
+        let set = self.with_host(insert).unwrap_or_else(|| Err(NoRuntime::none_found(call, "timers")));
+        self.set = Some(set?);
+        Ok(false)
+    }
+
+    /// Moves the deadline of an entry that is set.
+    pub(crate) fn move_to(&mut self, call: &'static str, deadline: Instant) {
+        self.renew(call, deadline, None);
+    }
+
+    /// Answers whether the entry is pending; `None` if it is not set, or its runtime has ended. Only a pending one stays
+    /// set.
+    #[inline]
+    fn renew(&mut self, call: &'static str, deadline: Instant, waker: Option<&Waker>) -> Option<bool> {
+        let (home, key) = self.set?;
+        let pending =
+            self.with_home(home, |runtime| runtime.timers_for(call).ok()?.update(key, deadline, waker).ok());
+        let pending = pending.flatten();
+        if pending != Some(true) {
+            self.set = None;
+        }
+        pending
+    }
+
+    /// Gives `f` the runtime on which an entry is to be set.
+    fn with_host<R>(&self, f: impl FnOnce(&Runtime) -> R) -> Option<R> {
+        match &self.given {
+            Some(runtime) => Some(f(runtime)),
+            None => Runtime::with_current(f),
+        }
+    }
+
+    /// Gives `f` the runtime on which the entry is set, if it lives.
+    fn with_home<R>(&self, home: RuntimeId, f: impl FnOnce(&Runtime) -> R) -> Option<R> {
+        match &self.given {
+            Some(runtime) => Some(f(runtime)), // `home` is this one
+            None => Runtime::with_id(home, f),
+        }
+    }
+
+    /// Takes the entry out, if it is set.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        let Some((home, key)) = self.set.take() else { return };
+        // Nothing to be taken out of a runtime that is gone.
+        let _ =
+            self.with_home(home, |runtime| runtime.timers_for("drop").is_ok_and(|timers| timers.remove(key)));
+    }
+}
+
+/// For calls that have no other way to say it.
+pub(crate) fn or_panic<T>(result: Result<T, NoRuntime>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,39 @@
+//! Sleep, timeouts and intervals, on a clock that can be changed.
+//!
+//! The leaf futures ([`sleep()`], [`timeout()`], [`interval()`] and their siblings) run on whatever
+//! [`Runtime`](evenloop_core::Runtime) is current and offers [`Timers`](evenloop_core::Timers). The engine under them
+//! ([`Driver`]) offers just that, on any park; its [`Clock`] is the real one or a virtual one.
+//!
+//! | module     | holds                                                            | does not know            |
+//! |------------|------------------------------------------------------------------|--------------------------|
+//! | `wheel`    | which entries are due, in constant time each                     | wakers, locks, clocks    |
+//! | `clock`    | the real clock and the virtual one                               | the wheel                |
+//! | `engine`   | wheel, lock and clock: the `Timers` of our hosts                 | how its host sleeps      |
+//! | `driver`   | an engine on a park                                              | tasks                    |
+//! | `entry`    | a leaf's place with some engine                                  | which engine             |
+//! | `sleep`, `interval`, `timeout` | the leaves                                   | the driver               |
+
+#![forbid(unsafe_code)]
+
+mod wheel;
+
+mod clock;
+
+mod engine;
+
+mod driver;
+
+mod entry;
+
+mod sleep;
+
+mod interval;
+
+mod timeout;
+
+pub use clock::{Clock, VirtualClock};
+pub use driver::Driver;
+pub use engine::Engine;
+pub use interval::{Interval, MissedTick, interval, interval_at, interval_at_on, interval_on};
+pub use sleep::{Sleep, sleep, sleep_on, sleep_until, sleep_until_on};
+pub use timeout::{Elapsed, Timeout, timeout, timeout_at, timeout_at_on, timeout_on};

@@ -1,0 +1,251 @@
+//! `timeout` and `timeout_at`: a future with a deadline.
+//!
+//! T1. The first poll asks the inner future first: code without a pending await never times out.
+//! T2. Every later poll asks the timer first: an inner future that is always woken cannot run past the deadline.
+//! T3. The timer is set only once the inner future was pending.
+//! T4. When the deadline is met the inner future is dropped, before `Elapsed` is given.
+
+use crate::entry::{Entry, or_panic};
+use evenloop_core::{Runtime, deadline_after};
+use pin_project_lite::pin_project;
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Waits for `future`, but no longer than `duration`, counted from this call.
+///
+/// The future runs as part of the calling task. If it is pending when the time is over, it is dropped. A future that is
+/// ready at its first poll always gives its value, even with `Duration::ZERO`; after that the deadline comes first if both
+/// are met. Never early; the resolution is 1 ms, rounded up. `Duration::MAX` is about thirty years.
+///
+/// # Cancel safety
+///
+/// **Cancel safe** as far as `future` is: dropping this drops `future` and takes the timer out. So does the deadline:
+/// what dropping `future` loses, a time-out loses.
+///
+/// # Errors
+///
+/// [`Elapsed`] when the deadline was met first.
+///
+/// # Panics
+///
+/// When it has to wait where no runtime is current that offers timers, as [`sleep`](crate::sleep()) does.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// async fn answer() -> Option<u32> {
+///     evenloop_time::timeout(Duration::from_secs(1), async { 42 }).await.ok()
+/// }
+/// # let _ = answer();
+/// ```
+pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoFuture> {
+    let entry = Entry::new();
+    Timeout {
+        limit: Limit::after(duration, &entry),
+        entry,
+        expired: false,
+        inner: Some(future.into_future()),
+    }
+}
+
+/// As [`timeout`], on the given runtime.
+///
+/// # Errors
+///
+/// [`Elapsed`] when the deadline was met first.
+///
+/// # Panics
+///
+/// When it has to wait and `runtime` offers no timers or has ended.
+pub fn timeout_on<F: IntoFuture>(runtime: &Runtime, duration: Duration, future: F) -> Timeout<F::IntoFuture> {
+    let entry = Entry::on(runtime);
+    Timeout {
+        limit: Limit::after(duration, &entry),
+        entry,
+        expired: false,
+        inner: Some(future.into_future()),
+    }
+}
+
+/// Waits for `future`, but not beyond `deadline`; without one, as long as it takes.
+///
+/// As [`timeout`] in all else.
+///
+/// # Errors
+///
+/// [`Elapsed`] when the deadline was met first.
+///
+/// # Panics
+///
+/// As [`timeout`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Instant;
+///
+/// async fn answer(by: Option<Instant>) -> Result<u32, evenloop_time::Elapsed> {
+///     evenloop_time::timeout_at(by, async { 42 }).await
+/// }
+/// # let _ = answer(None);
+/// ```
+pub fn timeout_at<F: IntoFuture>(deadline: impl Into<Option<Instant>>, future: F) -> Timeout<F::IntoFuture> {
+    let inner = Some(future.into_future());
+    Timeout { limit: deadline.into().into(), entry: Entry::new(), expired: false, inner }
+}
+
+/// As [`timeout_at`], on the given runtime.
+///
+/// # Errors
+///
+/// [`Elapsed`] when the deadline was met first.
+///
+/// # Panics
+///
+/// As [`timeout_on`].
+pub fn timeout_at_on<F: IntoFuture>(
+    runtime: &Runtime,
+    deadline: impl Into<Option<Instant>>,
+    future: F,
+) -> Timeout<F::IntoFuture> {
+    let inner = Some(future.into_future());
+    Timeout { limit: deadline.into().into(), entry: Entry::on(runtime), expired: false, inner }
+}
+
+/// The deadline was met before the future was ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the deadline has elapsed")
+    }
+}
+
+impl Error for Elapsed {}
+
+impl From<Elapsed> for std::io::Error {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::new(std::io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+pin_project! {
+    /// The future of [`timeout`] and [`timeout_at`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Timeout<F> {
+        limit: Limit,
+        entry: Entry,
+        expired: bool,
+        // Gone once it has ended, or was dropped at the deadline.
+        #[pin]
+        inner: Option<F>,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Limit {
+    Never,
+    /// From the first poll on.
+    After(Duration),
+    At(Instant),
+}
+
+impl Limit {
+    fn after(duration: Duration, entry: &Entry) -> Self {
+        entry.now("timeout").map_or(Self::After(duration), |now| Self::At(deadline_after(now, duration)))
+    }
+}
+
+impl From<Option<Instant>> for Limit {
+    fn from(deadline: Option<Instant>) -> Self {
+        deadline.map_or(Self::Never, Self::At)
+    }
+}
+
+impl<F> Timeout<F> {
+    /// The deadline, if there is one and it is known yet.
+    pub fn when(&self) -> Option<Instant> {
+        match self.limit {
+            Limit::At(deadline) => Some(deadline),
+            Limit::Never | Limit::After(_) => None,
+        }
+    }
+
+    /// Gives it another deadline, or none. Does nothing once it has expired.
+    pub fn reschedule(self: Pin<&mut Self>, deadline: impl Into<Option<Instant>>) {
+        let this = self.project();
+        *this.limit = deadline.into().into();
+        match *this.limit {
+            Limit::At(deadline) => this.entry.move_to("timeout", deadline),
+            Limit::Never | Limit::After(_) => this.entry.clear(),
+        }
+    }
+
+    /// Whether it gave [`Elapsed`].
+    pub fn expired(&self) -> bool {
+        self.expired
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    /// # Panics
+    ///
+    /// When it is polled after its end, and as [`timeout`] says.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Limit::After(duration) = *this.limit {
+            // Before the future has its turn, which may take a while.
+            let now = this.entry.now("timeout");
+            *this.limit = now.map_or(*this.limit, |now| Limit::At(deadline_after(now, duration)));
+        }
+        let asked = this.entry.is_set();
+        if let (true, Limit::At(deadline)) = (asked, *this.limit) {
+            // T2
+            if or_panic(this.entry.poll("timeout", deadline, cx.waker())) {
+                *this.expired = true;
+                this.inner.set(None); // T4
+                return Poll::Ready(Err(Elapsed));
+            }
+        }
+        let inner = this.inner.as_mut().as_pin_mut().expect("`Timeout` polled after its end");
+        if let Poll::Ready(output) = inner.poll(cx) {
+            this.entry.clear();
+            this.inner.set(None);
+            return Poll::Ready(Ok(output));
+        }
+        match *this.limit {
+            Limit::Never => {}
+            Limit::At(_) if asked => {}
+            Limit::At(deadline) => {
+                // T3: only now; what has passed already fires in the next turn.
+                let fired = or_panic(this.entry.poll("timeout", deadline, cx.waker()));
+                debug_assert!(!fired, "an entry fires in a turn, not when it is set");
+            }
+            Limit::After(_) => {
+                or_panic(this.entry.now("timeout").map(drop));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<F> fmt::Debug for Timeout<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.inner {
+            None if self.expired => "expired",
+            None => "done",
+            Some(_) if self.entry.is_set() => "waiting",
+            Some(_) => "new",
+        };
+        write!(f, "Timeout [{state}]")
+    }
+}

@@ -1,0 +1,364 @@
+//! The wheel: which entries are due, and when the next ones are.
+//!
+//! The wheel never wakes, never reads a clock and never locks; it does not know what its entries are. Time is a count of
+//! ticks that it is told.
+//!
+//! Idea: a tick is a number of 11 digits to the base 64, and so is the tick that time has reached, `elapsed`. An entry
+//! lies at the *level* of the first digit, from the left, in which its tick differs from `elapsed`, in the *slot* that this
+//! digit names. So level 0 holds what comes within this round of 64 ticks, one slot a tick; level 1 what comes within
+//! this round of 4096, one slot 64 ticks; and so on.
+//!
+//! ```text
+//! elapsed 0 0 … 2 5 9      tick 0 0 … 2 7 1  differs first in the middle digit: level 1, slot 7
+//!                                            when elapsed reaches … 2 7 0 it comes down to level 0, slot 1
+//!
+//! insert ─► Slot ── its tick is reached ─► Due ── pop_due ─► out
+//!   └─────► Late ── next advance ───────────┘
+//! ```
+//!
+//! W1. An entry in a slot has a tick after `elapsed`, and its place follows from its tick and `elapsed` alone. While
+//!     `elapsed` stays before the start of every occupied slot, no place changes: the digits in which an entry agrees
+//!     with `elapsed`, it then still agrees in.
+//! W2. All of a lower level come before all of a higher one, and within a level the slots come in order. So the lowest
+//!     slot of the lowest occupied level holds the next entry.
+//! W3. `min` of a slot is at most the tick of each entry in it, and exact until an entry is removed from it.
+//! W4. A slot's list is in the order of insertion: one that comes down from above does so when `elapsed` enters its slot,
+//!     which is before any can be inserted below directly.
+//! W5. `due` is what the last [`advance`](Wheel::advance) found. What is inserted late waits in `late` for the next one,
+//!     so an entry that is set again and again from its own wake-up keeps nobody in a loop.
+//! W6. A key is a place and how often it was used before. A place whose count is used up is not used again, so no key ever
+//!     names a second entry.
+//!
+//! Insert, update and remove take constant time. An entry moves down at most once per level.
+
+/// Bits of a digit. A model has two slots a level.
+const BITS: u32 = if cfg!(evenloop_loom) { 1 } else { 6 };
+const SLOTS: usize = 1 << BITS;
+
+/// The end of a list.
+const NIL: u32 = u32::MAX;
+
+/// When an entry is due: a tick, and its rank among those of the same tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct When {
+    pub(crate) tick: u64,
+    pub(crate) rank: u32,
+}
+
+/// Entries of type `T`, each due at a tick.
+pub(crate) struct Wheel<T> {
+    /// The tick that time has reached.
+    elapsed: u64,
+    /// Lowest first; as many as have been needed so far.
+    levels: Vec<Level>,
+    due: List,
+    /// Whether `due` has to be sorted before the next is popped.
+    due_unsorted: bool,
+    late: List,
+    nodes: Vec<Node<T>>,
+    /// The unused nodes, linked by `next`.
+    free: u32,
+    len: usize,
+}
+
+struct Level {
+    /// Bit `i` is set iff slot `i` is not empty.
+    occupied: u64,
+    slots: [Slot; SLOTS],
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    list: List,
+    /// See W3.
+    min: u64,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    head: u32,
+    tail: u32,
+}
+
+struct Node<T> {
+    /// `None` iff the node is unused.
+    value: Option<T>,
+    when: When,
+    /// How often this place was used before (W6).
+    uses: u32,
+    prev: u32,
+    next: u32,
+    place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Slot,
+    Due,
+    Late,
+}
+
+impl List {
+    const EMPTY: Self = Self { head: NIL, tail: NIL };
+
+    fn is_empty(&self) -> bool {
+        self.head == NIL
+    }
+}
+
+impl Level {
+    const EMPTY: Self = Self { occupied: 0, slots: [Slot { list: List::EMPTY, min: 0 }; SLOTS] };
+}
+
+impl<T> Wheel<T> {
+    /// An empty wheel at tick 0. Allocates nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            elapsed: 0,
+            levels: Vec::new(),
+            due: List::EMPTY,
+            due_unsorted: false,
+            late: List::EMPTY,
+            nodes: Vec::new(),
+            free: NIL,
+            len: 0,
+        }
+    }
+
+    /// How many entries have not been popped or removed.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether [`pop_due`](Self::pop_due) has something to give.
+    pub(crate) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Adds an entry and names it.
+    pub(crate) fn insert(&mut self, when: When, value: T) -> u64 {
+        let index = self.take_node(when, value);
+        self.len += 1;
+        self.link(index, Place::Late);
+        let uses = self.nodes[index as usize].uses;
+        u64::from(uses) << 32 | u64::from(index)
+    }
+
+    /// Takes an entry out; `None` if it was popped or removed before.
+    pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
+        let index = self.find(key)?;
+        self.unlink(index);
+        self.give_node(index)
+    }
+
+    /// Moves an entry to another time and lends its value; `None` if it was popped or removed before.
+    pub(crate) fn update(&mut self, key: u64, when: When) -> Option<&mut T> {
+        let index = self.find(key)?;
+        if self.nodes[index as usize].when != when {
+            self.unlink(index);
+            self.nodes[index as usize].when = when;
+            self.link(index, Place::Late);
+        }
+        self.nodes[index as usize].value.as_mut()
+    }
+
+    /// Lends every value that is in the wheel.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.nodes.iter_mut().filter_map(|node| node.value.as_mut())
+    }
+
+    /// The tick before which nothing is due; one that has passed if something is due already.
+    ///
+    /// Exact unless an entry of the next slot was removed; then it may be too early, never too late (W3).
+    pub(crate) fn next(&self) -> Option<u64> {
+        if self.has_due() || !self.late.is_empty() {
+            return Some(self.elapsed);
+        }
+        let (level, slot) = self.first()?;
+        Some(self.levels[level].slots[slot].min)
+    }
+
+    /// Lets time reach `now`: what is due by then can be popped. A time before `elapsed` changes nothing but that what
+    /// came late is due.
+    pub(crate) fn advance(&mut self, now: u64) {
+        let late = std::mem::replace(&mut self.late, List::EMPTY);
+        self.link_all(late);
+        while let Some((level, slot)) = self.first() {
+            let start = self.start(level, slot);
+            if start > now {
+                break;
+            }
+            self.elapsed = start; // W1: no occupied slot starts before this one.
+            let level = &mut self.levels[level];
+            level.occupied &= !(1 << slot);
+            let list = std::mem::replace(&mut level.slots[slot].list, List::EMPTY);
+            self.link_all(list);
+        }
+        self.elapsed = self.elapsed.max(now);
+    }
+
+    /// Takes out the next that is due: earlier ticks first, then lower ranks, then in order of insertion.
+    pub(crate) fn pop_due(&mut self) -> Option<T> {
+        if std::mem::take(&mut self.due_unsorted) {
+            self.sort_due();
+        }
+        let index = self.due.head;
+        if index == NIL {
+            return None;
+        }
+        self.unlink(index);
+        self.give_node(index)
+    }
+
+    /// The first occupied slot of the lowest occupied level (W2).
+    fn first(&self) -> Option<(usize, usize)> {
+        let level = self.levels.iter().position(|level| level.occupied != 0)?;
+        Some((level, self.levels[level].occupied.trailing_zeros() as usize))
+    }
+
+    /// The tick with which a slot begins: `elapsed` down to the level, then the slot's digit, then zeros.
+    fn start(&self, level: usize, slot: usize) -> u64 {
+        let shift = level as u32 * BITS;
+        let above = self.elapsed.checked_shr(shift + BITS).unwrap_or(0);
+        above.checked_shl(shift + BITS).unwrap_or(0) | (slot as u64) << shift
+    }
+
+    /// The level and slot for a tick after `elapsed` (W1).
+    fn slot_of(&self, tick: u64) -> (usize, usize) {
+        let level = (tick ^ self.elapsed).ilog2() / BITS;
+        (level as usize, (tick >> (level * BITS)) as usize & (SLOTS - 1))
+    }
+
+    // --- lists ---
+
+    /// Puts an unlinked node where it belongs; one that is due by now goes to `if_due`.
+    fn link(&mut self, index: u32, if_due: Place) {
+        let when = self.nodes[index as usize].when;
+        let place = if when.tick > self.elapsed { Place::Slot } else { if_due };
+        let list = match place {
+            Place::Slot => {
+                let (level, slot) = self.slot_of(when.tick);
+                while self.levels.len() <= level {
+                    self.levels.push(Level::EMPTY);
+                }
+                let level = &mut self.levels[level];
+                let bit = 1 << slot;
+                let slot = &mut level.slots[slot];
+                let fresh = level.occupied & bit == 0;
+                slot.min = if fresh { when.tick } else { slot.min.min(when.tick) };
+                level.occupied |= bit;
+                &mut slot.list
+            }
+            Place::Due => {
+                let last = self.due.tail;
+                self.due_unsorted |= last != NIL && self.nodes[last as usize].when > when;
+                &mut self.due
+            }
+            Place::Late => &mut self.late,
+        };
+        let prev = std::mem::replace(&mut list.tail, index);
+        if prev == NIL {
+            list.head = index;
+        } else {
+            self.nodes[prev as usize].next = index;
+        }
+        let node = &mut self.nodes[index as usize];
+        (node.place, node.prev, node.next) = (place, prev, NIL);
+    }
+
+    /// Puts all of a list, taken off before, where they belong now; in its order.
+    fn link_all(&mut self, list: List) {
+        let mut index = list.head;
+        while index != NIL {
+            let next = self.nodes[index as usize].next;
+            self.link(index, Place::Due);
+            index = next;
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Node { prev, next, place, when, .. } = self.nodes[index as usize];
+        if prev != NIL {
+            self.nodes[prev as usize].next = next;
+        }
+        if next != NIL {
+            self.nodes[next as usize].prev = prev;
+        }
+        if prev != NIL && next != NIL {
+            return;
+        }
+        let list = match place {
+            Place::Due => &mut self.due,
+            Place::Late => &mut self.late,
+            Place::Slot => {
+                let (level, slot) = self.slot_of(when.tick);
+                let level = &mut self.levels[level];
+                if prev == next {
+                    level.occupied &= !(1 << slot); // both NIL: it was the only one
+                }
+                &mut level.slots[slot].list
+            }
+        };
+        if prev == NIL {
+            list.head = next;
+        }
+        if next == NIL {
+            list.tail = prev;
+        }
+    }
+
+    fn sort_due(&mut self) {
+        let mut indices = Vec::new();
+        let mut index = self.due.head;
+        while index != NIL {
+            indices.push(index);
+            index = self.nodes[index as usize].next;
+        }
+        indices.sort_by_key(|&index| self.nodes[index as usize].when); // stable
+        self.due = List::EMPTY;
+        for index in indices {
+            self.link(index, Place::Due);
+        }
+    }
+
+    // --- nodes ---
+
+    fn find(&self, key: u64) -> Option<u32> {
+        let (index, uses) = (key as u32, (key >> 32) as u32);
+        let node = self.nodes.get(index as usize)?;
+        (node.uses == uses && node.value.is_some()).then_some(index)
+    }
+
+    fn take_node(&mut self, when: When, value: T) -> u32 {
+        let index = self.free;
+        if index == NIL {
+            let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NIL);
+            let index = index.expect("a wheel holds fewer than 2^32 timers");
+            let value = Some(value);
+            self.nodes.push(Node { value, when, uses: 0, prev: NIL, next: NIL, place: Place::Late });
+            return index;
+        }
+        let node = &mut self.nodes[index as usize];
+        self.free = node.next;
+        node.value = Some(value);
+        node.when = when;
+        index
+    }
+
+    fn give_node(&mut self, index: u32) -> Option<T> {
+        self.len -= 1;
+        let node = &mut self.nodes[index as usize];
+        if let Some(uses) = node.uses.checked_add(1) {
+            node.uses = uses;
+            node.next = std::mem::replace(&mut self.free, index);
+        } // else W6: this place has been used 2^32 times
+        node.value.take()
+    }
+}
+
+#[cfg(test)]
+mod tests;
