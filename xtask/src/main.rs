@@ -1,3 +1,86 @@
 //! The project's only build script: `cargo xtask ci` and its parts.
+//!
+//! A file per command; `main` is a `match`. What several commands need has files of its own: `sh` (other programs),
+//! `tree` (the workspace as files), `models` (building and running the models).
 
-fn main() {}
+mod ci;
+mod examples;
+mod loom;
+mod models;
+mod msrv;
+mod setup;
+mod sh;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  setup [--long]            install what the checks use beside Rust (Debian packages; --long: toolchains and tools too)
+  ci [SECTION...] [--strict] [--long]
+                            run what a reviewer would; --strict makes a skip a failure, --long adds the long sections
+  tidy                      the rules that no lint knows
+  examples [NAME...]        run the examples, each with two durations or seeds
+  loom [CRATE|TYPE[::MODEL]...] [--preemptions N|none] [--long] [--bless] [--replay] [--seconds N]
+                            run the models, each in a process of its own, both passes; --bless rewrites floors.toml,
+                            --replay shows the failing run of one model with loom's trace
+  msrv                      build the library crates with the oldest Rust they promise
+  help                      this text
+";
+
+/// What a command answers: nothing to add, or what went wrong and how to go on.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let outcome = match run() {
+        Ok(outcome) => outcome,
+        Err(bad_argument) => Err(format!("{bad_argument}\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<Outcome, lexopt::Error> {
+    let mut args = lexopt::Parser::from_env();
+    let command = match args.next()? {
+        Some(lexopt::Arg::Value(command)) => command.to_string_lossy().into_owned(),
+        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) | None => "help".to_owned(),
+        Some(other) => return Err(other.unexpected()),
+    };
+    Ok(match command.as_str() {
+        "setup" => setup::run(setup::Options::parse(args)?),
+        "ci" => ci::run(ci::Options::parse(args)?),
+        "tidy" => tidy::run(),
+        "examples" => examples::run(&names(args)?),
+        "loom" => loom::run(loom::Options::parse(args)?),
+        "msrv" => msrv::run().map(|checked| {
+            if let Err(why) = checked {
+                println!("not checked: {why}");
+            }
+        }),
+        "help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        unknown => return Err(format!("no such command: {unknown}").into()),
+    })
+}
+
+/// The remaining arguments, all of them plain words.
+fn names(mut args: lexopt::Parser) -> Result<Vec<String>, lexopt::Error> {
+    let mut names = Vec::new();
+    while let Some(arg) = args.next()? {
+        match arg {
+            lexopt::Arg::Value(name) => names.push(name.to_string_lossy().into_owned()),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(names)
+}

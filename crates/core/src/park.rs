@@ -71,6 +71,7 @@ impl ParkState {
 
     /// Whether no token has come since [`fall_asleep`](Self::fall_asleep).
     pub fn is_asleep(&self) -> bool {
+        // ORDERING: Relaxed: only whether to sleep on; `wake_up` acquires.
         self.0.load(Ordering::Relaxed) == PARKED
     }
 

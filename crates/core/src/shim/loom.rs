@@ -2,14 +2,12 @@
 //!
 //! Two hooks serve `cargo xtask ordmut` and `cargo xtask loom`:
 //!
-//! - [`ord`] may weaken exactly one memory ordering in the program: the one that `EVENLOOP_WEAKEN` names.
+//! - [`hooks`] may change exactly one site of the program: weaken its ordering, let its compare-exchange fail, leave out
+//!   its wake-up.
 //! - With `LOAD_RMW=1` every load runs as a read-modify-write that changes nothing. Stock loom forgets that another
 //!   thread's store could have come between a thread's own load and its compare-exchange; a read-modify-write is
 //!   remembered, so this second pass explores those orders (and no stale reads, which the first pass explores).
 
-use std::cell::RefCell;
-use std::collections::HashSet;
-use std::io::Write as _;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::OnceLock;
@@ -17,9 +15,41 @@ use std::sync::OnceLock;
 pub use ::loom::sync::Arc;
 pub use ::loom::thread_local;
 
+pub mod hooks;
+
 /// Threads, as far as the library crates need them.
 pub mod thread {
-    pub use ::loom::thread::{Builder, JoinHandle, Thread, ThreadId, current, park, spawn, yield_now};
+    use super::{Location, hooks};
+    pub use ::loom::thread::{Builder, JoinHandle, ThreadId, park, spawn, yield_now};
+
+    /// A handle to a thread, to unpark it.
+    #[derive(Clone, Debug)]
+    pub struct Thread(::loom::thread::Thread);
+
+    /// The calling thread.
+    pub fn current() -> Thread {
+        Thread(::loom::thread::current())
+    }
+
+    impl Thread {
+        /// Who it is.
+        pub fn id(&self) -> ThreadId {
+            self.0.id()
+        }
+
+        /// What it was called when it was spawned.
+        pub fn name(&self) -> Option<&str> {
+            self.0.name()
+        }
+
+        /// Ends the thread's park, or makes the next one return at once.
+        #[track_caller]
+        pub fn unpark(&self) {
+            if !hooks::skips_at("unpark", Location::caller()) {
+                self.0.unpark();
+            }
+        }
+    }
 
     /// Parks; a model knows no time, so only an unpark ends it.
     pub fn park_timeout(_: std::time::Duration) {
@@ -119,13 +149,19 @@ impl Condvar {
     }
 
     /// Wakes one waiter.
+    #[track_caller]
     pub fn notify_one(&self) {
-        self.0.notify_one();
+        if !hooks::skips_at("notify_one", Location::caller()) {
+            self.0.notify_one();
+        }
     }
 
     /// Wakes all waiters.
+    #[track_caller]
     pub fn notify_all(&self) {
-        self.0.notify_all();
+        if !hooks::skips_at("notify_all", Location::caller()) {
+            self.0.notify_all();
+        }
     }
 }
 
@@ -159,55 +195,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-// === Orderings ===
-
-/// Answers the ordering to use at one place: the one written there, unless `EVENLOOP_WEAKEN` names this very place.
-///
-/// The variable reads `file:line:column operation argument Ordering`, as the list mode prints it; `argument` tells the
-/// success (0) from the failure (1) ordering of a compare-exchange. With `EVENLOOP_ORD_LIST=FILE` every place that is
-/// reached is appended to that file once.
-fn ord(
-    operation: &'static str,
-    argument: u8,
-    ordering: atomic::Ordering,
-    at: &'static Location<'static>,
-) -> atomic::Ordering {
-    std::thread_local! {
-        static SEEN: RefCell<HashSet<(&'static Location<'static>, &'static str, u8)>> = RefCell::default();
-    }
-    static LIST: OnceLock<Option<std::ffi::OsString>> = OnceLock::new();
-    static WEAKEN: OnceLock<Option<(String, atomic::Ordering)>> = OnceLock::new();
-
-    if let Some(list) = LIST.get_or_init(|| std::env::var_os("EVENLOOP_ORD_LIST")) {
-        let first = SEEN.with_borrow_mut(|seen| seen.insert((at, operation, argument)));
-        if first {
-            let mut file = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(list)
-                .unwrap_or_else(|error| panic!("EVENLOOP_ORD_LIST: cannot open {list:?}: {error}"));
-            writeln!(file, "{at} {operation} {argument} {ordering:?}").expect("the list can be written");
-        }
-    }
-    let weaken = WEAKEN.get_or_init(|| {
-        let value = std::env::var("EVENLOOP_WEAKEN").ok()?;
-        let (place, to) = value
-            .rsplit_once(' ')
-            .unwrap_or_else(|| panic!("EVENLOOP_WEAKEN: expected `PLACE OPERATION ARGUMENT ORDERING`"));
-        let to = match to {
-            "Relaxed" => atomic::Ordering::Relaxed,
-            "Acquire" => atomic::Ordering::Acquire,
-            "Release" => atomic::Ordering::Release,
-            "AcqRel" => atomic::Ordering::AcqRel,
-            other => panic!("EVENLOOP_WEAKEN: no such ordering: {other}"),
-        };
-        Some((place.to_owned(), to))
-    });
-    match weaken {
-        Some((place, to)) if *place == format!("{at} {operation} {argument}") => *to,
-        _ => ordering,
-    }
-}
+// === The second pass ===
 
 /// Whether this is the second pass, in which loads are read-modify-writes.
 fn load_rmw() -> bool {
@@ -217,7 +205,8 @@ fn load_rmw() -> bool {
 
 /// Atomic integers, pointers and fences.
 pub mod atomic {
-    use super::{Location, load_rmw, ord};
+    use super::hooks::{fails, ord};
+    use super::{Location, load_rmw};
     pub use ::loom::sync::atomic::Ordering;
 
     /// A fence whose ordering can be weakened like any other.
@@ -264,6 +253,9 @@ pub mod atomic {
                 let at = Location::caller();
                 let success = ord("compare_exchange", 0, success, at);
                 let failure = ord("compare_exchange", 1, failure, at);
+                if fails("compare_exchange", at) {
+                    return Err(self.0.load(failure));
+                }
                 self.0.compare_exchange(current, new, success, failure)
             }
 

@@ -1,0 +1,163 @@
+//! `cargo xtask ci`: what a reviewer would run, in sections that print their time.
+//!
+//! The run stops at the first failure and says how to run that section alone. A section that needs a program that is not
+//! here skips what needs it, with a line that names the program; the end counts the skips. With `--strict` a skip is a
+//! failure.
+
+use crate::{Outcome, examples, loom, msrv, sh, tidy, tree};
+use std::time::Instant;
+
+/// A part of the run that can be run alone.
+struct Section {
+    name: &'static str,
+    run: fn(&mut Skips) -> Outcome,
+    /// Only with `--long`, or when asked for by name.
+    long: bool,
+}
+
+const fn quick(name: &'static str, run: fn(&mut Skips) -> Outcome) -> Section {
+    Section { name, run, long: false }
+}
+
+const fn long(name: &'static str, run: fn(&mut Skips) -> Outcome) -> Section {
+    Section { name, run, long: true }
+}
+
+/// Cheapest first, so that a slip costs seconds.
+const SECTIONS: &[Section] = &[
+    quick("format", |_| sh::run(&mut sh::cargo("fmt --all --check"))),
+    quick("tidy", |_| tidy::run()),
+    quick("dependencies", |_| tidy::dependencies()),
+    quick("clippy", |_| {
+        sh::run(&mut sh::cargo("clippy --workspace --all-targets --all-features --quiet -- -D warnings"))
+    }),
+    quick("alone", |_| alone()),
+    quick("doc", |_| doc()),
+    quick("test", |_| sh::run(&mut sh::cargo("test --workspace --all-features --quiet"))),
+    quick("examples", |_| examples::run(&[])),
+    quick("loom", |_| loom::run(loom::Options::quick())),
+    long("loom-long", |_| loom::run(loom::Options::long())),
+    long("msrv", |skips| {
+        msrv::run().map(|checked| {
+            if let Err(why) = checked {
+                skips.note(&why);
+            }
+        })
+    }),
+];
+
+/// What was not checked, and why.
+#[derive(Default)]
+pub(crate) struct Skips(Vec<String>);
+
+impl Skips {
+    /// Notes that something was not checked.
+    pub(crate) fn note(&mut self, why: &str) {
+        println!("skipped: {why}");
+        self.0.push(why.to_owned());
+    }
+}
+
+/// What the user asked for.
+pub(crate) struct Options {
+    names: Vec<String>,
+    strict: bool,
+    long: bool,
+}
+
+impl Options {
+    pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Self, lexopt::Error> {
+        let mut options = Self { names: vec![], strict: false, long: false };
+        while let Some(arg) = args.next()? {
+            match arg {
+                lexopt::Arg::Long("strict") => options.strict = true,
+                lexopt::Arg::Long("long") => options.long = true,
+                lexopt::Arg::Value(name) => {
+                    let name = name.to_string_lossy().into_owned();
+                    if !SECTIONS.iter().any(|section| section.name == name) {
+                        let names =
+                            SECTIONS.iter().map(|section| section.name).collect::<Vec<_>>().join(", ");
+                        return Err(format!("no such section: {name}; there are {names}").into());
+                    }
+                    options.names.push(name);
+                }
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, section: &Section) -> bool {
+        if self.names.is_empty() {
+            self.long || !section.long
+        } else {
+            self.names.iter().any(|name| name == section.name)
+        }
+    }
+}
+
+pub(crate) fn run(options: Options) -> Outcome {
+    let mut passed = 0;
+    let mut skips = Skips::default();
+    let mut times = Vec::new();
+    let mut failure = None;
+    for section in SECTIONS.iter().filter(|section| options.wants(section)) {
+        println!("== {}", section.name);
+        let begin = Instant::now();
+        let skipped_before = skips.0.len();
+        let mut outcome = (section.run)(&mut skips);
+        if options.strict && outcome.is_ok() && skips.0.len() > skipped_before {
+            outcome = Err(format!("skipped with --strict: {}", skips.0[skipped_before..].join("; ")));
+        }
+        let seconds = begin.elapsed().as_secs_f64();
+        times.push(format!("{} {seconds:.0} s", section.name));
+        match outcome {
+            Ok(()) => {
+                println!("   {} passed in {seconds:.1} s", section.name);
+                passed += 1;
+            }
+            Err(why) => {
+                eprintln!("{why}");
+                failure = Some(section.name);
+                break;
+            }
+        }
+    }
+    println!("\n{}", times.join(", "));
+    if !skips.0.is_empty() {
+        println!("{} skipped; `cargo xtask setup` installs what they need:", skips.0.len());
+        skips.0.iter().for_each(|skip| println!("  {skip}"));
+    }
+    if let Some(name) = failure {
+        println!("{name} failed; to run it alone: cargo xtask ci {name}");
+    }
+    println!("{passed} passed, {} failed", u32::from(failure.is_some()));
+    if failure.is_some() { Err(String::new()) } else { Ok(()) }
+}
+
+/// Each library crate builds without its default features, and with each of its features.
+fn alone() -> Outcome {
+    for library in tree::libraries() {
+        let check = || {
+            let mut check = sh::cargo("check --quiet --lib --no-default-features --package");
+            check
+                .arg(&library.package)
+                .env("RUSTFLAGS", "-D warnings")
+                .args(["--target-dir", "target/alone"]);
+            check
+        };
+        sh::run(&mut check())?;
+        for feature in library.features() {
+            sh::run(check().arg("--features").arg(feature))?;
+        }
+    }
+    Ok(())
+}
+
+fn doc() -> Outcome {
+    let mut doc = sh::cargo("doc --no-deps --all-features --quiet");
+    for library in tree::libraries() {
+        doc.arg("--package").arg(library.package);
+    }
+    sh::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}

@@ -1,0 +1,22 @@
+//! `cargo xtask msrv`: the library crates build with the oldest Rust that they promise.
+
+use crate::{sh, tree};
+
+/// Builds each library crate with its `rust-version`.
+///
+/// The inner `Err` says why it was not checked: that toolchain is not installed.
+pub(crate) fn run() -> Result<Result<(), String>, String> {
+    let oldest = tree::manifest(&sh::root().join("Cargo.toml"))["workspace"]["package"]["rust-version"]
+        .as_str()
+        .expect("rust-version is a string")
+        .to_owned();
+    if !sh::has_toolchain(&oldest) {
+        return Ok(Err(format!("no toolchain {oldest} here (`rustup toolchain install {oldest}`)")));
+    }
+    for library in tree::libraries() {
+        let mut check = sh::cargo_of(&oldest, "check --all-features --target-dir target/msrv --package");
+        sh::run(check.arg(&library.package))?;
+    }
+    println!("the library crates build with Rust {oldest}");
+    Ok(Ok(()))
+}

@@ -1,0 +1,96 @@
+//! `cargo xtask setup`: what the checks use beside Rust.
+//!
+//! Nothing is touched that is there already, and each step says what it did.
+
+use crate::{Outcome, sh};
+
+/// A program that a check needs, and the Debian package that brings it.
+const PACKAGES: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("nc", "netcat-openbsd"),
+    ("python3", "python3"),
+    ("redis-server", "redis-server"),
+    ("socat", "socat"),
+    ("strace", "strace"),
+    ("valgrind", "valgrind"),
+];
+
+/// Toolchains and tools of the long run. Versions are pinned: a new one is a decision.
+const TOOLCHAINS: &[&str] = &["nightly", "1.85"];
+const TOOLS: &[(&str, &str)] = &[("cargo-fuzz", "0.13.1"), ("cargo-llvm-cov", "0.6.21")];
+
+/// What the user asked for.
+pub(crate) struct Options {
+    long: bool,
+}
+
+impl Options {
+    pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Self, lexopt::Error> {
+        let mut options = Self { long: false };
+        while let Some(arg) = args.next()? {
+            match arg {
+                lexopt::Arg::Long("long") => options.long = true,
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+pub(crate) fn run(options: Options) -> Outcome {
+    packages()?;
+    if options.long {
+        toolchains()?;
+        tools()?;
+    }
+    Ok(())
+}
+
+fn packages() -> Outcome {
+    let missing: Vec<_> = PACKAGES.iter().filter(|(program, _)| sh::find(program).is_none()).collect();
+    if missing.is_empty() {
+        println!("setup: all programs are there");
+        return Ok(());
+    }
+    if sh::find("apt-get").is_none() {
+        for (program, _) in missing {
+            println!("setup: `{program}` is missing, and there is no apt-get: install it by hand");
+        }
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    println!("setup: installing {}", names.join(", "));
+    sh::run(privileged("update --quiet").env("DEBIAN_FRONTEND", "noninteractive"))?;
+    let mut install = privileged("install --yes --quiet --no-install-recommends");
+    sh::run(install.args(&names).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    println!("setup: installed {}", names.join(", "));
+    Ok(())
+}
+
+/// apt-get, through sudo where there is one: without it, we are root or apt says what is wrong.
+fn privileged(words: &str) -> std::process::Command {
+    match sh::find("sudo") {
+        Some(_) => sh::command("sudo", &format!("--preserve-env=DEBIAN_FRONTEND apt-get {words}")),
+        None => sh::command("apt-get", words),
+    }
+}
+
+fn toolchains() -> Outcome {
+    if sh::find("rustup").is_none() {
+        println!("setup: no rustup here: {} stay as they are", TOOLCHAINS.join(" and "));
+        return Ok(());
+    }
+    for toolchain in TOOLCHAINS.iter().filter(|toolchain| !sh::has_toolchain(toolchain)) {
+        println!("setup: installing toolchain {toolchain}");
+        sh::run(sh::command("rustup", "toolchain install --profile minimal").arg(toolchain))?;
+    }
+    Ok(())
+}
+
+fn tools() -> Outcome {
+    for (tool, version) in TOOLS.iter().filter(|(tool, _)| sh::find(tool).is_none()) {
+        println!("setup: installing {tool} {version}");
+        sh::run(&mut sh::cargo(&format!("install --locked {tool}@{version}")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask tidy`: the rules that no lint knows, each with a message that says how to fix it.
+
+mod layers;
+mod listed;
+mod models;
+mod sources;
+
+pub(crate) use layers::dependencies;
+
+use crate::Outcome;
+
+/// Runs every rule, and names every place that breaks one.
+pub(crate) fn run() -> Outcome {
+    let mut findings = Vec::new();
+    layers::check(&mut findings);
+    listed::check(&mut findings);
+    sources::check(&mut findings);
+    models::check(&mut findings);
+    if findings.is_empty() {
+        return Ok(());
+    }
+    findings.push(format!("{} findings", findings.len()));
+    Err(findings.join("\n"))
+}

@@ -1,0 +1,22 @@
+//! The flat packages `tests/` and `benches/` list every file: cargo would ignore a forgotten one without a word.
+
+use crate::{sh, tree};
+
+pub(super) fn check(findings: &mut Vec<String>) {
+    for (folder, table) in [("tests", "test"), ("benches", "bench")] {
+        let manifest = tree::manifest(&sh::root().join(folder).join("Cargo.toml"));
+        let entries = manifest.get(table).and_then(|entries| entries.as_array()).cloned().unwrap_or_default();
+        let listed: Vec<_> = entries.iter().filter_map(|entry| entry.get("path")?.as_str()).collect();
+        for file in tree::files(folder, "rs") {
+            let path = tree::relative(&file);
+            let name = &path[folder.len() + 1..];
+            let is_flat = !name.contains('/');
+            if is_flat && name != "lib.rs" && !listed.contains(&name) {
+                let stem = name.trim_end_matches(".rs");
+                findings.push(format!(
+                    "{path} is not listed: add [[{table}]] name = \"{stem}\" path = \"{name}\" to {folder}/Cargo.toml"
+                ));
+            }
+        }
+    }
+}

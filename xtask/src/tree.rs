@@ -1,0 +1,132 @@
+//! The workspace as files: sources, manifests, and which crate is what.
+
+use crate::sh;
+use std::path::{Path, PathBuf};
+
+/// A library crate: its folder under `crates/`, and its package name.
+pub(crate) struct Library {
+    /// `sync`, `hosts/tokio`.
+    pub(crate) folder: String,
+    /// `evenloop-sync`.
+    pub(crate) package: String,
+    /// Its `Cargo.toml`.
+    pub(crate) manifest: toml::Table,
+}
+
+impl Library {
+    /// The names of its features, without `default`.
+    pub(crate) fn features(&self) -> Vec<&str> {
+        let features = self.manifest.get("features").and_then(|features| features.as_table());
+        features
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| *name != "default")
+            .collect()
+    }
+
+    /// Its sources, tests beside the code included.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        sources(&format!("crates/{}/src", self.folder))
+    }
+}
+
+/// Every package under `crates/` that is meant for users: all but the models.
+pub(crate) fn libraries() -> Vec<Library> {
+    let mut libraries = Vec::new();
+    for file in files("crates", "toml") {
+        let path = relative(&file);
+        let Some(folder) = path.strip_prefix("crates/").and_then(|path| path.strip_suffix("/Cargo.toml"))
+        else {
+            continue;
+        };
+        let manifest = manifest(&file);
+        let Some(package) = manifest.get("package").and_then(|package| package.get("name")) else { continue };
+        let package = package.as_str().expect("a package name is a string").to_owned();
+        if folder != "loom-tests" {
+            libraries.push(Library { folder: folder.to_owned(), package, manifest });
+        }
+    }
+    libraries
+}
+
+/// A manifest, or a table of ours.
+///
+/// # Panics
+///
+/// It cannot be read, or is not TOML.
+pub(crate) fn manifest(file: &Path) -> toml::Table {
+    let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// A source file, and where its tests begin.
+pub(crate) struct Source {
+    /// From the workspace's folder: `crates/sync/src/lock.rs`.
+    pub(crate) path: String,
+    pub(crate) text: String,
+}
+
+impl Source {
+    /// The lines that are code of the library (tests at the bottom and comments left out), with their numbers.
+    pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.library_lines().filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// The lines before the tests at the bottom, comments included, with their numbers.
+    pub(crate) fn library_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test_file = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
+        let end = if is_test_file { 0 } else { self.tests_begin() };
+        self.text.lines().take(end).enumerate().map(|(index, line)| (index + 1, line))
+    }
+
+    fn tests_begin(&self) -> usize {
+        let lines: Vec<_> = self.text.lines().collect();
+        let is_tests = |line: &&str| line.starts_with("#[cfg(") && line.contains("test");
+        lines
+            .windows(2)
+            .position(|pair| is_tests(&pair[0]) && pair[1].starts_with("mod "))
+            .unwrap_or(lines.len())
+    }
+}
+
+/// All Rust files under `folder`.
+pub(crate) fn sources(folder: &str) -> Vec<Source> {
+    let read = |file: PathBuf| {
+        let text =
+            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        Source { path: relative(&file), text }
+    };
+    files(folder, "rs").into_iter().map(read).collect()
+}
+
+/// All files under `folder` with that extension, sorted. No such folder: none.
+pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    walk(&sh::root().join(folder), &mut |file| {
+        if file.extension().is_some_and(|this| this == extension) {
+            found.push(file);
+        }
+    });
+    found.sort();
+    found
+}
+
+/// Calls `visit` with each file below, build output and hidden folders left out.
+pub(crate) fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf)) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if !path.is_dir() {
+            visit(path);
+        } else if name != "target" && name != ".git" {
+            walk(&path, visit);
+        }
+    }
+}
+
+/// The path from the workspace's folder.
+pub(crate) fn relative(file: &Path) -> String {
+    file.strip_prefix(sh::root()).unwrap_or(file).to_string_lossy().into_owned()
+}
