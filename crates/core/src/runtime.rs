@@ -189,7 +189,7 @@ impl Runtime {
     ///
     /// This runtime does not offer it.
     pub fn reactor_for(&self, call: &'static str) -> Result<&StdArc<dyn Reactor>, NoRuntime> {
-        self.0.reactor.as_ref().ok_or(NoRuntime { call, needs: "a reactor", host: Some(self.0.name) })
+        self.0.reactor.as_ref().ok_or(NoRuntime { call, needs: "a reactor", why: Why::Lacking(self.0.name) })
     }
 
     /// Who spawns on the current runtime, for `call`.
@@ -218,7 +218,7 @@ impl Runtime {
     ///
     /// There is no current runtime, or it does not offer it.
     pub fn current_reactor(call: &'static str) -> Result<StdArc<dyn Reactor>, NoRuntime> {
-        let runtime = Self::current().ok_or(NoRuntime { call, needs: "a reactor", host: None })?;
+        let runtime = Self::current().ok_or(NoRuntime::none_found(call, "a reactor"))?;
         runtime.reactor_for(call).cloned()
     }
 }
