@@ -81,7 +81,7 @@ impl Event {
         waiters.grant_all(|()| {});
         drop(waiters);
         if somebody {
-            wait_list::wake_due(&self.waiters, |waiters| waiters);
+            wait_list::wake_due(None, &self.waiters, |waiters| waiters);
         }
     }
 

@@ -21,9 +21,23 @@
 
 #![deny(unsafe_code)]
 
-#[allow(dead_code)]
 mod wait_list;
+
+mod permits;
+
+#[allow(unsafe_code)] // the guards' way to the value
+mod lock;
+
+mod semaphore;
+
+mod bounded_semaphore;
 
 mod event;
 
+pub use bounded_semaphore::{BoundedSemaphore, ReleasedTooOften};
 pub use event::{Event, EventStatistics, EventWait};
+pub use lock::{Lock, LockAcquire, LockAcquireOwned, LockGuard, LockStatistics, OwnedLockGuard};
+pub use semaphore::{
+    OwnedPermit, Permit, Semaphore, SemaphoreAcquire, SemaphoreAcquireOwned, SemaphoreClosed,
+    SemaphoreStatistics, TryAcquireError,
+};

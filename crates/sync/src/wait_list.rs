@@ -122,11 +122,6 @@ impl<T> Waiters<T> {
         slab.entries.get(slab.line.head as usize).map(|entry| &entry.note)
     }
 
-    /// The note of a waiter, in whatever stage.
-    pub(crate) fn note_mut(&mut self, key: &Key) -> &mut T {
-        &mut self.slab_mut().entries[key.index() as usize].note
-    }
-
     fn slab_mut(&mut self) -> &mut Slab<T> {
         self.slab.as_mut().expect("a key comes from a slab")
     }
@@ -294,12 +289,17 @@ impl std::fmt::Debug for Place {
 
 // === Waking ===
 
-/// Wakes everybody who is due, in order. No lock may be held.
+/// Wakes `first`, then everybody who is due, in order. No lock may be held.
 ///
 /// A waker that panics keeps nobody from being woken; the first panic goes on afterwards.
-pub(crate) fn wake_due<S, T: Default>(state: &Mutex<S>, waiters: impl Fn(&mut S) -> &mut Waiters<T>) {
+pub(crate) fn wake_due<S, T: Default>(
+    first: Option<Waker>,
+    state: &Mutex<S>,
+    waiters: impl Fn(&mut S) -> &mut Waiters<T>,
+) {
     let mut first_panic = None;
     let mut batch = WakeBatch::new();
+    first.into_iter().for_each(|waker| batch.push(waker));
     loop {
         let more = waiters(&mut state.lock()).take_due(&mut batch);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| batch.wake_all())) {

@@ -1,0 +1,324 @@
+//! The engine of `Lock`, `RwLock` and the semaphores: a number of permits, handed out strictly in order.
+//!
+//! One word holds the free permits and two flags; the line is behind a mutex. As long as nobody waits, taking and giving
+//! back is one compare-exchange and the mutex is not touched.
+//!
+//! ```text
+//! New ── enough are free, nobody waits ─────────────────────────► Done (permits)
+//!  └── else ──► Waiting ── release: enough for the first ──► Granted ── poll ──┘
+//!                 │ │ drop: unlinked, the next may fit         │ drop: released
+//!                 │ └── close ──────────────────────────► Granted with 0 ── poll ──► Done (Closed)
+//! ```
+//!
+//! The word: `free permits << 2 | CLOSED | WAITERS`.
+//!
+//! | flag      | set                                     | cleared                         | while it is set            |
+//! |-----------|-----------------------------------------|---------------------------------|----------------------------|
+//! | `WAITERS` | by the first to join the line           | by whoever empties the line     | only the mutex's owner may write the word |
+//! | `CLOSED`  | by `close`, which also clears `WAITERS` | never                           | permits come back, none go out |
+//!
+//! P1. Whenever the mutex is free, `WAITERS` is set iff the line is not empty. Both change under the mutex only.
+//! P2. The first in line asks for more than is free. So whoever adds permits or leaves the line settles: see `settle`.
+//! P3. Permits of a Granted waiter are no longer free. Nobody can take them, the task that released them included.
+//! P4. With `WAITERS` set nobody takes permits but through the line: a newcomer never overtakes.
+//! P5. Wakers are cloned, woken and dropped while the mutex is free.
+//!
+//! Discussion: why the fast path cannot lose a wake-up. A task that is about to wait sets `WAITERS` in the word it found
+//! too small; a release changes that same word. Whichever comes second sees the other: the waiter's exchange fails and it
+//! looks again, or the release finds `WAITERS`, and then the mutex, which the waiter holds until it is in line.
+
+use crate::wait_list::{self, Place, Waiters};
+use evenloop_core::shim::atomic::{AtomicUsize, Ordering, fence};
+use evenloop_core::shim::{Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+const WAITERS: usize = 1;
+const CLOSED: usize = 2;
+const ONE: usize = 4;
+
+/// The greatest number of permits.
+pub(crate) const MAX: usize = usize::MAX / ONE;
+
+/// Permits and the line for them. A waiter's note is how many it asks for; 0 says that the line was closed.
+pub(crate) struct Permits {
+    /// See the table above.
+    word: AtomicUsize,
+    /// Its mutex also owns the word while `WAITERS` is set.
+    waiters: Mutex<Waiters<u32>>,
+}
+
+/// Why there are no permits now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Too few are free, or somebody is in line.
+    Busy,
+    Closed,
+}
+
+/// The line was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+/// More permits were given back than there may be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Permits {
+    /// `free` is at most [`MAX`].
+    #[cfg(not(evenloop_loom))]
+    pub(crate) const fn new(free: usize) -> Self {
+        Self { word: AtomicUsize::new(free * ONE), waiters: Mutex::new(Waiters::new()) }
+    }
+
+    /// `free` is at most [`MAX`].
+    #[cfg(evenloop_loom)]
+    pub(crate) fn new(free: usize) -> Self {
+        Self { word: AtomicUsize::new(free * ONE), waiters: Mutex::new(Waiters::new()) }
+    }
+
+    /// How many are free, whether or not somebody waits for more.
+    pub(crate) fn free(&self) -> usize {
+        self.word.load(Ordering::Relaxed) / ONE
+    }
+
+    /// How many futures are in line.
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiters.lock().len()
+    }
+
+    /// Whether a newcomer that asks for one would have to wait.
+    #[inline]
+    pub(crate) fn is_locked(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & WAITERS != 0 || word < ONE
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        let closed = self.word.load(Ordering::Relaxed) & CLOSED != 0;
+        if closed {
+            acquire_what_came_before_close();
+        }
+        closed
+    }
+
+    /// Takes `count` permits if that overtakes nobody.
+    #[inline]
+    pub(crate) fn try_acquire(&self, count: u32) -> Result<(), Refused> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let left = take(word, count)?;
+            // ORDERING: Acquire sees what was done under the permits before they came back; pairs with the Release in
+            // `release` and `settle`. Failure only looks again.
+            match self.word.compare_exchange_weak(word, left, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Polls for `count` permits. After Ready, `place` is Done. `call` is what the user wrote, for the message.
+    #[inline]
+    pub(crate) fn poll_acquire(
+        &self,
+        place: &mut Place,
+        count: u32,
+        cx: &mut Context<'_>,
+        call: &'static str,
+    ) -> Poll<Result<(), Closed>> {
+        if matches!(place, Place::New) && self.try_acquire(count).is_ok() {
+            *place = Place::Done;
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_acquire_slow(place, count, cx.waker(), call)
+    }
+
+    #[inline(never)]
+    fn poll_acquire_slow(
+        &self,
+        place: &mut Place,
+        count: u32,
+        waker: &Waker,
+        call: &'static str,
+    ) -> Poll<Result<(), Closed>> {
+        match place {
+            Place::New => self.join(place, count, waker.clone()),
+            Place::Waiting(_) => {
+                place.poll(&self.waiters, |waiters| waiters, waker).map(|left| match left.note {
+                    0 => Err(Closed),
+                    _ => Ok(()),
+                })
+            }
+            Place::Done => panic!("`{call}` was polled after it had finished"),
+        }
+    }
+
+    /// Takes the permits after all, or joins the line.
+    fn join(&self, place: &mut Place, count: u32, waker: Waker) -> Poll<Result<(), Closed>> {
+        let mut waiters = self.waiters.lock();
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let (new, outcome) = match take(word, count) {
+                Ok(left) => (left, Poll::Ready(Ok(()))),
+                Err(Refused::Closed) => (word, Poll::Ready(Err(Closed))),
+                Err(Refused::Busy) => (word | WAITERS, Poll::Pending),
+            };
+            // ORDERING: Acquire as in `try_acquire`. The flag itself orders nothing: who sees it takes the mutex (P1).
+            match self.word.compare_exchange_weak(word, new, Ordering::Acquire, Ordering::Relaxed) {
+                Err(now) => word = now,
+                Ok(_) if outcome.is_pending() => {
+                    *place = Place::Waiting(waiters.push(waker, count));
+                    return outcome;
+                }
+                Ok(_) => {
+                    drop(waiters);
+                    drop(waker); // P5
+                    *place = Place::Done;
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// Gives `count` permits back, to whoever is first in line.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`], and nothing has changed, if more than `limit` (at most [`MAX`]) would be free.
+    #[inline]
+    pub(crate) fn release(&self, count: usize, limit: usize) -> Result<(), TooMany> {
+        if self.release_to_nobody(count, limit)? { Ok(()) } else { self.release_slow(count, limit) }
+    }
+
+    /// Gives back what a guard or permit stands for. Beyond [`MAX`] free permits nothing is added.
+    #[inline]
+    pub(crate) fn put_back(&self, count: u32) {
+        let _more_than_anybody_can_take = self.release(count as usize, MAX);
+    }
+
+    /// Gives back if nobody is in line; answers whether it did.
+    #[inline]
+    fn release_to_nobody(&self, count: usize, limit: usize) -> Result<bool, TooMany> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let more = give(word, count, limit)?;
+            if word & WAITERS != 0 {
+                return Ok(false);
+            }
+            // ORDERING: Release publishes what was done under the permits; pairs with the Acquire of whoever takes them.
+            match self.word.compare_exchange_weak(word, more, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return Ok(true),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn release_slow(&self, count: usize, limit: usize) -> Result<(), TooMany> {
+        let waiters = self.waiters.lock();
+        // The line may have become empty while we came here.
+        if !self.release_to_nobody(count, limit)? {
+            self.settle(waiters, count);
+        }
+        Ok(())
+    }
+
+    /// Gives a future's place up: its drop. Permits that it was granted go to the next in line.
+    #[inline]
+    pub(crate) fn leave(&self, place: &mut Place) {
+        if let Place::Waiting(_) = place {
+            self.leave_slow(place);
+        }
+    }
+
+    #[inline(never)]
+    fn leave_slow(&self, place: &mut Place) {
+        let Place::Waiting(key) = std::mem::replace(place, Place::Done) else { return };
+        let mut waiters = self.waiters.lock();
+        let left = waiters.leave(key);
+        if !left.granted {
+            self.settle(waiters, 0); // the next may ask for less, or the line be empty
+        } else {
+            drop(waiters);
+            self.put_back(left.note);
+        }
+    }
+
+    /// Restores P1 and P2 after `count` permits came back or a waiter left: grants as far as the permits go, in order.
+    ///
+    /// The caller holds the mutex and has found, or set, `WAITERS`: the word is ours.
+    fn settle(&self, mut waiters: MutexGuard<'_, Waiters<u32>>, count: usize) {
+        // ORDERING: Acquire sees what was done under the permits that are free already: they may be granted here.
+        let word = self.word.load(Ordering::Acquire);
+        debug_assert_eq!(word & (WAITERS | CLOSED), WAITERS);
+        let mut free = word / ONE + count;
+        let mut first = None;
+        let mut more = false;
+        while let Some(&wanted) = waiters.first() {
+            let Some(left) = free.checked_sub(wanted as usize) else { break };
+            free = left;
+            if first.is_none() {
+                first = waiters.grant_first(|_| ());
+            } else {
+                more |= waiters.defer_first(|_| ());
+            }
+        }
+        let flag = if waiters.is_empty() { 0 } else { WAITERS };
+        // ORDERING: Release publishes what came with all these permits; pairs with the Acquire in `try_acquire` and
+        // `join`. Who was granted some sees it through the mutex.
+        self.word.store((free * ONE) | flag, Ordering::Release);
+        drop(waiters);
+        match first {
+            Some(waker) if more => wait_list::wake_due(Some(waker), &self.waiters, |waiters| waiters),
+            Some(waker) => wait_list::wake(waker),
+            None => {}
+        }
+    }
+
+    /// No more permits: everybody in line is refused, and so is every newcomer.
+    pub(crate) fn close(&self) {
+        let mut waiters = self.waiters.lock();
+        let mut word = self.word.load(Ordering::Relaxed);
+        // ORDERING: Release publishes what came before; pairs with the fence of whoever finds the flag.
+        while let Err(now) = self.word.compare_exchange_weak(
+            word,
+            (word | CLOSED) & !WAITERS,
+            Ordering::Release,
+            Ordering::Relaxed,
+        ) {
+            word = now;
+        }
+        waiters.grant_all(|count| *count = 0);
+        drop(waiters);
+        wait_list::wake_due(None, &self.waiters, |waiters| waiters);
+    }
+}
+
+/// The word after `count` permits were taken, if that overtakes nobody (P4). None never waits.
+#[inline]
+fn take(word: usize, count: u32) -> Result<usize, Refused> {
+    if word & CLOSED != 0 {
+        acquire_what_came_before_close();
+        Err(Refused::Closed)
+    } else if count == 0 {
+        Ok(word)
+    } else if word & WAITERS != 0 || word / ONE < count as usize {
+        Err(Refused::Busy)
+    } else {
+        Ok(word - count as usize * ONE)
+    }
+}
+
+/// The word after `count` permits came back.
+#[inline]
+fn give(word: usize, count: usize, limit: usize) -> Result<usize, TooMany> {
+    match (word / ONE).checked_add(count) {
+        Some(free) if free <= limit => Ok(word + count * ONE),
+        _ => Err(TooMany),
+    }
+}
+
+#[cold]
+fn acquire_what_came_before_close() {
+    // ORDERING: Acquire, for the relaxed look that found `CLOSED`; pairs with the Release in `close`.
+    fence(Ordering::Acquire);
+}
