@@ -4,7 +4,7 @@
 //! here skips what needs it, with a line that names the program; the end counts the skips. With `--strict` a skip is a
 //! failure.
 
-use crate::{Outcome, examples, loom, msrv, sh, tidy, tree};
+use crate::{Outcome, examples, loom, msrv, ordmut, sh, tidy, tree};
 use std::time::Instant;
 
 /// A part of the run that can be run alone.
@@ -37,6 +37,7 @@ const SECTIONS: &[Section] = &[
     quick("examples", |_| examples::run(&[])),
     quick("loom", |_| loom::run(loom::Options::quick())),
     long("loom-long", |_| loom::run(loom::Options::long())),
+    long("ordmut", |_| ordmut::run(ordmut::Options::all())),
     long("msrv", |skips| {
         msrv::run().map(|checked| {
             if let Err(why) = checked {

@@ -8,6 +8,7 @@ mod examples;
 mod loom;
 mod models;
 mod msrv;
+mod ordmut;
 mod setup;
 mod sh;
 mod tidy;
@@ -26,6 +27,9 @@ cargo xtask COMMAND
   loom [CRATE|TYPE[::MODEL]...] [--preemptions N|none] [--long] [--bless] [--replay] [--seconds N]
                             run the models, each in a process of its own, both passes; --bless rewrites floors.toml,
                             --replay shows the failing run of one model with loom's trace
+  ordmut [CRATE|FILE...] [--list]
+                            weaken every ordering and leave out every wake-up, one at a time, and see a model fail;
+                            `ordmut sync` runs sync's models, `ordmut lock.rs` only that file's sites
   msrv                      build the library crates with the oldest Rust they promise
   help                      this text
 ";
@@ -60,6 +64,7 @@ fn run() -> Result<Outcome, lexopt::Error> {
         "tidy" => tidy::run(),
         "examples" => examples::run(&names(args)?),
         "loom" => loom::run(loom::Options::parse(args)?),
+        "ordmut" => ordmut::run(ordmut::Options::parse(args)?),
         "msrv" => msrv::run().map(|checked| {
             if let Err(why) = checked {
                 println!("not checked: {why}");

@@ -250,16 +250,10 @@ pub mod atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                let at = Location::caller();
-                let success = ord("compare_exchange", 0, success, at);
-                let failure = ord("compare_exchange", 1, failure, at);
-                if fails("compare_exchange", at) {
-                    return Err(self.0.load(failure));
-                }
-                self.0.compare_exchange(current, new, success, failure)
+                self.exchange("compare_exchange", current, new, [success, failure], Location::caller())
             }
 
-            /// As `compare_exchange`; in a model it never fails without reason.
+            /// As `compare_exchange`; loom never lets it fail without reason, the hook `fail` does.
             #[track_caller]
             pub fn compare_exchange_weak(
                 &self,
@@ -268,7 +262,7 @@ pub mod atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                self.compare_exchange(current, new, success, failure)
+                self.exchange("compare_exchange_weak", current, new, [success, failure], Location::caller())
             }
 
             /// Reads and replaces until `f` declines or the exchange succeeds.
@@ -281,12 +275,28 @@ pub mod atomic {
             ) -> Result<$value, $value> {
                 let mut seen = self.load(fetch);
                 while let Some(new) = f(seen) {
-                    match self.compare_exchange(seen, new, set, fetch) {
+                    match self.exchange("fetch_update", seen, new, [set, fetch], Location::caller()) {
                         Ok(before) => return Ok(before),
                         Err(now) => seen = now,
                     }
                 }
                 Err(seen)
+            }
+
+            fn exchange(
+                &self,
+                operation: &'static str,
+                current: $value,
+                new: $value,
+                [success, failure]: [Ordering; 2],
+                at: &Location<'_>,
+            ) -> Result<$value, $value> {
+                let success = ord(operation, 0, success, at);
+                let failure = ord(operation, 1, failure, at);
+                if fails(operation, at) {
+                    return Err(self.0.load(failure));
+                }
+                self.0.compare_exchange(current, new, success, failure)
             }
         };
     }

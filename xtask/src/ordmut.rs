@@ -1,0 +1,329 @@
+//! `cargo xtask ordmut`: is every ordering and every wake-up needed?
+//!
+//! The models are built once. Each runs once in list mode, which says which sites it reaches. Then each site is changed
+//! in each way that weakens it, one at a time and by an environment variable, and the models that reach the site run,
+//! both passes, the cheapest first, until one fails: the mutant is *killed*. A mutant that nobody kills stands in
+//! `ordmut.toml` with a reason, or the command fails.
+//!
+//! ```text
+//! load                 Acquire -> Relaxed
+//! store                Release -> Relaxed
+//! swap, fetch, CAS     AcqRel -> Acquire, -> Release;  Acquire -> Relaxed;  Release -> Relaxed
+//! CAS on failure       Acquire -> Relaxed
+//! fence                SeqCst -> AcqRel -> Acquire, Release -> gone
+//! compare_exchange     fails once although the value was the expected one
+//!   ..._weak           the same, but that may happen: here a model must *not* fail
+//! wake, unpark, notify left out
+//! ```
+//!
+//! A race, an assertion, a deadlock or a leak kills. A time-out or loom's limit of branches kills weakly: such a mutant
+//! is listed, to be looked at.
+
+mod sites;
+
+use crate::models::{self, Model, Pass, Programs, Verdict};
+use crate::{Outcome, sh, tree};
+use sites::Site;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// As in the quick run: a weakened ordering that needs three preemptions to show is better served by a smaller model.
+const PREEMPTIONS: Option<u32> = Some(2);
+
+/// A mutant's run may take ten times as long as the normal one, and at least so long.
+const LEAST_LIMIT: Duration = Duration::from_secs(2);
+
+/// Of twenty weakened orderings, one may be explained instead of killed.
+const EXPLAINED: usize = 20;
+
+/// What the user asked for.
+pub(crate) struct Options {
+    words: Vec<String>,
+    list: bool,
+}
+
+impl Options {
+    /// Every site of every crate.
+    pub(crate) fn all() -> Self {
+        Self { words: vec![], list: false }
+    }
+
+    pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Self, lexopt::Error> {
+        let mut options = Self::all();
+        while let Some(arg) = args.next()? {
+            match arg {
+                lexopt::Arg::Long("list") => options.list = true,
+                lexopt::Arg::Value(word) => options.words.push(word.to_string_lossy().into_owned()),
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A site, changed in one way.
+struct Mutant {
+    site: Site,
+    /// What `ordmut.toml` calls the site.
+    name: String,
+    change: &'static str,
+}
+
+impl Mutant {
+    fn shown(&self) -> String {
+        let Site { place, operation, written, argument, .. } = &self.site;
+        let which = if *argument == 1 { " on failure" } else { "" };
+        match self.change {
+            "skip" => format!("{} {operation} left out", place.shown()),
+            "fail" => format!("{} {operation} fails once", place.shown()),
+            weaker => format!("{} {operation}{which} {written} -> {weaker}", place.shown()),
+        }
+    }
+}
+
+/// What became of a mutant.
+enum Fate {
+    Killed(Verdict, String),
+    /// A time-out, or loom's limit: nobody gave a better reason.
+    Weak(Verdict, String),
+    Survived,
+}
+
+pub(crate) fn run(options: Options) -> Outcome {
+    let begin = Instant::now();
+    let models = models_for(&options.words)?;
+    let programs = Programs::build(&models)?;
+    let reached = list(&programs, &models)?;
+    let asked: BTreeMap<_, _> =
+        reached.iter().filter(|(site, _)| site.place.is_asked_for(&options.words)).collect();
+    let names = sites::names(reached.keys());
+    let unreached = unreached(&reached, &options.words);
+    if options.list {
+        for (site, models) in &asked {
+            let models: Vec<_> = models.iter().map(|(_, model)| model.id()).collect();
+            println!("{} {} {}  {}", site.hook(), site.written, site.changes().join("|"), models.join(" "));
+        }
+        unreached.iter().for_each(|line| println!("{line}"));
+        return Ok(());
+    }
+
+    let mutant = |site: &Site, change| Mutant { site: site.clone(), name: names[site].clone(), change };
+    let mutants: Vec<_> = asked
+        .keys()
+        .flat_map(|site| site.changes().into_iter().map(move |change| mutant(site, change)))
+        .collect();
+    println!("{} sites, {} mutants, {} models", asked.len(), mutants.len(), models.len());
+    let fates = models::in_parallel(&mutants, |mutant| fate(&programs, mutant, &reached[&mutant.site]));
+    report(&options, &mutants, &fates, unreached, begin.elapsed())
+}
+
+/// The models that can reach what is asked for: a crate's own, and all for core, which everybody reaches.
+fn models_for(words: &[String]) -> Result<Vec<Model>, String> {
+    let all = models::declared()?;
+    let owner = |word: &String| {
+        let owned = tree::libraries().into_iter().map(|library| library.folder);
+        let of_file = |folder: &String| {
+            tree::sources(&format!("crates/{folder}/src"))
+                .iter()
+                .any(|source| source.path == *word || source.path.ends_with(&format!("/{word}")))
+        };
+        let mut owners = owned.filter(|folder| folder == word || of_file(folder));
+        owners.next().ok_or_else(|| format!("no crate or file is called `{word}`"))
+    };
+    let owners: BTreeSet<_> = words.iter().map(owner).collect::<Result<_, _>>()?;
+    let wanted =
+        |model: &Model| owners.is_empty() || owners.contains("core") || owners.contains(&model.owner);
+    let models: Vec<_> = all.into_iter().filter(wanted).collect();
+    if models.is_empty() { Err(format!("there are no models of {}", words.join(", "))) } else { Ok(models) }
+}
+
+/// Which models reach a site, the cheapest first, with the time that both passes take.
+type Reached = BTreeMap<Site, Vec<(Duration, Model)>>;
+
+fn list(programs: &Programs, models: &[Model]) -> Result<Reached, String> {
+    let lists = models::in_parallel(models, |model| {
+        let file = sh::root().join(format!("target/loom/{}-{}.sites", model.kind, model.name));
+        // Left over from the last run; the hook appends.
+        let _ = std::fs::remove_file(&file);
+        let mut time = Duration::ZERO;
+        for pass in Pass::BOTH {
+            let sites = file.to_string_lossy();
+            let run = models::run(
+                programs,
+                model,
+                pass,
+                PREEMPTIONS,
+                Duration::from_secs(300),
+                &[("EVENLOOP_SITES", &sites)],
+            );
+            if run.verdict != Verdict::Passed {
+                return Err(format!("{}{}: {}: mend it first", pass.shown(), model.id(), run.verdict));
+            }
+            time += run.time;
+        }
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        Ok((time, model.clone(), text.lines().filter_map(Site::parse).collect::<BTreeSet<_>>()))
+    });
+    let mut reached = Reached::new();
+    for list in lists {
+        let (time, model, sites) = list?;
+        for site in sites {
+            reached.entry(site).or_default().push((time, model.clone()));
+        }
+    }
+    reached.values_mut().for_each(|models| models.sort());
+    Ok(reached)
+}
+
+/// Orderings in the text that no model comes by; a lone Relaxed cannot be weakened, so it is not asked for.
+fn unreached(reached: &Reached, words: &[String]) -> Vec<String> {
+    let seen: BTreeSet<_> =
+        reached.keys().map(|site| (&site.place.file, site.place.line, site.place.column)).collect();
+    let written = sites::written().into_iter().filter(|written| written.place.is_asked_for(words));
+    let missing = written.filter(|written| {
+        !written.is_relaxed
+            && !seen.contains(&(&written.place.file, written.place.line, written.place.column))
+    });
+    missing.map(|written| format!("{}: no model reaches this ordering", written.place.shown())).collect()
+}
+
+fn fate(programs: &Programs, mutant: &Mutant, models: &[(Duration, Model)]) -> Fate {
+    let hook = format!("{} {}", mutant.site.hook(), mutant.change);
+    let mut weak = None;
+    for (time, model) in models {
+        for pass in Pass::BOTH {
+            let limit = (*time * 10).max(LEAST_LIMIT);
+            let run = models::run(programs, model, pass, PREEMPTIONS, limit, &[("EVENLOOP_MUTANT", &hook)]);
+            let by = format!("{}{}", pass.shown(), model.id());
+            match run.verdict {
+                Verdict::Passed => {}
+                verdict if verdict.is_weak() => weak = weak.or(Some((verdict, by))),
+                verdict => return Fate::Killed(verdict, by),
+            }
+        }
+    }
+    weak.map_or(Fate::Survived, |(verdict, by)| Fate::Weak(verdict, by))
+}
+
+fn report(
+    options: &Options,
+    mutants: &[Mutant],
+    fates: &[Fate],
+    unreached: Vec<String>,
+    time: Duration,
+) -> Outcome {
+    let verdicts = Verdicts::read()?;
+    let mut failures = unreached;
+    let mut used = BTreeSet::new();
+    let (mut killed, mut weak, mut explained) = (0, 0, 0);
+    let mut explained_orderings = 0;
+    let orderings = mutants.iter().filter(|mutant| !["skip", "fail"].contains(&mutant.change)).count();
+    for (mutant, fate) in mutants.iter().zip(fates) {
+        let shown = mutant.shown();
+        let may_happen = mutant.site.allows(mutant.change);
+        match fate {
+            Fate::Killed(verdict, by) if may_happen => {
+                println!("{shown}: FAILS {by}: {verdict}");
+                failures.push(format!(
+                    "{shown}: a weak exchange may fail without reason, and {by} does not stand it: {verdict}"
+                ));
+            }
+            Fate::Killed(verdict, by) => {
+                println!("{shown}: killed by {by}: {verdict}");
+                killed += 1;
+            }
+            Fate::Weak(verdict, by) if !may_happen => {
+                println!("{shown}: WEAKLY killed by {by}: {verdict}");
+                weak += 1;
+            }
+            _ if may_happen => println!("{shown}: stands it"),
+            _ => match verdicts.find(mutant) {
+                Some((at, entry)) => {
+                    println!("{shown}: survives, {}: {}", entry.verdict, entry.why);
+                    used.insert(at);
+                    explained += 1;
+                    explained_orderings += usize::from(!["skip", "fail"].contains(&mutant.change));
+                }
+                None => {
+                    println!("{shown}: SURVIVES");
+                    failures.push(format!(
+                        "{shown}: no model notices. Weaken it for good, write the model that fails, or explain it in \
+                         ordmut.toml:\n    [[survivor]]\n    site = \"{}\"\n    change = \"{}\"\n    verdict = \
+                         \"loom-cannot\"\n    why = \"...\"\n    test = \"...\"",
+                        mutant.name, mutant.change
+                    ));
+                }
+            },
+        }
+    }
+    failures.extend(verdicts.stale(&used, &options.words));
+    let seconds = time.as_secs_f64();
+    println!(
+        "\n{} mutants: {killed} killed, {weak} weakly, {explained} explained; {seconds:.0} s",
+        mutants.len()
+    );
+    if options.words.is_empty() && explained_orderings * EXPLAINED > orderings {
+        failures.push(format!("{explained_orderings} of {orderings} weakened orderings are explained, not killed: more than one in {EXPLAINED}"));
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("\n{}\n{} findings", failures.join("\n"), failures.len()))
+    }
+}
+
+/// `ordmut.toml`: the mutants that nobody kills, each with its reason.
+struct Verdicts(Vec<Entry>);
+
+struct Entry {
+    site: String,
+    change: String,
+    verdict: String,
+    why: String,
+}
+
+impl Verdicts {
+    fn read() -> Result<Self, String> {
+        let table = tree::manifest(&sh::root().join("crates/loom-tests/ordmut.toml"));
+        let survivors =
+            table.get("survivor").and_then(|survivors| survivors.as_array()).cloned().unwrap_or_default();
+        let entries = survivors.iter().map(|survivor| {
+            let text = |key: &str| {
+                let value = survivor.get(key).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
+                value.map(str::to_owned).ok_or_else(|| format!("ordmut.toml: a [[survivor]] without `{key}`: {survivor:?}"))
+            };
+            let verdict = text("verdict")?;
+            if !["loom-cannot", "harmless"].contains(&verdict.as_str()) {
+                return Err(format!(
+                    "ordmut.toml: `{verdict}` is no verdict: `loom-cannot` (say which test covers it) or `harmless` (say \
+                     why); what is too strong is weakened, what has no model gets one"
+                ));
+            }
+            text("test")?;
+            Ok(Entry { site: text("site")?, change: text("change")?, verdict, why: text("why")? })
+        });
+        entries.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn find(&self, mutant: &Mutant) -> Option<(usize, &Entry)> {
+        let fits = |entry: &Entry| entry.site == mutant.name && entry.change == mutant.change;
+        self.0.iter().enumerate().find(|(_, entry)| fits(entry))
+    }
+
+    /// Entries about files that were asked for, that no survivor used.
+    fn stale(&self, used: &BTreeSet<usize>, words: &[String]) -> Vec<String> {
+        let asked = |entry: &Entry| {
+            let file = entry.site.split(' ').next().unwrap_or_default().to_owned();
+            sites::Place { file, line: 0, column: 0 }.is_asked_for(words)
+        };
+        let stale = self.0.iter().enumerate().filter(|(at, entry)| !used.contains(at) && asked(entry));
+        stale
+            .map(|(_, entry)| {
+                format!(
+                    "ordmut.toml: `{}` {}: killed now, or gone: remove the entry",
+                    entry.site, entry.change
+                )
+            })
+            .collect()
+    }
+}
