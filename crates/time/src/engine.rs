@@ -251,6 +251,12 @@ impl Timers for Engine {
         let waker = self.state.lock().wheel.remove(key.into_raw());
         waker.is_some() // E2: dropped here, after the lock
     }
+
+    fn advance(&self, duration: Duration) -> bool {
+        let Clock::Virtual(clock) = &self.clock else { return false };
+        clock.advance(duration);
+        true
+    }
 }
 
 impl fmt::Debug for Engine {

@@ -12,6 +12,7 @@
 //! | `driver`   | an engine on a park                                              | tasks                    |
 //! | `entry`    | a leaf's place with some engine                                  | which engine             |
 //! | `sleep`, `interval`, `timeout` | the leaves                                   | the driver               |
+//! | `now`      | what time it is by the current runtime, and moving it            | which clock that is      |
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,8 @@ mod entry;
 
 mod sleep;
 
+mod now;
+
 mod interval;
 
 mod timeout;
@@ -35,5 +38,6 @@ pub use clock::{Clock, VirtualClock};
 pub use driver::Driver;
 pub use engine::Engine;
 pub use interval::{Interval, MissedTick, interval, interval_at, interval_at_on, interval_on};
+pub use now::{advance, now, sleep_blocking};
 pub use sleep::{Sleep, sleep, sleep_on, sleep_until, sleep_until_on};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at, timeout_at_on, timeout_on};
