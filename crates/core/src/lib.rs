@@ -14,8 +14,7 @@
 //! | `reactor`    | descriptors, and what is known about their readiness                      |
 //! | `runtime`    | the bundle of the above, and which one is current                         |
 
-#![cfg_attr(not(evenloop_tsan), forbid(unsafe_code))]
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod shim;
 

@@ -126,7 +126,9 @@ impl Runtime {
     pub fn enter(&self) -> Entered {
         let entry = NEXT_ENTRY.get();
         NEXT_ENTRY.set(entry + 1);
-        ENTERED.with_borrow_mut(|entered| entered.push((entry, Rc::new(self.clone()))));
+        // In a destructor at the thread's end the stack may be gone: then nobody can ask it either.
+        let runtime = Rc::new(self.clone());
+        let _ = ENTERED.try_with(|entered| entered.borrow_mut().push((entry, runtime)));
         Entered { entry, not_send: std::marker::PhantomData }
     }
 
