@@ -1,0 +1,73 @@
+//! The loop that runs on this thread, for functions that are given none.
+
+use crate::event_loop::Core;
+use crate::task::{Task, TaskInfo};
+use evenloop_core::shim::thread_local;
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+
+#[cfg(not(evenloop_loom))]
+thread_local! {
+    /// Set for the time of a run.
+    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+#[cfg(evenloop_loom)]
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Core>>> = RefCell::new(None);
+}
+
+/// Keeps a loop current on this thread.
+pub(crate) struct Current(Option<Rc<Core>>);
+
+impl Current {
+    /// Makes `core` the loop of this thread.
+    pub(crate) fn set(core: &Rc<Core>) -> Self {
+        Self(CURRENT.try_with(|current| current.replace(Some(core.clone()))).unwrap_or_default())
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        let before = self.0.take();
+        let this = CURRENT.try_with(|current| current.replace(before));
+        drop(this);
+    }
+}
+
+/// Gives the loop that runs here to `f`.
+pub(crate) fn with_current<R>(f: impl FnOnce(&Rc<Core>) -> R) -> Option<R> {
+    // After the thread-local's end, in a destructor of another one, no loop runs here.
+    let core = CURRENT.try_with(|current| current.borrow().clone()).unwrap_or_default();
+    core.as_ref().map(f)
+}
+
+/// Spawns a task on the loop that runs on this thread. It runs for the first time in the loop's next pass.
+///
+/// # Panics
+///
+/// When no loop runs on this thread. [`EventLoop::create_task`](crate::EventLoop::create_task) works before it does, and
+/// [`Handle::spawn_detached`](crate::Handle::spawn_detached) from any thread.
+#[track_caller]
+pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
+    let location = std::panic::Location::caller();
+    let mut future = Some(future);
+    with_current(|core| core.create_task(future.take().expect("called once"), None, location)).unwrap_or_else(
+        || panic!("`create_task` needs a running event loop on this thread: call it inside `run`, or use `EventLoop::create_task`"),
+    )
+}
+
+/// The task that is being polled on this thread; `None` outside of any.
+pub fn current_task() -> Option<TaskInfo> {
+    with_current(|core| core.sched().current()).flatten().map(TaskInfo)
+}
+
+/// The tasks of the loop that runs on this thread which are not over, oldest first. Empty when none runs.
+pub fn all_tasks() -> Vec<TaskInfo> {
+    with_current(|core| core.sched().all()).unwrap_or_default().into_iter().map(TaskInfo).collect()
+}
+
+/// Cancels the task that is being polled on this thread. False: there is none.
+pub(crate) fn cancel_current_task() -> bool {
+    with_current(|core| core.sched().cancel_current()).unwrap_or(false)
+}

@@ -1,0 +1,412 @@
+//! The event loop: passes, parking, running, closing.
+//!
+//! ```text
+//!        ┌──────────────────────────── one pass ────────────────────────────┐
+//!  run ──► inbox ──► nothing ready? park ──► inbox ──► run what is ready now ──► done or stopped? leave
+//!        ▲                                                                  │ no
+//!        └──────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! E1. A pass runs exactly the tasks that were ready when it began, first come first. What they make ready runs in the next.
+//! E2. The loop sleeps only when nothing is ready. While tasks are ready it looks at its park (timers, descriptors) once in
+//!     [`LOOK_EVERY`] polls, between passes: a task that only yields costs no system call and no clock read.
+//! E3. One loop runs on a thread at a time. While it does, it is the thread's current loop, and its runtime is entered.
+//! E4. Tasks are polled and dropped only inside a run, or inside `close`; both enter the runtime first.
+
+use crate::current::Current;
+use crate::handle::Handle;
+use crate::task::raw::{RawTask, Running, Sched};
+use crate::task::{JoinError, Task};
+use crate::unhandled::Unhandled;
+use evenloop_core::{Entered, Park, Runtime, RuntimeBuilder, ThreadPark};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::panic::{Location, resume_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// E2. Measured with a reactor below: at 128 a look costs a yield 2 ns at most.
+const LOOK_EVERY: usize = 128;
+
+/// Runs tasks on the thread that made it.
+///
+/// Tasks run one after the other, in passes: what was ready when a pass began runs in it, in the order in which it
+/// became ready; what that makes ready runs in the next pass. So a task that is always ready delays the others by one
+/// poll a pass.
+///
+/// A loop made here has no timers; `evenloop::run` and its relatives assemble one that has.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::EventLoop;
+/// let event_loop = EventLoop::new();
+/// let task = event_loop.create_task(async { 20 });
+/// assert_eq!(event_loop.run_until_complete(async { task.await + 1 }), 21);
+/// ```
+pub struct EventLoop {
+    core: Rc<Core>,
+}
+
+/// A loop's inside: shared with the functions that find it through the thread.
+pub(crate) struct Core {
+    sched: Sched,
+    park: RefCell<Box<dyn Park>>,
+    runtime: OnceCell<Runtime>,
+    /// Asked to leave after this pass.
+    stopping: Cell<bool>,
+    /// Polls since the last look at the park (E2).
+    unlooked: Cell<usize>,
+}
+
+/// Puts an [`EventLoop`] together.
+#[must_use = "`build` makes the loop"]
+pub struct Builder {
+    park: Option<Box<dyn Park>>,
+    runtime: RuntimeBuilder,
+    on_unhandled: Option<Rc<crate::unhandled::Hook>>,
+}
+
+/// Why [`EventLoop::run_task`] gave no value.
+#[derive(Debug)]
+pub enum RunError {
+    /// The loop was stopped first. The task is pending still, and may be run again.
+    Stopped,
+    /// The task panicked or was cancelled.
+    Task(JoinError),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped => f.write_str("event loop stopped before the task completed"),
+            Self::Task(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for RunError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Stopped => None,
+            Self::Task(error) => Some(error),
+        }
+    }
+}
+
+// === impl Builder ===
+
+impl Builder {
+    /// The loop sleeps on `park`. Default: a [`ThreadPark`], which knows no time.
+    pub fn park(mut self, park: Box<dyn Park>) -> Self {
+        self.park = Some(park);
+        self
+    }
+
+    /// What the loop's runtime offers besides spawning: timers, say, driven by the park.
+    pub fn runtime(mut self, runtime: RuntimeBuilder) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    /// Calls `hook` with each error that nobody can see any more, on the loop's thread. Default: one line on the standard
+    /// error stream.
+    pub fn on_unhandled(mut self, hook: impl Fn(&Unhandled<'_>) + 'static) -> Self {
+        self.on_unhandled = Some(Rc::new(hook));
+        self
+    }
+
+    /// The loop, for the calling thread.
+    pub fn build(self) -> EventLoop {
+        let park = self.park.unwrap_or_else(|| Box::new(ThreadPark::new()));
+        let sched = Sched::new(park.unparker(), self.on_unhandled);
+        let handle = Handle::new(sched.shared().clone());
+        let runtime = OnceCell::from(self.runtime.spawn(evenloop_core::shim::StdArc::new(handle)).build());
+        let (stopping, unlooked) = (Cell::new(false), Cell::new(0));
+        EventLoop { core: Rc::new(Core { sched, park: RefCell::new(park), runtime, stopping, unlooked }) }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").finish_non_exhaustive()
+    }
+}
+
+// === impl EventLoop ===
+
+impl EventLoop {
+    /// A loop without timers that sleeps on a [`ThreadPark`].
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Starts putting a loop together.
+    pub fn builder() -> Builder {
+        Builder { park: None, runtime: Runtime::builder("evenloop"), on_unhandled: None }
+    }
+
+    /// Runs the loop until `future` is complete, and answers what it gave. Other tasks run meanwhile and stay for the
+    /// next run.
+    ///
+    /// The future may borrow: it is dropped before this returns, whatever happens.
+    ///
+    /// # Panics
+    ///
+    /// With the future's own panic. When a loop runs on this thread already; when this one is closed; when it is stopped
+    /// before the future is complete ([`run_task`](Self::run_task) tells instead); when the future awaited a task that
+    /// was cancelled; when the park fails.
+    #[track_caller]
+    pub fn run_until_complete<F: Future>(&self, future: F) -> F::Output {
+        let entered = self.core.start("run_until_complete");
+        let mut stopped = false;
+        let outcome = self.core.sched.scoped(future, Location::caller(), |task| {
+            stopped = !self.core.run(|| task.is_over());
+        });
+        drop(entered);
+        match outcome {
+            Ok(value) => value,
+            Err(_) if stopped => panic!("event loop stopped before the future completed"),
+            Err(error) => match error.into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(_) => panic!("`run_until_complete`: the future was cancelled"),
+            },
+        }
+    }
+
+    /// Runs the loop until `task`, one of its own, is over.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Stopped`] when the loop was stopped first: the task is pending still. [`RunError::Task`] when it
+    /// panicked or was cancelled.
+    ///
+    /// # Panics
+    ///
+    /// When a loop runs on this thread already; when this one is closed and the task's outcome was taken; when the task
+    /// belongs to another loop; when its outcome was taken before; when the park fails.
+    #[track_caller]
+    pub fn run_task<T>(&self, task: &mut Task<T>) -> Result<T, RunError> {
+        let raw: &RawTask<T> = task.raw();
+        assert!(raw.belongs_to(&self.core.sched), "`run_task`: {} belongs to another loop", raw.about());
+        if !raw.is_over() {
+            let _entered = self.core.start("run_task");
+            if !self.core.run(|| raw.is_over()) {
+                return Err(RunError::Stopped);
+            }
+        }
+        raw.take().expect("`run_task`: the task's outcome was taken before").map_err(RunError::Task)
+    }
+
+    /// Runs the loop until [`stop`](Self::stop). If that was called before, exactly one pass runs.
+    ///
+    /// # Panics
+    ///
+    /// When a loop runs on this thread already; when this one is closed; when the park fails.
+    pub fn run_forever(&self) {
+        let _entered = self.core.start("run_forever");
+        self.core.run(|| false);
+    }
+
+    /// Runs one pass: waits until something is ready, but no longer than `timeout`, then runs what is. For a foreign
+    /// loop (a user interface, a game) that drives this one. Answers how many tasks were run.
+    ///
+    /// # Panics
+    ///
+    /// When a loop runs on this thread already; when this one is closed; when the park fails.
+    pub fn run_once(&self, timeout: Option<Duration>) -> usize {
+        let _entered = self.core.start("run_once");
+        self.core.pass(timeout)
+    }
+
+    /// Asks the loop to leave its run at the end of this pass, or of the first pass of the next run.
+    pub fn stop(&self) {
+        self.core.stop();
+    }
+
+    /// Cancels all tasks and runs the loop until they are over: each is dropped under the loop. asyncio's `run` ends so.
+    ///
+    /// # Panics
+    ///
+    /// As for [`run_forever`](Self::run_forever).
+    pub fn cancel_all(&self) {
+        let _entered = self.core.start("cancel_all");
+        while self.core.sched.alive() > 0 {
+            self.core.sched.cancel_all();
+            self.core.pass(None);
+        }
+    }
+
+    /// Ends the loop: takes nothing more, and drops the tasks that are left, under its runtime. Closing twice is
+    /// harmless. Dropping the loop closes it.
+    ///
+    /// # Panics
+    ///
+    /// When called from one of its own tasks.
+    pub fn close(&self) {
+        assert!(!self.is_running(), "`close`: the event loop is running, stop it first");
+        self.core.close();
+    }
+
+    /// Whether the loop runs.
+    pub fn is_running(&self) -> bool {
+        self.core.sched.shared().runs_here()
+    }
+
+    /// Whether the loop is closed.
+    pub fn is_closed(&self) -> bool {
+        self.core.sched.is_closed()
+    }
+
+    /// Spawns a task. It runs for the first time in the loop's next pass.
+    ///
+    /// On a closed loop it is cancelled before it starts: its future is dropped at once.
+    #[track_caller]
+    pub fn create_task<F: Future + 'static>(&self, future: F) -> Task<F::Output> {
+        self.core.create_task(future, None, Location::caller())
+    }
+
+    /// How many tasks are not over.
+    pub fn tasks_alive(&self) -> usize {
+        self.core.sched.alive()
+    }
+
+    /// The loop's handle for other threads.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.core.sched.shared().clone())
+    }
+
+    /// The loop's runtime, as its tasks find it.
+    pub fn runtime(&self) -> &Runtime {
+        self.core.runtime()
+    }
+
+    /// Calls `hook` from now on with each error that nobody can see any more.
+    pub fn set_unhandled_hook(&self, hook: impl Fn(&Unhandled<'_>) + 'static) {
+        self.core.sched.set_hook(Some(Rc::new(hook)));
+    }
+}
+
+impl Default for EventLoop {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.is_closed(), self.is_running()) {
+            (true, _) => "closed",
+            (_, true) => "running",
+            _ => "idle",
+        };
+        let sched = &self.core.sched;
+        write!(f, "EventLoop [{state}, tasks: {}, ready: {}]", sched.alive(), sched.ready())
+    }
+}
+
+// === impl Core ===
+
+/// A loop that runs: E3.
+struct Run {
+    _running: Running,
+    _current: Current,
+    _runtime: Entered,
+}
+
+impl Core {
+    pub(crate) fn sched(&self) -> &Sched {
+        &self.sched
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.get().expect("set when the loop is built")
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    pub(crate) fn create_task<F: Future + 'static>(
+        &self,
+        future: F,
+        name: Option<Box<str>>,
+        spawned_at: &'static Location<'static>,
+    ) -> Task<F::Output> {
+        Task::new(self.sched.spawn(future, name, spawned_at))
+    }
+
+    /// Begins a run, for `call`.
+    #[track_caller]
+    fn start(self: &Rc<Self>, call: &'static str) -> Run {
+        assert!(!self.sched.is_closed(), "`{call}`: the event loop is closed");
+        assert!(
+            !Sched::any_runs_here(),
+            "`{call}` cannot be called while an event loop is running on this thread: await instead"
+        );
+        self.enter()
+    }
+
+    fn enter(self: &Rc<Self>) -> Run {
+        Run { _running: self.sched.enter(), _current: Current::set(self), _runtime: self.runtime().enter() }
+    }
+
+    /// Runs passes until `done` or stopped; true: done.
+    fn run(&self, done: impl Fn() -> bool) -> bool {
+        loop {
+            let stopping = self.stopping.get();
+            self.pass(if stopping { Some(Duration::ZERO) } else { None });
+            if done() {
+                self.stopping.set(false);
+                return true;
+            }
+            if self.stopping.replace(false) {
+                return false;
+            }
+        }
+    }
+
+    /// One pass (E1). Answers how many tasks it ran.
+    fn pass(&self, timeout: Option<Duration>) -> usize {
+        self.sched.drain();
+        if self.sched.ready() == 0 {
+            self.park(timeout);
+        } else if self.unlooked.get() >= LOOK_EVERY {
+            self.park(Some(Duration::ZERO));
+        }
+        let ready = self.sched.ready();
+        for _ in 0..ready {
+            self.sched.run_next();
+        }
+        self.unlooked.set(self.unlooked.get().saturating_add(ready));
+        ready
+    }
+
+    /// Sleeps or looks, then takes what other threads brought.
+    fn park(&self, timeout: Option<Duration>) {
+        self.unlooked.set(0);
+        let sleeps = timeout != Some(Duration::ZERO);
+        if !sleeps || self.sched.prepare_park() {
+            if let Err(error) = self.park.borrow_mut().park(timeout) {
+                panic!("the event loop cannot wait: {error}");
+            }
+        }
+        self.sched.drain();
+    }
+
+    /// E4.
+    fn close(self: &Rc<Self>) {
+        if !self.sched.is_closed() {
+            let _entered = self.enter();
+            self.sched.close();
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The loop's handle for other threads.
+
+use crate::current;
+use crate::task::raw::Shared;
+use evenloop_core::shim::StdArc;
+use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+
+const CLOSED: &str = "the event loop is closed";
+
+/// Reaches a loop from any thread. Cheap to clone; does not keep the loop open.
+#[derive(Clone)]
+pub struct Handle {
+    shared: StdArc<Shared>,
+}
+
+impl Handle {
+    pub(crate) fn new(shared: StdArc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Whether the loop is closed. It may be by the time this returns.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// Hands a future to the loop, which runs it in the background from its next turn on.
+    ///
+    /// # Errors
+    ///
+    /// The loop is closed; the future comes back.
+    #[track_caller]
+    pub fn spawn_detached<F>(&self, future: F) -> Result<(), NotSpawned<F>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.spawn(future, Location::caller()).map_err(|value| NotSpawned { value, why: CLOSED })
+    }
+}
+
+impl Spawn for Handle {
+    fn spawn(&self, future: BoxFuture) -> Result<(), NotSpawned<BoxFuture>> {
+        self.spawn_detached(future)
+    }
+
+    fn spawn_local(&self, future: LocalBoxFuture) -> Result<(), NotSpawned<LocalBoxFuture>> {
+        if self.is_closed() {
+            return Err(NotSpawned { value: future, why: CLOSED });
+        }
+        if !self.shared.runs_here() {
+            return Err(NotSpawned { value: future, why: "the event loop does not run on this thread" });
+        }
+        let location = Location::caller();
+        let mut future = Some(future);
+        current::with_current(|core| {
+            core.create_task(future.take().expect("called once"), None, location).detach()
+        });
+        match future {
+            None => Ok(()),
+            Some(value) => Err(NotSpawned { value, why: "this thread is at its end" }),
+        }
+    }
+
+    fn spawn_blocking(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
+        if self.is_closed() {
+            return Err(NotSpawned { value: job, why: CLOSED });
+        }
+        // The job comes back if the thread cannot be started: it waits in a slot that both sides can reach.
+        let slot = StdArc::new(evenloop_core::shim::Mutex::new(Some(job)));
+        let inside = slot.clone();
+        let run = move || {
+            let job = inside.lock().take();
+            if let Some(job) = job {
+                job();
+            }
+        };
+        match std::thread::Builder::new().name("evenloop-job".into()).spawn(run) {
+            Ok(_) => Ok(()),
+            Err(_) => match slot.lock().take() {
+                Some(value) => Err(NotSpawned { value, why: "no thread could be started" }),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle [{}]", if self.is_closed() { "closed" } else { "open" })
+    }
+}

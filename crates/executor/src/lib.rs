@@ -1,0 +1,32 @@
+//! The event loop and its tasks.
+//!
+//! An [`EventLoop`] runs tasks on one thread, in passes as asyncio's loop does: what was ready when a pass began runs in
+//! it, in the order in which it became ready; what that makes ready runs in the next pass. Tasks need not be `Send`.
+//!
+//! | module       | holds                                                                                 |
+//! |--------------|---------------------------------------------------------------------------------------|
+//! | `event_loop` | the loop: passes, parking, running, closing                                           |
+//! | `task`       | the handle; `task/raw.rs` the cell, wakers and queues; `task/state.rs` its shared word |
+//! | `current`    | the loop that runs on this thread                                                     |
+//! | `handle`     | the loop's handle for other threads                                                   |
+//! | `unhandled`  | errors that nobody can see any more                                                   |
+//!
+//! The executor knows no clock and no descriptor: it parks on whatever [`Park`](evenloop_core::Park) it is given.
+
+#![deny(unsafe_code)]
+
+mod event_loop;
+
+mod task;
+
+mod current;
+mod handle;
+mod unhandled;
+mod yield_now;
+
+pub use current::{all_tasks, create_task, current_task};
+pub use event_loop::{Builder, EventLoop, RunError};
+pub use handle::Handle;
+pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
+pub use unhandled::Unhandled;
+pub use yield_now::{YieldNow, yield_now};
