@@ -1,1 +1,113 @@
 //! What the tests share.
+
+use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark};
+use evenloop_time::{Clock, Driver, Engine, VirtualClock};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+/// A waker that counts.
+#[derive(Default)]
+pub struct Woken(AtomicUsize);
+
+impl Woken {
+    /// A count and its waker.
+    pub fn waker() -> (Arc<Self>, Waker) {
+        let woken = Arc::new(Self::default());
+        (woken.clone(), Waker::from(woken))
+    }
+
+    /// How often it was woken so far.
+    pub fn times(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Polls once with `waker`.
+pub fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+/// Timers on an idle park and nothing else: whatever holds here needs no executor.
+pub struct Stage {
+    /// The timers' driver.
+    pub driver: Driver<ThreadPark>,
+    /// What the driver offers, entered on this thread.
+    pub runtime: Runtime,
+    _entered: Entered,
+}
+
+impl Stage {
+    /// A stage that follows `clock`.
+    pub fn new(clock: impl Into<Clock>) -> Self {
+        let driver = Driver::new(ThreadPark::new(), clock.into());
+        let runtime = Runtime::builder("stage").timers(driver.timers()).build();
+        let entered = runtime.enter();
+        Self { driver, runtime, _entered: entered }
+    }
+
+    /// A stage whose clock jumps, and the clock.
+    pub fn jumping() -> (Self, VirtualClock) {
+        let clock = VirtualClock::new();
+        (Self::new(clock.clone()), clock)
+    }
+
+    /// A stage whose clock moves only by hand, and the clock.
+    pub fn paused() -> (Self, VirtualClock) {
+        let clock = VirtualClock::paused();
+        (Self::new(clock.clone()), clock)
+    }
+
+    /// The timers.
+    pub fn timers(&self) -> Arc<Engine> {
+        self.driver.timers()
+    }
+
+    /// One look: fires what is due.
+    pub fn turn(&mut self) {
+        self.driver.park(Some(Duration::ZERO)).expect("an idle park does not fail");
+    }
+
+    /// Polls `future` to its end on this thread, and answers how many polls it took as well.
+    pub fn block_on<F: Future>(&mut self, future: F) -> (F::Output, usize) {
+        struct Here {
+            woken: AtomicUsize,
+            unparker: Arc<dyn Unpark>,
+        }
+        impl Wake for Here {
+            fn wake(self: Arc<Self>) {
+                self.woken.fetch_add(1, Ordering::Release);
+                self.unparker.unpark();
+            }
+        }
+        let here = Arc::new(Here { woken: AtomicUsize::new(1), unparker: self.driver.unparker() });
+        let waker = Waker::from(here.clone());
+        let mut future = pin!(future);
+        let mut polls = 0;
+        loop {
+            if here.woken.swap(0, Ordering::Acquire) > 0 {
+                polls += 1;
+                if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return (output, polls);
+                }
+                continue;
+            }
+            self.driver.park(None).expect("an idle park does not fail");
+        }
+    }
+}
+
+/// Runs `body` on a thread with a stack of 64 KiB.
+pub fn on_a_small_stack(body: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn(body);
+    thread.expect("a thread").join().expect("a small stack suffices");
+}

@@ -16,7 +16,8 @@ pub trait Timers: Send + Sync {
     /// The present instant of the clock that these timers follow.
     fn now(&self) -> Instant;
 
-    /// Wakes `waker` once `deadline` is reached. A deadline that has passed is met at the engine's next turn.
+    /// Wakes `waker` once `deadline` is reached. One that has passed is met at the engine's next turn, or, if that was less
+    /// than the engine's resolution ago, within that resolution.
     ///
     /// # Errors
     ///

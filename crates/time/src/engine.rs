@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 
 const TICK_NS: u32 = 1_000_000;
 
+/// The tick of all deadlines that are too far away to be counted in milliseconds. No clock reaches it.
+const NEVER: u64 = u64::MAX;
+
 /// Timers on a wheel, turned by a host.
 ///
 /// Hosts that have a [`Park`](evenloop_core::Park) use a [`Driver`](crate::Driver); this is for those that have not.
@@ -116,7 +119,7 @@ impl Engine {
     pub fn start_sleep(&self) -> Option<Instant> {
         let mut state = self.state.lock();
         let next = state.wheel.next();
-        state.asleep_until = next.unwrap_or(u64::MAX);
+        state.asleep_until = next.unwrap_or(NEVER);
         drop(state);
         self.instant_of(next?)
     }
@@ -151,7 +154,8 @@ impl Engine {
         drop(state);
         let mut batch = WakeBatch::new();
         while wakers.len() > 0 {
-            while let (false, Some(waker)) = (batch.is_full(), wakers.next()) {
+            while !batch.is_full() {
+                let Some(waker) = wakers.next() else { break };
                 batch.push(waker);
             }
             batch.wake_all(); // E2
@@ -170,15 +174,15 @@ impl Engine {
         }
     }
 
-    /// The last tick that is over at `instant` (E1).
+    /// The last tick that is over at `instant` (E1); never `NEVER`.
     fn tick_at(&self, instant: Instant) -> u64 {
         let after = instant.saturating_duration_since(self.origin);
-        after.as_secs().saturating_mul(1000).saturating_add(after.subsec_millis().into())
+        after.as_secs().saturating_mul(1000).saturating_add(after.subsec_millis().into()).min(NEVER - 1)
     }
 
     /// When a tick is reached; `None` if no instant is so far away.
     fn instant_of(&self, tick: u64) -> Option<Instant> {
-        self.origin.checked_add(Duration::from_millis(tick))
+        if tick == NEVER { None } else { self.origin.checked_add(Duration::from_millis(tick)) }
     }
 
     /// Whether an entry at `when` has to rouse the host, which is then taken to be awake until `when`.

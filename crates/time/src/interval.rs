@@ -7,7 +7,7 @@
 //! I3. All that is known of a tick lies in the interval, so a `tick` future that is dropped takes nothing with it.
 
 use crate::entry::{Entry, or_panic};
-use crate::sleep::{Sleep, sleep_until, sleep_until_on};
+use crate::sleep::{Sleep, sleep, sleep_on, sleep_until, sleep_until_on};
 use evenloop_core::Runtime;
 use futures_core::Stream;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// Ticks every `period`; the first tick comes at once.
+/// Ticks every `period`; the first tick comes at once, in the next pass.
 ///
 /// What happens when the ticks are not taken in time is [`MissedTick`]'s choice, `Skip` unless changed. An interval is
 /// also an endless `Stream` of instants.
@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 /// ```
 pub fn interval(period: Duration) -> Interval {
     let now = or_panic(Entry::new().now("interval"));
-    Interval::new(now, period, sleep_until(now))
+    Interval::new(now, period, sleep(Duration::ZERO))
 }
 
 /// As [`interval`], on the given runtime.
@@ -51,7 +51,7 @@ pub fn interval(period: Duration) -> Interval {
 /// When `period` is zero, or `runtime` offers no timers.
 pub fn interval_on(runtime: &Runtime, period: Duration) -> Interval {
     let now = or_panic(Entry::on(runtime).now("interval"));
-    Interval::new(now, period, sleep_until_on(runtime, now))
+    Interval::new(now, period, sleep_on(runtime, Duration::ZERO))
 }
 
 /// As [`interval`], with the first tick at `start`.

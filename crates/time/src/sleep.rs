@@ -58,8 +58,8 @@ pub fn sleep_on(runtime: &Runtime, duration: Duration) -> Sleep {
 
 /// Waits until `deadline` by the runtime's clock.
 ///
-/// Never early; the resolution is 1 ms, rounded up. A deadline that has passed is met in the loop's next turn, any far one
-/// is accepted.
+/// Never early; the resolution is 1 ms, rounded up. A deadline that has passed is met in the loop's next turn, or within
+/// 1 ms if it has only just passed; any far one is accepted.
 ///
 /// # Cancel safety
 ///
