@@ -4,7 +4,7 @@
 //! here skips what needs it, with a line that names the program; the end counts the skips. With `--strict` a skip is a
 //! failure.
 
-use crate::{Outcome, examples, loom, msrv, ordmut, sh, tidy, tree};
+use crate::{Outcome, examples, loom, msrv, ordmut, sanitize, sh, tidy, tree};
 use std::time::Instant;
 
 /// A part of the run that can be run alone.
@@ -38,6 +38,7 @@ const SECTIONS: &[Section] = &[
     quick("loom", |_| loom::run(loom::Options::quick())),
     long("loom-long", |_| loom::run(loom::Options::long())),
     long("ordmut", |_| ordmut::run(ordmut::Options::all())),
+    long("sanitize", |skips| sanitize::run(&[], skips)),
     long("msrv", |skips| {
         msrv::run().map(|checked| {
             if let Err(why) = checked {
@@ -56,6 +57,15 @@ impl Skips {
     pub(crate) fn note(&mut self, why: &str) {
         println!("skipped: {why}");
         self.0.push(why.to_owned());
+    }
+
+    /// Whether `program` is here; if not, notes that `what` was not checked.
+    pub(crate) fn unless_found(&mut self, program: &str, what: &str) -> bool {
+        let found = sh::find(program).is_some();
+        if !found {
+            self.note(&format!("{what} needs `{program}` (cargo xtask setup)"));
+        }
+        found
     }
 }
 

@@ -9,6 +9,7 @@ mod loom;
 mod models;
 mod msrv;
 mod ordmut;
+mod sanitize;
 mod setup;
 mod sh;
 mod tidy;
@@ -30,6 +31,8 @@ cargo xtask COMMAND
   ordmut [CRATE|FILE...] [--list]
                             weaken every ordering and leave out every wake-up, one at a time, and see a model fail;
                             `ordmut sync` runs sync's models, `ordmut lock.rs` only that file's sites
+  sanitize [address|thread|valgrind...]
+                            the tests under the sanitizers
   msrv                      build the library crates with the oldest Rust they promise
   help                      this text
 ";
@@ -65,6 +68,10 @@ fn run() -> Result<Outcome, lexopt::Error> {
         "examples" => examples::run(&names(args)?),
         "loom" => loom::run(loom::Options::parse(args)?),
         "ordmut" => ordmut::run(ordmut::Options::parse(args)?),
+        "sanitize" => {
+            let mut skips = ci::Skips::default();
+            sanitize::run(&names(args)?, &mut skips)
+        }
         "msrv" => msrv::run().map(|checked| {
             if let Err(why) = checked {
                 println!("not checked: {why}");

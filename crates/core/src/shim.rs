@@ -21,6 +21,8 @@
 mod loom;
 #[cfg(not(any(evenloop_loom, evenloop_tsan)))]
 mod native;
+#[cfg(not(evenloop_loom))]
+mod plain;
 #[cfg(all(evenloop_tsan, not(evenloop_loom)))]
 mod tsan;
 

@@ -34,6 +34,11 @@ mod bounded_semaphore;
 
 mod event;
 
+#[allow(unsafe_code)] // the halves' way to the memory they share
+mod slot;
+
+pub mod oneshot;
+
 pub use bounded_semaphore::{BoundedSemaphore, ReleasedTooOften};
 pub use event::{Event, EventStatistics, EventWait};
 pub use lock::{Lock, LockAcquire, LockAcquireOwned, LockGuard, LockStatistics, OwnedLockGuard};

@@ -83,29 +83,36 @@ fn no_seq_cst_access(source: &Source, findings: &mut Vec<String>) {
     }
 }
 
-/// An ordering is explained in its function, or in the comment right above that function.
+/// A strong ordering is explained before it, in its function or right above that function. A Relaxed one anywhere in its
+/// function, or once for the file in its head.
 fn orderings_are_explained(source: &Source, findings: &mut Vec<String>) {
     if is_shim(source) {
         return;
     }
     let lines: Vec<_> = source.library_lines().map(|(_, line)| line).collect();
+    let says = |lines: &[&str]| lines.iter().any(|line| line.contains("ORDERING:"));
+    let head = lines.iter().take_while(|line| line.starts_with("//!")).count();
+    let is_comment = |line: &&str| line.trim_start().starts_with("//");
+    let begins = |line: &&str| line.contains("fn ") && !is_comment(line);
     for (number, line) in source.code() {
-        let ordering = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
-        let uses = ordering.iter().any(|ordering| line.contains(&format!("Ordering::{ordering}")));
+        let strong = ["Acquire", "Release", "AcqRel", "SeqCst"];
+        let is_strong = strong.iter().any(|ordering| line.contains(&format!("Ordering::{ordering}")));
+        let uses = is_strong || line.contains("Ordering::Relaxed");
         if !uses || line.trim_start().starts_with("use ") {
             continue;
         }
-        let begins = |line: &&str| line.contains("fn ") && !line.trim_start().starts_with("//");
         let function = lines[..number].iter().rposition(begins).unwrap_or(0);
         if lines[function].contains("fn fmt(") {
             continue; // A snapshot for people.
         }
-        let comment =
-            |line: &&&str| line.trim_start().starts_with("//") || line.trim_start().starts_with("#[");
-        let above = lines[..function].iter().rev().take_while(comment).count();
-        if !lines[function - above..number].iter().any(|line| line.contains("ORDERING:")) {
+        let above =
+            lines[..function].iter().rev().take_while(|line| is_comment(line) || line.contains("#[")).count();
+        let end = number + lines[number..].iter().position(begins).unwrap_or(lines.len() - number);
+        let until = if is_strong { number } else { end };
+        if !says(&lines[function - above..until]) && (is_strong || !says(&lines[..head])) {
             findings.push(format!(
-                "{}:{number}: say with `// ORDERING:` what this pairs with, or why it needs nothing",
+                "{}:{number}: say with `// ORDERING:` what this pairs with, or why it needs nothing (for Relaxed, once \
+                 in the function or in the file's head)",
                 source.path
             ));
         }

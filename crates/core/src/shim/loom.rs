@@ -314,6 +314,13 @@ pub mod atomic {
                     Self(::loom::sync::atomic::$name::new(value))
                 }
 
+                /// Takes the value out. Reports every access that is not ordered before this one: what memory that is
+                /// about to be freed must not have.
+                #[track_caller]
+                pub fn into_inner(mut self) -> $value {
+                    self.0.with_mut(|value| *value)
+                }
+
                 fn read_modify_nothing(&self, ordering: Ordering) -> $value {
                     self.0.fetch_or(0, ordering)
                 }

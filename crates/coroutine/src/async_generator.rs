@@ -1,0 +1,422 @@
+//! Asynchronous generators: a body that yields and awaits, read as a stream.
+//!
+//! The frame is the coroutine's; what goes in at each yield is whether the consumer wants more. The body's other awaits
+//! get the consumer's own waker, unwrapped, so whatever it awaits behaves as if awaited in the consumer.
+//!
+//! ```text
+//!          next                     value                   aclose: the yield gives Err(Closed)
+//! Fresh ─────────► body runs ◄─────────────────► AtYield ──────────────────────────────► clean-up ──► Done
+//!   │               │     ▲                                                                ▲
+//!   │ aclose        │     └── next ──┐                                                     │
+//!   └──► Done       └── awaits ──────┴── aclose: its next yield gives Err(Closed) ─────────┘
+//! ```
+//!
+//! G1. A value leaves the body only in the poll that returns it: dropping `next` loses nothing.
+//! G2. `Err(Closed)` is given to one yield. A body that yields after that is closed, and `aclose` panics.
+//! G3. Once closing has begun, the stream is at its end for its consumer, whatever the body still does.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+use pin_project_lite::pin_project;
+
+use crate::Co;
+use crate::frame::{Frame, Outcome, Phase};
+
+/// What a yield gives when nobody will ask for another value: the body may await its clean-up, and returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the generator is being closed")
+    }
+}
+
+impl Error for Closed {}
+
+/// What the body of an asynchronous generator may return: nothing, or that it was closed.
+///
+/// As in Python, the end of such a generator carries no value. A fallible generator yields `Result`s.
+#[diagnostic::on_unimplemented(
+    message = "the body of an asynchronous generator returns nothing, not `{Self}`",
+    note = "it may return `()` or `Result<(), Closed>`; yield what the consumer has to know"
+)]
+pub trait Ending: sealed::Ending {}
+
+impl Ending for () {}
+impl Ending for Result<(), Closed> {}
+
+mod sealed {
+    pub trait Ending {}
+    impl Ending for () {}
+    impl Ending for Result<(), super::Closed> {}
+}
+
+/// How far closing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// Begun; no yield knows yet.
+    Begun,
+    /// A yield has been given `Err(Closed)`.
+    Told,
+}
+
+// === PinnedAsyncGenerator ===
+
+pin_project! {
+    /// An asynchronous generator in place: on the stack or inside another future, without any allocation.
+    ///
+    /// [`AsyncGenerator`] explains what the methods do; here they ask for a pinned reference.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::pin::pin;
+    /// use evenloop_coroutine::PinnedAsyncGenerator;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let mut squares = pin!(PinnedAsyncGenerator::new(async |mut co| {
+    ///     for n in 1..=2 {
+    ///         co.yield_(n * n).await?;
+    ///     }
+    ///     Ok(())
+    /// }));
+    /// assert_eq!(squares.as_mut().next().await, Some(1));
+    /// assert_eq!(squares.as_mut().next().await, Some(4));
+    /// assert_eq!(squares.as_mut().next().await, None);
+    /// # });
+    /// ```
+    #[must_use = "a generator does nothing until it is asked for a value"]
+    pub struct PinnedAsyncGenerator<Y, B: ?Sized> {
+        closing: Closing,
+        #[pin]
+        frame: Frame<Result<(), Closed>, Y, B>,
+    }
+}
+
+impl<Y> PinnedAsyncGenerator<Y, ()> {
+    /// Sets up a generator; `body` begins to run when the first value is asked for.
+    pub fn new<T: Ending>(
+        body: impl for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T,
+    ) -> PinnedAsyncGenerator<Y, impl Future<Output = ()>> {
+        PinnedAsyncGenerator { closing: Closing::No, frame: Frame::new(body, drop) }
+    }
+}
+
+impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
+    /// See [`AsyncGenerator::next`].
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** As there.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn next(self: Pin<&mut Self>) -> Next<'_, Y, B> {
+        Next { generator: self }
+    }
+
+    /// See [`AsyncGenerator::aclose`].
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** As there.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn aclose(self: Pin<&mut Self>) -> Aclose<'_, Y, B> {
+        Aclose { generator: self }
+    }
+
+    /// See [`AsyncGenerator::close`].
+    pub fn close(self: Pin<&mut Self>) {
+        self.project().frame.close();
+    }
+
+    /// See [`AsyncGenerator::is_done`].
+    pub fn is_done(&self) -> bool {
+        self.frame.phase() == Phase::Done
+    }
+
+    /// Lets the body run to its next stop. `Ready(Some)`: it yielded; `Ready(None)`: it is done.
+    fn poll_step(
+        mut frame: Pin<&mut Frame<Result<(), Closed>, Y, B>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Y>> {
+        match frame.as_mut().proceed(cx) {
+            Outcome::Yielded(value) => Poll::Ready(Some(value)),
+            Outcome::Returned(()) => Poll::Ready(None),
+            Outcome::Waiting => Poll::Pending,
+            Outcome::Unheard => {
+                frame.close();
+                panic!(
+                    "the body of an `AsyncGenerator` did not poll its `yield_` when it went on, so nobody would ever; \
+                     it has been closed. Await a `yield_` directly or in `join!` and `select!`, not in a \
+                     `FuturesUnordered`, which polls only what was woken"
+                )
+            }
+        }
+    }
+
+    fn poll_aclose(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let (closing, mut frame) = (this.closing, this.frame);
+        if *closing == Closing::No {
+            *closing = Closing::Begun;
+        }
+        loop {
+            match frame.phase() {
+                Phase::Fresh => frame.as_mut().close(),
+                Phase::AtYield => {
+                    *closing = Closing::Told;
+                    frame.as_mut().answer(Err(Closed));
+                }
+                Phase::Awaiting => {}
+                Phase::Done => return Poll::Ready(()),
+            }
+            if frame.phase() == Phase::Done {
+                return Poll::Ready(());
+            }
+            let told = *closing == Closing::Told;
+            if ready!(Self::poll_step(frame.as_mut(), cx)).is_some() && told {
+                frame.close();
+                panic!(
+                    "the body of an `AsyncGenerator` yielded after a `yield_` had given `Err(Closed)`; it has been \
+                     closed. It may await its clean-up then, but not yield"
+                )
+            }
+        }
+    }
+}
+
+impl<Y, B: ?Sized + Future<Output = ()>> Stream for PinnedAsyncGenerator<Y, B> {
+    type Item = Y;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+        let this = self.project();
+        let mut frame = this.frame;
+        if *this.closing != Closing::No {
+            return Poll::Ready(None);
+        }
+        match frame.phase() {
+            Phase::Done => return Poll::Ready(None),
+            Phase::AtYield => frame.as_mut().answer(Ok(())),
+            Phase::Fresh | Phase::Awaiting => {}
+        }
+        Self::poll_step(frame, cx)
+    }
+}
+
+impl<Y, B: ?Sized + Future<Output = ()>> FusedStream for PinnedAsyncGenerator<Y, B> {
+    fn is_terminated(&self) -> bool {
+        self.closing != Closing::No || self.is_done()
+    }
+}
+
+impl<Y, B: ?Sized> fmt::Debug for PinnedAsyncGenerator<Y, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_state(f, "PinnedAsyncGenerator", self)
+    }
+}
+
+fn write_state<Y, B: ?Sized>(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    generator: &PinnedAsyncGenerator<Y, B>,
+) -> fmt::Result {
+    let closing = if generator.closing == Closing::No { "" } else { ", closing" };
+    write!(f, "{name} [{}{closing}]", generator.frame.phase())
+}
+
+// === AsyncGenerator ===
+
+/// A body that yields values and awaits other futures in between: a stream that is written as a loop.
+///
+/// It runs inside whoever asks for the next value, under any executor, and needs none of its own. It is a
+/// [`Stream`]; [`next`](Self::next) is here for those who need no more.
+///
+/// `yield_` gives `Ok(())` when the next value is asked for, and [`Err(Closed)`](Closed) when the generator is closed
+/// with [`aclose`](Self::aclose): the body leaves its loop and awaits its clean-up. With `?` that is one character.
+///
+/// # When the consumer leaves early
+///
+/// | how                                   | the body's variables are dropped | code after the yield runs, and may await |
+/// |---------------------------------------|----------------------------------|------------------------------------------|
+/// | [`aclosing`](crate::aclosing)         | yes                              | yes, before `aclosing` is done           |
+/// | `generator.aclose().await`            | yes                              | yes, before `aclose` is done             |
+/// | `generator.close()`, or dropped       | yes, at once                     | no: Rust has no asynchronous drop        |
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_coroutine::AsyncGenerator;
+/// # use futures::future::ready as fetch;
+///
+/// # futures::executor::block_on(async {
+/// let mut closed = false;
+/// let mut pages = AsyncGenerator::new(async |mut co| {
+///     let mut number = 1;
+///     while co.yield_(fetch(number).await).await.is_ok() {
+///         number += 1;
+///     }
+///     closed = fetch(true).await; // the clean-up
+/// });
+/// while let Some(page) = pages.next().await {
+///     if page == 3 {
+///         break;
+///     }
+/// }
+/// pages.aclose().await;
+/// drop(pages);
+/// assert!(closed);
+/// # });
+/// ```
+#[must_use = "a generator does nothing until it is asked for a value"]
+pub struct AsyncGenerator<Y, B: ?Sized = dyn Future<Output = ()>> {
+    inner: Pin<Box<PinnedAsyncGenerator<Y, B>>>,
+}
+
+/// An [`AsyncGenerator`] whose body is hidden; it stays on its thread and may borrow for `'a`.
+pub type LocalAsyncGenerator<'a, Y> = AsyncGenerator<Y, dyn Future<Output = ()> + 'a>;
+
+/// An [`AsyncGenerator`] whose body is hidden; it may go to other threads and may borrow for `'a`.
+pub type SendAsyncGenerator<'a, Y> = AsyncGenerator<Y, dyn Future<Output = ()> + Send + 'a>;
+
+impl<Y> AsyncGenerator<Y> {
+    /// Sets up a generator, in one allocation; `body` begins to run when the first value is asked for.
+    pub fn new<T: Ending>(
+        body: impl for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T,
+    ) -> AsyncGenerator<Y, impl Future<Output = ()>> {
+        AsyncGenerator { inner: Box::pin(PinnedAsyncGenerator::new(body)) }
+    }
+}
+
+impl<Y, B: Future<Output = ()>> AsyncGenerator<Y, B> {
+    /// Hides the body's type and keeps that it may go to another thread. Allocates nothing.
+    pub fn boxed<'a>(self) -> SendAsyncGenerator<'a, Y>
+    where
+        B: Send + 'a,
+    {
+        AsyncGenerator { inner: self.inner }
+    }
+
+    /// Hides the body's type. Allocates nothing.
+    pub fn boxed_local<'a>(self) -> LocalAsyncGenerator<'a, Y>
+    where
+        B: 'a,
+    {
+        AsyncGenerator { inner: self.inner }
+    }
+}
+
+impl<Y, B: ?Sized + Future<Output = ()>> AsyncGenerator<Y, B> {
+    /// Waits for the next value; `None` at the end, and after that.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** Dropped while waiting, it leaves the body at its await; the next call goes on from there. No
+    /// value is lost.
+    ///
+    /// # Panics
+    ///
+    /// If the body panics, or does not poll its pending yield when it goes on (a `FuturesUnordered` does that). It has
+    /// then been dropped, and the stream is at its end.
+    #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
+    pub fn next(&mut self) -> Next<'_, Y, B> {
+        self.inner.as_mut().next()
+    }
+
+    /// Closes the generator and waits until its body has cleaned up.
+    ///
+    /// The body stops at a yield: that yield gives [`Closed`], and the body is driven to its end. The body stops at
+    /// another await, since a `next` was dropped: it goes on, and its next yield gives `Closed`; the value is dropped.
+    /// It has not begun: it never does. It has ended: nothing happens. From the first poll on, the stream is at its end
+    /// for everybody.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** Dropped while waiting, it leaves the body in the midst of its clean-up; another `aclose` goes on
+    /// from there, and dropping the generator drops the body.
+    ///
+    /// # Panics
+    ///
+    /// If the body panics, or yields after a yield gave `Closed`. It has then been dropped.
+    pub fn aclose(&mut self) -> Aclose<'_, Y, B> {
+        self.inner.as_mut().aclose()
+    }
+
+    /// Ends the generator where it stands, without waiting: the body is dropped before this returns.
+    ///
+    /// # Panics
+    ///
+    /// If a destructor panics. The generator has ended all the same.
+    pub fn close(&mut self) {
+        self.inner.as_mut().close();
+    }
+
+    /// Whether the body has ended: returned, was closed, or panicked.
+    pub fn is_done(&self) -> bool {
+        self.inner.is_done()
+    }
+}
+
+impl<Y, B: ?Sized + Future<Output = ()>> Stream for AsyncGenerator<Y, B> {
+    type Item = Y;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+        self.inner.as_mut().poll_next(cx)
+    }
+}
+
+impl<Y, B: ?Sized + Future<Output = ()>> FusedStream for AsyncGenerator<Y, B> {
+    fn is_terminated(&self) -> bool {
+        self.inner.is_terminated()
+    }
+}
+
+impl<Y, B: ?Sized> fmt::Debug for AsyncGenerator<Y, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_state(f, "AsyncGenerator", &self.inner)
+    }
+}
+
+// === The futures ===
+
+/// The future of [`AsyncGenerator::next`].
+#[must_use = "futures do nothing until they are awaited"]
+#[derive(Debug)]
+pub struct Next<'g, Y, B: ?Sized> {
+    generator: Pin<&'g mut PinnedAsyncGenerator<Y, B>>,
+}
+
+impl<Y, B: ?Sized + Future<Output = ()>> Future for Next<'_, Y, B> {
+    type Output = Option<Y>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+        self.generator.as_mut().poll_next(cx)
+    }
+}
+
+/// The future of [`AsyncGenerator::aclose`].
+#[must_use = "futures do nothing until they are awaited"]
+#[derive(Debug)]
+pub struct Aclose<'g, Y, B: ?Sized> {
+    generator: Pin<&'g mut PinnedAsyncGenerator<Y, B>>,
+}
+
+impl<Y, B: ?Sized + Future<Output = ()>> Future for Aclose<'_, Y, B> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.generator.as_mut().poll_aclose(cx)
+    }
+}

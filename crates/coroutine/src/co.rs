@@ -1,0 +1,174 @@
+//! The body's side: the handle it receives, and the future that stops it.
+//!
+//! The handle belongs to its body and cannot leave it: its lifetime is one that nobody outside can name (invariant F3
+//! of `frame.rs`). `yield_` borrows it exclusively, so one body has one yield under way: joining two does not compile.
+//!
+//! ```text
+//! Fresh(value) ── poll: the value lies in the slot ──► Waiting ── poll after a resume ──► Done
+//!                                                        └── drop: the slot is emptied
+//! ```
+
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::frame::Link;
+
+/// What a body yields through: received as its argument, and valid in it only.
+///
+/// `R` comes in with each resume, `Y` goes out with each yield. A body passes its handle on to functions that yield on
+/// its behalf as `&mut Co<'_, R, Y>`.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_coroutine::{Co, Coroutine};
+///
+/// async fn count_down(co: &mut Co<'_, (), u32>, from: u32) {
+///     for n in (1..=from).rev() {
+///         co.yield_(n).await;
+///     }
+/// }
+///
+/// let numbers = Coroutine::new(async |mut co| {
+///     count_down(&mut co, 2).await;
+///     count_down(&mut co, 3).await;
+/// });
+/// assert_eq!(numbers.collect::<Vec<_>>(), [2, 1, 3, 2, 1]);
+/// ```
+///
+/// The handle cannot leave the body:
+///
+/// ```compile_fail
+/// # use evenloop_coroutine::{Co, Coroutine};
+/// let mut kept = None;
+/// let escape = Coroutine::<(), (), _>::new(async |co| kept = Some(co));
+/// ```
+pub struct Co<'a, R, Y> {
+    link: Link<'a, R, Y>,
+}
+
+impl<'a, R, Y> Co<'a, R, Y> {
+    pub(crate) fn new(link: Link<'a, R, Y>) -> Self {
+        Self { link }
+    }
+
+    /// Stops the body here and hands `value` to whoever resumes it; gives the value of the next resume.
+    ///
+    /// Where the resume type is a `Result`, an error is what was [thrown](crate::Coroutine::throw) in; in an
+    /// [`AsyncGenerator`](crate::AsyncGenerator) it is [`Closed`](crate::Closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// **Not cancel safe:** dropped after the value has been handed out, it loses the value of the resume that follows.
+    /// Dropped before (in the same resume, as by a `select!` of which another branch is ready), it takes the value back
+    /// and drops it: nothing was yielded.
+    ///
+    /// # Panics
+    ///
+    /// When polled while the value of an earlier yield, polled and leaked with `mem::forget`, has not been taken; or
+    /// polled again after it gave its value.
+    #[inline]
+    pub fn yield_(&mut self, value: Y) -> Yield<'_, 'a, R, Y> {
+        Yield { link: &mut self.link, step: Step::Fresh(value) }
+    }
+
+    /// Takes the value that the first resume brought in, before any yield could receive it.
+    ///
+    /// `None` when it has been taken before. It is dropped if it still lies there at the first yield. An asynchronous
+    /// generator begins without one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_coroutine::{Coroutine, Resumed};
+    ///
+    /// let mut sum = Coroutine::new(async |mut co| {
+    ///     let mut total: i32 = co.argument().expect("the first resume brings a number");
+    ///     loop {
+    ///         total += co.yield_(total).await;
+    ///     }
+    /// });
+    /// # let sum: &mut Coroutine<i32, i32, (), _> = &mut sum;
+    /// assert_eq!(sum.resume(1), Resumed::Yielded(1));
+    /// assert_eq!(sum.resume(2), Resumed::Yielded(3));
+    /// ```
+    pub fn argument(&mut self) -> Option<R> {
+        self.link.exchange().hear()
+    }
+}
+
+impl<R, Y> fmt::Debug for Co<'_, R, Y> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Co")
+    }
+}
+
+/// The future of [`Co::yield_`].
+#[must_use = "nothing is yielded until this is awaited"]
+pub struct Yield<'y, 'a, R, Y> {
+    link: &'y mut Link<'a, R, Y>,
+    step: Step<Y>,
+}
+
+enum Step<Y> {
+    Fresh(Y),
+    Waiting,
+    Done,
+}
+
+// The value is moved out to be handed on, never pinned.
+impl<R, Y> Unpin for Yield<'_, '_, R, Y> {}
+
+impl<R, Y> Future for Yield<'_, '_, R, Y> {
+    type Output = R;
+
+    /// Registers no waker: whoever resumes the body polls it.
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
+        let this = &mut *self;
+        let exchange = this.link.exchange();
+        match mem::replace(&mut this.step, Step::Waiting) {
+            Step::Fresh(value) => {
+                assert!(
+                    exchange.offer(value),
+                    "`yield_` was polled while the value of an earlier `yield_` had not been taken; await each \
+                     before the next"
+                );
+                Poll::Pending
+            }
+            Step::Waiting => match exchange.hear() {
+                Some(value) => {
+                    this.step = Step::Done;
+                    Poll::Ready(value)
+                }
+                None => Poll::Pending,
+            },
+            Step::Done => {
+                this.step = Step::Done;
+                panic!("`yield_` was polled after it had given its value")
+            }
+        }
+    }
+}
+
+impl<R, Y> Drop for Yield<'_, '_, R, Y> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Step::Waiting = self.step {
+            self.link.exchange().withdraw();
+        }
+    }
+}
+
+impl<R, Y> fmt::Debug for Yield<'_, '_, R, Y> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.step {
+            Step::Fresh(_) => "Yield [fresh]",
+            Step::Waiting => "Yield [waiting]",
+            Step::Done => "Yield [done]",
+        })
+    }
+}
