@@ -13,6 +13,7 @@
 //! | `timers`     | a clock, and wake-ups at its instants                                     |
 //! | `reactor`    | descriptors, and what is known about their readiness                      |
 //! | `runtime`    | the bundle of the above, and which one is current                         |
+//! | [`cancel`]   | scopes that can be cancelled, and code that cleans up when they are       |
 
 #![cfg_attr(not(evenloop_tsan), forbid(unsafe_code))]
 #![deny(unsafe_code)]
@@ -30,6 +31,8 @@ mod timers;
 mod reactor;
 
 mod runtime;
+
+pub mod cancel;
 
 pub use park::{Park, ParkState, ThreadPark, Unpark};
 pub use reactor::{AwaitReady, Direction, Reactor, Readiness, Ready, Seen, SourceKey, Unwatched, WaiterKey};

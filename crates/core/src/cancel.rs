@@ -1,0 +1,103 @@
+//! Cancellation: dropped by default, caught when asked.
+//!
+//! Rust cancels a future by dropping it: nothing inside can await any more. Here a block that can be cancelled (a
+//! *scope*: a task, a timeout, a group's body, a [`CancelScope`]) first asks those inside it who said that they want to
+//! know (*catchers*: a running [`catch_cancel`]), innermost first, and is dropped when nobody is left to ask.
+//!
+//! # The state
+//!
+//! Scopes and catchers are nodes of one tree. A thread keeps a stack of the nodes that it is polling (`frames.rs`); the
+//! top is the parent of whatever is polled next. A node is made when somebody must find it, not before: a catcher when
+//! its first poll ends pending, a scope when there is a catcher inside it. The tree (`tree.rs`) knows who catches; what
+//! is asked stands in the *inbox* of the scope that was asked (`inbox.rs`), also made at the first use. A request:
+//!
+//! ```text
+//!                       uncancel: gone
+//!                            ▲
+//! ask ──► Due ──┬── no catcher inside: Taken, and the scope with it
+//!          ▲    └── round: the innermost catchers are marked ──► Out (unanswered > 0)
+//!          │                                                      │ the last answer of the round:
+//!          └────── somebody passed on, or all were passed over ◄──┴──► all absorbed: Closed
+//! ```
+//!
+//! A turn of a scope is `before` (start the rounds that are due, or take), the poll of its future, and, if that is
+//! pending, `after` (pass over who was not polled; take what has no catcher left; the rest is due in the next turn).
+//!
+//! # Invariants
+//!
+//! C1. A frame with a node has below it, down to the floor, only frames with nodes, each linked to the next. So a
+//!     catcher that is in the tree is found from every scope around it.
+//! C2. Only the poll of a node's own future changes its parent. It leaves first, then joins; no two locks are ever held.
+//! C3. `unanswered` of a request counts its marks and its deliveries. A mark ends as a delivery (the catcher is polled
+//!     inside that scope) or is passed over (end of the turn); a delivery ends by one answer: [`Cancelled`] gives it
+//!     when it is consumed or dropped.
+//! C4. A round starts when nothing is unanswered, and ends when nothing is unanswered again. It closes its request if it
+//!     was absorbed, nobody passed on, and nobody waits in [`Cancelled::resume`].
+//! C5. A request is delivered by a catcher only inside the poll of its scope, so the tree is walked and answers are
+//!     believed there alone. Asking, answering and moving a deadline touch the inbox and wake the scope, from any thread.
+//! C6. Whoever makes a request due after the scope's last look sets `asked` under the inbox's lock and then wakes the
+//!     waker found there: the next turn sees it. The waker is put there before the look.
+//! C7. Foreign code (wakers, destructors of futures) runs while no lock is held and the stack of frames is not borrowed.
+//!
+//! # What a host calls
+//!
+//! A host embeds in each task a [`Requests`], shared by all threads, and a [`Root`], which belongs to whoever polls:
+//!
+//! ```
+//! # use evenloop_core::cancel::{Reason, Requests, Root, Turn};
+//! # use std::{future::Future, pin::Pin, task::{Context, Poll}};
+//! # struct Task { future: Pin<Box<dyn Future<Output = u32>>>, root: Root }
+//! # fn poll_task(task: &mut Task, requests: &Requests, cx: &mut Context<'_>) -> Poll<Result<u32, Reason>> {
+//! if let Turn::Take(reason) = task.root.before(requests, cx.waker()) {
+//!     return Poll::Ready(Err(reason)); // and drop the future, without polling it
+//! }
+//! let polled = {
+//!     let _entered = task.root.enter(requests);
+//!     task.future.as_mut().poll(cx)
+//! };
+//! match polled {
+//!     Poll::Ready(value) => match task.root.finish(requests) {
+//!         Turn::Take(reason) => Poll::Ready(Err(reason)), // asked for in this last poll, and heard by nobody
+//!         Turn::Go => Poll::Ready(Ok(value)),
+//!     },
+//!     Poll::Pending => match task.root.after(requests, cx.waker()) {
+//!         Turn::Take(reason) => Poll::Ready(Err(reason)), // drop the future here, too
+//!         Turn::Go => Poll::Pending,
+//!     },
+//! }
+//! # }
+//! ```
+//!
+//! From any thread: [`Requests::request`], then wake the task. The future of a task that was taken is dropped outside
+//! [`Root::enter`].
+
+mod reason;
+
+mod frames;
+
+mod tree;
+
+mod inbox;
+
+mod turn;
+
+mod cancelled;
+
+mod catch;
+
+mod root;
+
+mod scope;
+
+mod cancel_scope;
+
+pub use cancel_scope::{CancelScope, Run};
+pub use cancelled::{Cancelled, Resume};
+pub use catch::{CatchCancel, Catcher, catch_cancel};
+pub use frames::Entered;
+pub use reason::Reason;
+pub use root::{Requests, Root, Turn};
+pub use scope::Scope;
+
+#[cfg(all(test, not(evenloop_loom)))]
+mod tests;

@@ -1,0 +1,231 @@
+//! A scope that others cancel, by a handle.
+
+use super::frames;
+use super::inbox::{Inbox, Life};
+use super::reason::Reason;
+use super::scope::Scope;
+use crate::runtime::Runtime;
+use crate::shim::{Arc, StdArc};
+use crate::timers::{TimerKey, Timers};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// A block of code that can be cancelled from anywhere, and has a deadline that can be moved.
+///
+/// The handle and its clones speak of the same scope, from any thread. A scope is used once.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::cancel::CancelScope;
+///
+/// # let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+/// let scope = CancelScope::new();
+/// let mut run = Box::pin(scope.run(std::future::pending::<()>()));
+/// assert!(run.as_mut().poll(&mut cx).is_pending());
+/// scope.cancel("no longer wanted");
+/// let std::task::Poll::Ready(Err(reason)) = run.as_mut().poll(&mut cx) else { panic!() };
+/// assert_eq!(reason.text(), Some("no longer wanted"));
+/// # use std::future::Future;
+/// ```
+#[derive(Clone)]
+pub struct CancelScope {
+    inbox: Arc<Inbox>,
+}
+
+impl CancelScope {
+    /// A scope without a deadline. One allocation.
+    pub fn new() -> Self {
+        Self { inbox: Inbox::new() }
+    }
+
+    /// A scope that is cancelled at `deadline`, with the reason "deadline".
+    pub fn with_deadline(deadline: Instant) -> Self {
+        let scope = Self::new();
+        scope.set_deadline(Some(deadline));
+        scope
+    }
+
+    /// Runs `future` inside this scope. `Err`: the scope was cancelled, and `future` was dropped after everyone inside
+    /// who catches had been asked.
+    ///
+    /// A scope that was cancelled before drops `future` without polling it. A deadline is first looked at after the first
+    /// poll, so a future that does not wait is never cancelled by it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As `future`: dropping this drops it.
+    ///
+    /// # Panics
+    ///
+    /// When polled: if the scope was entered before; or if it has a deadline and the current runtime has no timers.
+    pub fn run<F: Future>(&self, future: F) -> Run<F> {
+        Run {
+            future: Some(future),
+            scope: Scope::with_inbox(self.inbox.clone()),
+            alarm: Alarm { wanted: None, entry: None },
+            inbox: self.inbox.clone(),
+            entered: false,
+        }
+    }
+
+    /// Asks the scope to end. From any thread, at any time. False: it has ended already.
+    ///
+    /// Each call is a request of its own: a second one strikes also the clean-up that the first one caused.
+    pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
+        match self.inbox.ask(reason.into(), false) {
+            None => false,
+            Some(effects) => {
+                effects.wake(&self.inbox);
+                true
+            }
+        }
+    }
+
+    /// Whether the scope was ever asked to end, by [`cancel`](Self::cancel) or by its deadline.
+    pub fn cancel_called(&self) -> bool {
+        self.inbox.was_asked()
+    }
+
+    /// Whether the scope ended because it was asked: false if the code inside was ready first, or absorbed the
+    /// cancellation.
+    pub fn cancelled_caught(&self) -> bool {
+        self.inbox.was_taken()
+    }
+
+    /// When the scope is going to be cancelled.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.inbox.deadline()
+    }
+
+    /// Moves the deadline, or takes it away. From any thread, before or while the scope runs. One that has been met
+    /// stays met.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.inbox.set_deadline(deadline).wake(&self.inbox);
+    }
+
+    /// The nearest deadline of the [`CancelScope`]s around the code that calls this.
+    pub fn nearest_deadline() -> Option<Instant> {
+        frames::nearest_deadline()
+    }
+}
+
+impl Default for CancelScope {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CancelScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let life = match self.inbox.life() {
+            Life::New => "new",
+            Life::Entered => "entered",
+            Life::Ended => "ended",
+        };
+        write!(f, "CancelScope [{life}, requests: {}]", self.inbox.open())
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The future of [`CancelScope::run`].
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct Run<F> {
+        #[pin]
+        future: Option<F>,
+        scope: Scope,
+        alarm: Alarm,
+        inbox: Arc<Inbox>,
+        entered: bool,
+    }
+}
+
+impl<F: Future> Future for Run<F> {
+    type Output = Result<F::Output, Reason>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.scope.is_running() {
+            if !*this.entered {
+                assert!(
+                    this.inbox.enter(),
+                    "`CancelScope::run` needs a scope that has not been entered before"
+                );
+                *this.entered = true;
+                this.alarm.wanted = this.inbox.deadline();
+            } else if this.inbox.asked() {
+                this.alarm.wanted = this.inbox.deadline();
+            }
+            if let Some(reason) = this.alarm.rings(cx) {
+                this.scope.ask(reason);
+            }
+        }
+        this.scope.poll(this.future, cx)
+    }
+}
+
+impl<F> fmt::Debug for Run<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// The timer entry of a deadline.
+struct Alarm {
+    wanted: Option<Instant>,
+    entry: Option<Entry>,
+}
+
+struct Entry {
+    timers: StdArc<dyn Timers>,
+    key: TimerKey,
+    deadline: Instant,
+}
+
+impl Alarm {
+    /// Follows the deadline that is wanted. `Some`: it is met.
+    fn rings(&mut self, cx: &mut Context<'_>) -> Option<Reason> {
+        let Some(deadline) = self.wanted else {
+            self.entry = None;
+            return None;
+        };
+        if let Some(entry) = &mut self.entry {
+            match entry.timers.update(entry.key, deadline, Some(cx.waker())) {
+                Ok(true) => {
+                    entry.deadline = deadline;
+                    return None;
+                }
+                Ok(false) if entry.deadline == deadline => {
+                    (self.entry, self.wanted) = (None, None);
+                    return Some(Reason::new("deadline"));
+                }
+                // It fired, and was moved before anybody looked.
+                Ok(false) => self.entry = None,
+                Err(ended) => {
+                    (self.entry, self.wanted) = (None, None);
+                    return Some(ended.to_string().into());
+                }
+            }
+        }
+        let timers = Runtime::current_timers("CancelScope::run").unwrap_or_else(|error| panic!("{error}"));
+        match timers.insert(deadline, cx.waker()) {
+            Ok(key) => {
+                self.entry = Some(Entry { timers, key, deadline });
+                None
+            }
+            Err(ended) => {
+                self.wanted = None;
+                Some(ended.to_string().into())
+            }
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.timers.remove(self.key);
+    }
+}

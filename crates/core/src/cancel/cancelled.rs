@@ -1,0 +1,146 @@
+//! The delivery of one or more requests, to be answered.
+
+use super::frames;
+use super::inbox::{Answer, Inbox};
+use super::reason::Reason;
+use crate::shim::Arc;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The code inside a [`catch_cancel`](super::catch_cancel) was cancelled, and somebody waits for the answer.
+///
+/// It bears every request that was delivered with it. There are three answers:
+///
+/// - [`absorb`](Self::absorb): this code outlives the cancellation. It is over if all who were asked say so.
+/// - [`resume`](Self::resume): clean-up is done, the cancellation goes on its way. Does not return.
+/// - dropping it passes on, too: the next code outside that catches is asked, or the scope ends, at the next `await`
+///   that has to wait. So clean-up that is itself dropped, whatever by, loses nobody's request.
+#[must_use = "dropping it passes the cancellation on; `absorb` ends it, `resume` awaits its way"]
+pub struct Cancelled {
+    /// Not empty until the answer is given.
+    deliveries: Vec<Delivery>,
+}
+
+/// One request, delivered.
+pub(crate) struct Delivery {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) id: u64,
+    pub(crate) reason: Reason,
+}
+
+impl Cancelled {
+    pub(crate) fn new(deliveries: Vec<Delivery>) -> Self {
+        debug_assert!(!deliveries.is_empty(), "somebody asked");
+        Self { deliveries }
+    }
+
+    /// The reason of the oldest request.
+    pub fn reason(&self) -> &Reason {
+        &self.deliveries[0].reason
+    }
+
+    /// The reasons of all requests that were delivered with this, outermost scope first.
+    pub fn reasons(&self) -> impl Iterator<Item = &Reason> {
+        self.deliveries.iter().map(|delivery| &delivery.reason)
+    }
+
+    /// Ends the cancellation here: this code goes on as if it had not been asked.
+    ///
+    /// If the same request was also delivered elsewhere (in another branch of a `join!`) and is passed on there, it
+    /// goes on nevertheless.
+    pub fn absorb(mut self) {
+        self.answer(Answer::Absorb);
+    }
+
+    /// Passes the cancellation on and waits for it: never returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** The answer is given by the call, dropping the future takes nothing back.
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled outside of every scope whose request it bears: there it would wait for ever.
+    pub fn resume(mut self) -> Resume {
+        let deliveries = std::mem::take(&mut self.deliveries);
+        let resume = Resume { deliveries };
+        for Delivery { inbox, id, .. } in &resume.deliveries {
+            inbox.answer(*id, Answer::Resume).wake(inbox);
+        }
+        resume
+    }
+
+    /// Joins the deliveries of `other` to this one: one answer serves both.
+    pub fn merge(&mut self, mut other: Self) {
+        self.deliveries.append(&mut other.deliveries);
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        while let Some(Delivery { inbox, id, .. }) = self.deliveries.pop() {
+            inbox.answer(id, answer).wake(&inbox);
+        }
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        self.answer(Answer::PassOn);
+    }
+}
+
+impl fmt::Debug for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cancelled ")?;
+        f.debug_list().entries(self.reasons()).finish()
+    }
+}
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason().fmt(f)
+    }
+}
+
+impl Error for Cancelled {}
+
+/// The future of [`Cancelled::resume`]: never ready, ends with the scope whose request was passed on.
+#[must_use = "code after the clean-up runs on unless this is awaited"]
+pub struct Resume {
+    deliveries: Vec<Delivery>,
+}
+
+impl Future for Resume {
+    type Output = std::convert::Infallible;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut deliveries = self.deliveries.iter();
+        if deliveries
+            .any(|delivery| frames::is_inside(&delivery.inbox) && delivery.inbox.is_open(delivery.id))
+        {
+            return Poll::Pending;
+        }
+        panic!(
+            "`Cancelled::resume` needs to be awaited inside the scope that was cancelled ({}): \
+             here it would wait for ever; drop the `Cancelled` or `absorb` it instead",
+            self.deliveries[0].reason
+        );
+    }
+}
+
+impl Drop for Resume {
+    fn drop(&mut self) {
+        for delivery in &self.deliveries {
+            delivery.inbox.end_resume(delivery.id);
+        }
+    }
+}
+
+impl fmt::Debug for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resume ")?;
+        f.debug_list().entries(self.deliveries.iter().map(|delivery| &delivery.reason)).finish()
+    }
+}

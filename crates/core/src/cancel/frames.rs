@@ -1,0 +1,205 @@
+//! The nodes that this thread is polling, outermost first.
+//!
+//! Each scope and catcher puts a frame on the stack around the poll of its inner future and takes it off again, also when
+//! that panics. A task's root is a floor: what is below it belongs to somebody else. A frame has a node only once
+//! somebody inside needs it as a parent.
+
+use super::inbox::Inbox;
+use super::tree::{Node, Place};
+use crate::shim::{Arc, thread_local};
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::task::Waker;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A task: the floor.
+    Root,
+    Scope,
+    Catcher,
+}
+
+struct Frame {
+    kind: Kind,
+    crossed: bool,
+    place: Option<Place>,
+    inbox: Option<Arc<Inbox>>,
+}
+
+/// What a scope or catcher keeps of itself between polls.
+pub(crate) struct Seat {
+    /// Its place in the tree, once it has one.
+    pub(crate) place: Option<Place>,
+    /// What was asked of it, once something could be.
+    pub(crate) inbox: Option<Arc<Inbox>>,
+    /// Whether a request of a scope outside was delivered inside this one.
+    pub(crate) crossed: bool,
+}
+
+impl Seat {
+    pub(crate) const fn new(inbox: Option<Arc<Inbox>>) -> Self {
+        Self { place: None, inbox, crossed: false }
+    }
+}
+
+#[cfg(not(evenloop_loom))]
+thread_local! {
+    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+}
+// loom's macro does not know `const`.
+#[cfg(evenloop_loom)]
+thread_local! {
+    static FRAMES: RefCell<Vec<Frame>> = RefCell::new(Vec::new());
+}
+
+/// Calls `f` with the stack; `None` when the thread is ending and has none any more: then everything is inert.
+#[inline]
+fn with_frames<R>(f: impl FnOnce(&mut Vec<Frame>) -> R) -> Option<R> {
+    FRAMES.try_with(|frames| f(&mut frames.borrow_mut())).ok()
+}
+
+/// Keeps a task, scope or catcher on the stack of what this thread polls; dropping it takes it off.
+#[must_use = "dropping the guard ends the poll"]
+pub struct Entered<'a> {
+    /// Where the frame's contents go back to.
+    home: Home<'a>,
+    /// The stack belongs to this thread.
+    not_send: PhantomData<*const ()>,
+}
+
+enum Home<'a> {
+    Seat(&'a mut Seat),
+    Root(&'a mut Option<Arc<Node>>),
+}
+
+#[inline]
+pub(crate) fn enter(seat: &mut Seat, kind: Kind) -> Entered<'_> {
+    let (place, inbox, crossed) = (seat.place.take(), seat.inbox.take(), seat.crossed);
+    push(Frame { kind, crossed, place, inbox });
+    Entered { home: Home::Seat(seat), not_send: PhantomData }
+}
+
+#[inline]
+pub(crate) fn enter_root<'a>(node: &'a mut Option<Arc<Node>>, inbox: Option<&Arc<Inbox>>) -> Entered<'a> {
+    let place = node.take().map(Place::root);
+    push(Frame { kind: Kind::Root, crossed: false, place, inbox: inbox.cloned() });
+    Entered { home: Home::Root(node), not_send: PhantomData }
+}
+
+#[inline]
+fn push(frame: Frame) {
+    with_frames(|frames| frames.push(frame));
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(Some(frame)) = with_frames(Vec::pop) else { return };
+        match &mut self.home {
+            Home::Seat(seat) => {
+                **seat = Seat { place: frame.place, inbox: frame.inbox, crossed: frame.crossed }
+            }
+            Home::Root(node) => **node = frame.place.map(Place::into_node),
+        }
+    }
+}
+
+impl std::fmt::Debug for Entered<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entered").finish_non_exhaustive()
+    }
+}
+
+/// Joins the node to the top of the stack if it is elsewhere (C2): its first poll, or it was moved.
+#[inline]
+pub(crate) fn relink(seat: &mut Seat) {
+    let Some(place) = &mut seat.place else { return };
+    let unmoved = with_frames(|frames| match frames.last() {
+        Some(Frame { place: Some(top), .. }) => place.is_under(Some(top.node())),
+        Some(_) => false,
+        None => place.is_under(None),
+    });
+    if unmoved == Some(false) {
+        place.move_under(top());
+    }
+}
+
+/// Gives the catcher a node under the top of the stack, unless nothing is there: then it is inert.
+pub(crate) fn join(seat: &mut Seat) {
+    if seat.place.is_none() {
+        if let Some(parent) = top() {
+            seat.place = Some(Place::new(true, Some(parent)));
+        }
+    }
+}
+
+/// The node on top of the stack, made if need be, and joined down to the floor (C1).
+fn top() -> Option<Arc<Node>> {
+    with_frames(|frames| {
+        let mut from = frames.len();
+        let mut parent = None;
+        while from > 0 {
+            if let Some(place) = &frames[from - 1].place {
+                parent = Some(place.node().clone());
+                break;
+            }
+            from -= 1;
+            if frames[from].kind == Kind::Root {
+                break;
+            }
+        }
+        for frame in &mut frames[from..] {
+            let place = Place::new(frame.kind == Kind::Catcher, parent.take());
+            parent = Some(place.node().clone());
+            frame.place = Some(place);
+        }
+        parent
+    })
+    .flatten()
+}
+
+/// Whether this code runs inside the poll of that scope, with no other task in between.
+pub(crate) fn is_inside(inbox: &Arc<Inbox>) -> bool {
+    with_frames(|frames| depth(frames, inbox).is_some()).unwrap_or_default()
+}
+
+/// As [`is_inside`], and tells the scopes between here and there that this request goes out through them.
+pub(crate) fn cross(inbox: &Arc<Inbox>) -> bool {
+    with_frames(|frames| {
+        let Some(depth) = depth(frames, inbox) else { return false };
+        frames[depth + 1..].iter_mut().for_each(|frame| frame.crossed = true);
+        true
+    })
+    .unwrap_or_default()
+}
+
+fn depth(frames: &[Frame], inbox: &Arc<Inbox>) -> Option<usize> {
+    for (depth, frame) in frames.iter().enumerate().rev() {
+        if frame.inbox.as_ref().is_some_and(|it| Arc::ptr_eq(it, inbox)) {
+            return Some(depth);
+        }
+        if frame.kind == Kind::Root {
+            return None;
+        }
+    }
+    None
+}
+
+/// Whether a request of a scope around this code is on its way out. Then `waker` is woken when that ends here after all.
+pub(crate) fn is_being_left(waker: &Waker) -> bool {
+    around().iter().any(|inbox| inbox.wait_while_on_its_way_out(waker))
+}
+
+/// The nearest deadline of the scopes around this code.
+pub(crate) fn nearest_deadline() -> Option<std::time::Instant> {
+    around().iter().filter_map(|inbox| inbox.deadline()).min()
+}
+
+/// The inboxes of the scopes around this code, down to the floor.
+fn around() -> Vec<Arc<Inbox>> {
+    with_frames(|frames| {
+        let floor = frames.iter().rposition(|frame| frame.kind == Kind::Root).unwrap_or_default();
+        frames[floor..].iter().filter_map(|frame| frame.inbox.clone()).collect()
+    })
+    .unwrap_or_default()
+}

@@ -1,0 +1,373 @@
+//! What was asked of one scope.
+//!
+//! Every thread may come here; the scope itself looks in during its turn. All decisions are made under one lock, and what
+//! follows from them ([`Effects`]) is done after it (C7).
+//!
+//! I1. `requests` holds the open ones, oldest first. An id that is not there is closed: answers to it do nothing.
+//! I2. `asked` is true whenever a request is due (nothing unanswered) or a mark is not settled. It may be true without.
+//! I3. Whoever has the scope woken takes its waker out and sets `asked`; the scope clears `asked` only as it puts its
+//!     waker back. So a running scope whose `asked` is false has its waker here.
+
+use super::reason::Reason;
+use super::tree::Node;
+use crate::shim::atomic::{AtomicBool, Ordering};
+use crate::shim::{Arc, Mutex};
+use std::task::Waker;
+use std::time::Instant;
+
+pub(crate) struct Inbox {
+    /// I2. Written under the lock.
+    asked: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// How far a scope has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    New,
+    Entered,
+    Ended,
+}
+
+struct State {
+    life: Life,
+    /// Wakes the scope. Foreign: goes out of the lock before it is woken or dropped.
+    waker: Option<Waker>,
+    requests: Vec<Request>,
+    next_id: u64,
+    /// Catchers that this turn marked, with the request they were marked with.
+    marked: Vec<(Arc<Node>, u64)>,
+    /// How many times a task was cancelled and not uncancelled.
+    count: u32,
+    /// Whether anything was ever asked.
+    was_asked: bool,
+    /// Whether a request was taken.
+    was_taken: bool,
+    deadline: Option<Instant>,
+}
+
+struct Request {
+    id: u64,
+    reason: Reason,
+    /// Marks and deliveries that are not settled (C3).
+    unanswered: u32,
+    /// Futures of `resume` that wait for this one.
+    resuming: u32,
+    /// Whether somebody passed it on in this round.
+    passed_on: bool,
+    /// Whether somebody absorbed it in this round.
+    absorbed: bool,
+    /// Whether a catcher ever delivered it.
+    delivered: bool,
+    /// Whether it was ever passed on: then it is on its way out until it is closed.
+    on_its_way_out: bool,
+    /// Scopes inside that were taken and report once this is closed.
+    waiting: Vec<Waker>,
+}
+
+/// What is to be done when the lock is free again.
+#[must_use = "somebody waits for these wake-ups"]
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// The scope's waker: something became due.
+    scope: Option<Waker>,
+    /// Scopes inside that may report now.
+    waiting: Vec<Waker>,
+}
+
+impl Effects {
+    /// Wakes whoever is to be woken. The scope itself only from outside of its turn, which looks again anyhow.
+    pub(crate) fn wake(self, inbox: &Arc<Inbox>) {
+        let Self { scope, waiting } = self;
+        if let Some(scope) = scope {
+            if !super::frames::is_inside(inbox) {
+                scope.wake();
+            }
+        }
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// In the scope's own turn: wakes all but the scope.
+    pub(crate) fn wake_others(self) {
+        self.waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// What a delivery is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Absorb,
+    PassOn,
+    /// Passed on by somebody who waits for what follows.
+    Resume,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Arc<Self> {
+        let state = State {
+            life: Life::New,
+            waker: None,
+            requests: Vec::new(),
+            next_id: 0,
+            marked: Vec::new(),
+            count: 0,
+            was_asked: false,
+            was_taken: false,
+            deadline: None,
+        };
+        Arc::new(Self { asked: AtomicBool::new(false), state: Mutex::new(state) })
+    }
+
+    /// Whether a turn has something to look at (I2).
+    #[inline]
+    pub(crate) fn asked(&self) -> bool {
+        // ORDERING: Relaxed: whoever sets it wakes the scope afterwards (C6), and the poll that follows a wake-up sees
+        // what came before it. What is read because of it is read under the lock.
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn set_asked(&self, asked: bool) {
+        self.asked.store(asked, Ordering::Relaxed);
+    }
+
+    // === From any thread ===
+
+    /// Opens a request. `None`: the scope has ended.
+    pub(crate) fn ask(&self, reason: Reason, counts: bool) -> Option<Effects> {
+        let mut state = self.state.lock();
+        if state.life == Life::Ended {
+            return None;
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        state.count += u32::from(counts);
+        state.was_asked = true;
+        state.requests.push(Request {
+            id,
+            reason,
+            unanswered: 0,
+            resuming: 0,
+            passed_on: false,
+            absorbed: false,
+            delivered: false,
+            on_its_way_out: false,
+            waiting: Vec::new(),
+        });
+        self.set_asked(true);
+        Some(Effects { scope: state.waker.take(), waiting: Vec::new() })
+    }
+
+    /// Takes one off the count and withdraws the newest request that nobody delivered. Answers what is left.
+    pub(crate) fn uncancel(&self) -> u32 {
+        let mut state = self.state.lock();
+        state.count = state.count.saturating_sub(1);
+        let newest = state.requests.iter().rposition(|request| !request.delivered);
+        let withdrawn = newest.map(|place| state.requests.remove(place));
+        let left = state.count;
+        drop(state);
+        drop(withdrawn); // Its reason was given by a stranger.
+        left
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.state.lock().count
+    }
+
+    /// How many requests are open.
+    pub(crate) fn open(&self) -> usize {
+        self.state.lock().requests.len()
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        self.state.lock().life
+    }
+
+    pub(crate) fn was_asked(&self) -> bool {
+        self.state.lock().was_asked
+    }
+
+    pub(crate) fn was_taken(&self) -> bool {
+        self.state.lock().was_taken
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.state.lock().deadline
+    }
+
+    /// Moves the deadline and has the scope look at it.
+    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) -> Effects {
+        let mut state = self.state.lock();
+        state.deadline = deadline;
+        self.set_asked(true);
+        Effects { scope: state.waker.take(), waiting: Vec::new() }
+    }
+
+    pub(crate) fn is_open(&self, id: u64) -> bool {
+        self.state.lock().find(id).is_some()
+    }
+
+    /// Answers one delivery.
+    pub(crate) fn answer(&self, id: u64, answer: Answer) -> Effects {
+        let mut state = self.state.lock();
+        let Some(request) = state.find(id) else { return Effects::default() };
+        request.unanswered -= 1;
+        match answer {
+            Answer::Absorb => request.absorbed = true,
+            Answer::PassOn | Answer::Resume => {
+                request.passed_on = true;
+                request.on_its_way_out = true;
+                request.resuming += u32::from(answer == Answer::Resume);
+            }
+        }
+        self.settle(&mut state, id)
+    }
+
+    /// One future of `resume` is gone.
+    pub(crate) fn end_resume(&self, id: u64) {
+        if let Some(request) = self.state.lock().find(id) {
+            request.resuming -= 1;
+        }
+    }
+
+    /// C4: what follows if nothing is unanswered any more.
+    fn settle(&self, state: &mut State, id: u64) -> Effects {
+        let place = state.requests.iter().position(|request| request.id == id);
+        let Some(place) = place.filter(|place| state.requests[*place].unanswered == 0) else {
+            return Effects::default();
+        };
+        let request = &state.requests[place];
+        if request.absorbed && !request.passed_on && request.resuming == 0 {
+            let closed = state.requests.remove(place);
+            return Effects { scope: None, waiting: closed.waiting };
+        }
+        self.set_asked(true);
+        Effects { scope: state.waker.take(), waiting: Vec::new() }
+    }
+
+    // === In the scope's own turn ===
+
+    /// Enters the scope. False: it was entered before.
+    pub(crate) fn enter(&self) -> bool {
+        let mut state = self.state.lock();
+        let first = state.life == Life::New;
+        if first {
+            state.life = Life::Entered;
+        }
+        first
+    }
+
+    /// Puts the waker of this poll where others find it (C6).
+    pub(crate) fn keep_waker(&self, waker: &Waker) {
+        let waker = waker.clone();
+        let before = self.state.lock().waker.replace(waker);
+        drop(before); // C7
+    }
+
+    /// The requests that are due, oldest first; none: the scope need not look again until it is asked. Puts the waker
+    /// of this turn where others find it (I3).
+    pub(crate) fn due(&self, waker: &Waker) -> Vec<u64> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        let before = state.waker.replace(waker);
+        let due: Vec<u64> = state
+            .requests
+            .iter()
+            .filter(|request| request.unanswered == 0)
+            .map(|request| request.id)
+            .collect();
+        self.set_asked(!due.is_empty() || !state.marked.is_empty());
+        drop(state);
+        drop(before); // C7
+        due
+    }
+
+    /// Starts a round with these catchers. False: the request was withdrawn meanwhile.
+    pub(crate) fn begin_round(&self, id: u64, catchers: &[Arc<Node>]) -> bool {
+        let mut state = self.state.lock();
+        let Some(request) = state.find(id) else { return false };
+        debug_assert_eq!(request.unanswered, 0, "C4");
+        request.unanswered = u32::try_from(catchers.len()).expect("2^32 catchers do not fit in memory");
+        (request.passed_on, request.absorbed) = (false, false);
+        state.marked.extend(catchers.iter().map(|catcher| (catcher.clone(), id)));
+        self.set_asked(true);
+        true
+    }
+
+    /// A marked catcher was polled. `None`: the request was withdrawn meanwhile.
+    pub(crate) fn deliver(&self, id: u64) -> Option<Reason> {
+        let mut state = self.state.lock();
+        let request = state.find(id)?;
+        request.delivered = true;
+        Some(request.reason.clone())
+    }
+
+    /// The marks of this turn, to be settled.
+    pub(crate) fn take_marked(&self) -> Vec<(Arc<Node>, u64)> {
+        std::mem::take(&mut self.state.lock().marked)
+    }
+
+    /// One marked catcher was passed over.
+    pub(crate) fn passed_over(&self, id: u64) -> Effects {
+        let mut state = self.state.lock();
+        let Some(request) = state.find(id) else { return Effects::default() };
+        request.unanswered -= 1;
+        self.settle(&mut state, id)
+    }
+
+    /// Takes a request, and so ends the scope. `None`: it was withdrawn meanwhile.
+    pub(crate) fn take(&self, id: u64) -> Option<(Reason, Effects)> {
+        let mut state = self.state.lock();
+        let reason = state.find(id)?.reason.clone();
+        state.was_taken = true;
+        Some((reason, self.end_with(state)))
+    }
+
+    /// The reason of the first open request that nobody delivered.
+    pub(crate) fn unheard(&self) -> Option<Reason> {
+        let state = self.state.lock();
+        let unheard = state.requests.iter().find(|request| !request.delivered);
+        unheard.map(|request| request.reason.clone())
+    }
+
+    /// Ends the scope: closes what is open.
+    pub(crate) fn end(&self) -> Effects {
+        self.end_with(self.state.lock())
+    }
+
+    fn end_with(&self, mut state: crate::shim::MutexGuard<'_, State>) -> Effects {
+        state.life = Life::Ended;
+        let requests = std::mem::take(&mut state.requests);
+        let marked = std::mem::take(&mut state.marked);
+        let waker = state.waker.take();
+        self.set_asked(false);
+        drop(state);
+        drop((marked, waker)); // C7
+        Effects { scope: None, waiting: requests.into_iter().flat_map(|request| request.waiting).collect() }
+    }
+
+    /// Whether a request is on its way out of this scope. Then `waker` is woken when it is closed after all.
+    pub(crate) fn wait_while_on_its_way_out(&self, waker: &Waker) -> bool {
+        let clone = waker.clone();
+        let mut state = self.state.lock();
+        let Some(request) = state.requests.iter_mut().find(|request| request.on_its_way_out) else {
+            return false;
+        };
+        if !request.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
+            request.waiting.push(clone);
+        }
+        true
+    }
+}
+
+impl State {
+    fn find(&mut self, id: u64) -> Option<&mut Request> {
+        self.requests.iter_mut().find(|request| request.id == id)
+    }
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.lock();
+        write!(f, "[{:?}, requests: {}]", state.life, state.requests.len())
+    }
+}

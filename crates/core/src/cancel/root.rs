@@ -1,0 +1,162 @@
+//! A task as a scope: what a host embeds, see the head of [`cancel`](super).
+
+use super::frames::{self, Entered};
+use super::inbox::Inbox;
+use super::reason::Reason;
+use super::tree::Node;
+use super::turn;
+use crate::shim::{Arc, OnceLock};
+use std::fmt;
+use std::task::Waker;
+
+/// What a host does next with a task.
+#[must_use = "a task that was taken must be dropped"]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Go on as if nothing had been asked.
+    Go,
+    /// The task has taken this request: drop its future, without polling it again, and end it as cancelled.
+    Take(Reason),
+}
+
+impl From<Option<Reason>> for Turn {
+    fn from(taken: Option<Reason>) -> Self {
+        taken.map_or(Self::Go, Self::Take)
+    }
+}
+
+/// What was asked of a task: the part that every thread may use. Empty until the first request.
+#[derive(Default)]
+pub struct Requests {
+    inbox: OnceLock<Arc<Inbox>>,
+}
+
+impl Requests {
+    /// Nothing asked, nothing allocated.
+    pub const fn new() -> Self {
+        Self { inbox: OnceLock::new() }
+    }
+
+    /// Asks the task to end, and counts it. The caller wakes the task afterwards. False: it has ended.
+    pub fn request(&self, reason: impl Into<Reason>) -> bool {
+        let inbox = self.inbox.get_or_init(Inbox::new);
+        match inbox.ask(reason.into(), true) {
+            None => false,
+            Some(effects) => {
+                drop(effects); // Waking is the caller's.
+                true
+            }
+        }
+    }
+
+    /// Takes one off the count and withdraws the newest request that nobody has delivered yet. Answers the count that is
+    /// left; zero stays zero.
+    pub fn uncancel(&self) -> u32 {
+        self.inbox.get().map_or(0, |inbox| inbox.uncancel())
+    }
+
+    /// How many times the task was asked, less the times that was taken back.
+    pub fn count(&self) -> u32 {
+        self.inbox.get().map_or(0, |inbox| inbox.count())
+    }
+
+    /// Whether anything was ever asked: one load.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.inbox.get().is_some()
+    }
+}
+
+/// The task's inbox may be kept alive by a [`Cancelled`](super::Cancelled) that outlives it.
+impl Drop for Requests {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.inbox.get() {
+            inbox.end().wake_others();
+        }
+    }
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.inbox.get() {
+            None => f.write_str("Requests []"),
+            Some(inbox) => write!(f, "Requests {inbox:?}"),
+        }
+    }
+}
+
+/// A task as the root of its tree: the part that belongs to whoever polls it. One pointer.
+#[derive(Default)]
+pub struct Root {
+    node: Option<Arc<Node>>,
+}
+
+impl Root {
+    /// A root with nobody inside, nothing allocated.
+    pub const fn new() -> Self {
+        Self { node: None }
+    }
+
+    /// To be called before each poll with the waker of that poll.
+    #[inline]
+    pub fn before(&mut self, requests: &Requests, waker: &Waker) -> Turn {
+        match requests.inbox.get() {
+            None => Turn::Go,
+            Some(inbox) => self.before_asked(inbox, waker),
+        }
+    }
+
+    #[cold]
+    fn before_asked(&mut self, inbox: &Arc<Inbox>, waker: &Waker) -> Turn {
+        inbox.enter();
+        if !inbox.asked() {
+            return Turn::Go;
+        }
+        turn::before(inbox, self.node.as_ref(), waker).into()
+    }
+
+    /// To be held around each poll of the task's future.
+    #[inline]
+    pub fn enter<'a>(&'a mut self, requests: &Requests) -> Entered<'a> {
+        frames::enter_root(&mut self.node, requests.inbox.get())
+    }
+
+    /// To be called after each poll that was pending.
+    #[inline]
+    pub fn after(&mut self, requests: &Requests, waker: &Waker) -> Turn {
+        match requests.inbox.get() {
+            None => Turn::Go,
+            Some(inbox) => self.after_asked(inbox, waker),
+        }
+    }
+
+    #[cold]
+    fn after_asked(&mut self, inbox: &Arc<Inbox>, waker: &Waker) -> Turn {
+        if !inbox.asked() {
+            return Turn::Go;
+        }
+        turn::after(inbox, self.node.as_ref(), waker).into()
+    }
+
+    /// To be called once when the task's future is ready. Also advised after one that panicked or was dropped: from here
+    /// on requests are refused.
+    ///
+    /// A request that no catcher delivered wins over the value: the task ends cancelled.
+    pub fn finish(&mut self, requests: &Requests) -> Turn {
+        let Some(inbox) = requests.inbox.get() else { return Turn::Go };
+        let unheard = inbox.unheard();
+        inbox.end().wake_others();
+        unheard.into()
+    }
+
+    /// The open requests of the scopes inside this task, of those that have asked a catcher.
+    pub fn open_inside(&self) -> usize {
+        self.node.as_ref().map_or(0, |node| node.open_inside())
+    }
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.node.is_some() { "Root [with catchers]" } else { "Root []" })
+    }
+}
