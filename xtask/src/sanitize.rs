@@ -78,7 +78,7 @@ fn valgrind() -> Outcome {
         println!("   {name}");
         let mut valgrind = sh::command(
             "valgrind",
-            "--quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect --fair-sched=yes",
+            "--quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect --fair-sched=yes",
         );
         sh::run(valgrind.arg(program).args(["--quiet", "--test-threads=1"]))?;
     }
