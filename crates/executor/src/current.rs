@@ -7,14 +7,9 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 
-#[cfg(not(evenloop_loom))]
 thread_local! {
     /// Set for the time of a run.
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
-}
-#[cfg(evenloop_loom)]
-thread_local! {
-    static CURRENT: RefCell<Option<Rc<Core>>> = RefCell::new(None);
 }
 
 /// Keeps a loop current on this thread.

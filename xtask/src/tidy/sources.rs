@@ -172,7 +172,8 @@ fn models_change_little(source: &Source, findings: &mut Vec<String>) {
         };
         if !fine {
             findings.push(format!(
-                "{}:{number}: `evenloop_loom` is for constructors that cannot be const and for smaller constants only",
+                "{}:{number}: `evenloop_loom` is for constructors that cannot be const and for smaller constants only (the \
+                 shim's `thread_local!` takes `const {{ ... }}` in every build)",
                 source.path
             ));
         }

@@ -42,14 +42,8 @@ impl Seat {
     }
 }
 
-#[cfg(not(evenloop_loom))]
 thread_local! {
     static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
-}
-// loom's macro does not know `const`.
-#[cfg(evenloop_loom)]
-thread_local! {
-    static FRAMES: RefCell<Vec<Frame>> = RefCell::new(Vec::new());
 }
 
 /// Calls `f` with the stack; `None` when the thread is ending and has none any more: then everything is inert.

@@ -13,9 +13,25 @@ use std::panic::Location;
 use std::sync::OnceLock;
 
 pub use ::loom::sync::Arc;
-pub use ::loom::thread_local;
-
 pub mod hooks;
+
+/// std's `thread_local!` over loom's, which does not know `const { ... }`: here that is a block like any other.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __evenloop_thread_local {
+    () => {};
+    ($(#[$doc:meta])* $vis:vis static $name:ident: $type:ty = const $init:block $(; $($rest:tt)*)?) => {
+        $crate::shim::__loom_thread_local! { $(#[$doc])* $vis static $name: $type = $init; }
+        $($crate::__evenloop_thread_local! { $($rest)* })?
+    };
+    ($(#[$doc:meta])* $vis:vis static $name:ident: $type:ty = $init:expr $(; $($rest:tt)*)?) => {
+        $crate::shim::__loom_thread_local! { $(#[$doc])* $vis static $name: $type = $init; }
+        $($crate::__evenloop_thread_local! { $($rest)* })?
+    };
+}
+pub use __evenloop_thread_local as thread_local;
+#[doc(hidden)]
+pub use ::loom::thread_local as __loom_thread_local;
 
 /// Threads, as far as the library crates need them.
 pub mod thread {

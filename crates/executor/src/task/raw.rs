@@ -728,14 +728,9 @@ impl Shared {
 
 // === Which loop runs here ===
 
-#[cfg(not(evenloop_loom))]
 thread_local! {
     /// The loop that runs on this thread. Has no destructor, so it can be asked until the thread's very end.
     static RUNNING: Cell<*const Shared> = const { Cell::new(ptr::null()) };
-}
-#[cfg(evenloop_loom)]
-thread_local! {
-    static RUNNING: Cell<*const Shared> = Cell::new(ptr::null());
 }
 
 #[inline]
