@@ -45,7 +45,8 @@ impl Error for Closed {}
 /// As in Python, the end of such a generator carries no value. A fallible generator yields `Result`s.
 #[diagnostic::on_unimplemented(
     message = "the body of an asynchronous generator returns nothing, not `{Self}`",
-    note = "it may return `()` or `Result<(), Closed>`; yield what the consumer has to know"
+    note = "it may return `()` or `Result<(), Closed>`; yield what the consumer has to know",
+    note = "`!` means that the body never returns: leave its loop when `yield_` gives `Err(Closed)`"
 )]
 pub trait Ending: sealed::Ending {}
 
@@ -233,8 +234,9 @@ fn write_state<Y, B: ?Sized>(
     name: &str,
     generator: &PinnedAsyncGenerator<Y, B>,
 ) -> fmt::Result {
-    let closing = if generator.closing == Closing::No { "" } else { ", closing" };
-    write!(f, "{name} [{}{closing}]", generator.frame.phase())
+    let phase = generator.frame.phase();
+    let closing = if generator.closing != Closing::No && phase != Phase::Done { ", closing" } else { "" };
+    write!(f, "{name} [{phase}{closing}]")
 }
 
 // === AsyncGenerator ===

@@ -1,0 +1,385 @@
+//! Asynchronous generators as a user sees them: yields among awaits, early ends, and clean-up that waits.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use evenloop_coroutine::{
+    Aclose, AsyncGenerator, Closed, LocalAsyncGenerator, Next, PinnedAsyncGenerator, SendAsyncGenerator,
+    aclosing,
+};
+use futures::stream::{FusedStream, FuturesUnordered};
+use futures::{FutureExt, StreamExt, executor::block_on};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+assert_impl_all!(SendAsyncGenerator<'static, String>: Send, Sync, Unpin);
+assert_impl_all!(LocalAsyncGenerator<'static, Rc<u8>>: Sync, Unpin);
+assert_not_impl_any!(LocalAsyncGenerator<'static, u8>: Send);
+assert_not_impl_any!(SendAsyncGenerator<'static, Rc<u8>>: Send);
+assert_impl_all!(Next<'static, u8, dyn Future<Output = ()> + Send>: Send, Sync);
+assert_impl_all!(Aclose<'static, u8, dyn Future<Output = ()> + Send>: Send, Sync);
+
+assert_not_impl_any!(PinnedAsyncGenerator<u8, ()>: Unpin);
+
+/// Pending `times` times, waking itself.
+fn pause(times: usize) -> impl Future<Output = ()> {
+    let mut left = times;
+    poll_fn(move |cx| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
+fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// The sentence of the panic of `f`.
+fn panic_of<T>(f: impl FnOnce() -> T) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(f)).err().expect("it panics");
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => payload.downcast::<&str>().expect("a panic with a sentence").to_string(),
+    }
+}
+
+/// Notes what happened, in order.
+#[derive(Clone, Default)]
+struct Journal(Rc<RefCell<Vec<&'static str>>>);
+
+impl Journal {
+    fn note(&self, entry: &'static str) {
+        self.0.borrow_mut().push(entry);
+    }
+
+    fn take(&self) -> Vec<&'static str> {
+        self.0.take()
+    }
+
+    /// Notes `entry` when dropped.
+    fn at_drop(&self, entry: &'static str) -> impl Drop {
+        struct AtDrop(Journal, &'static str);
+        impl Drop for AtDrop {
+            fn drop(&mut self) {
+                self.0.note(self.1);
+            }
+        }
+        AtDrop(self.clone(), entry)
+    }
+}
+
+/// Yields 0, 1, 2 … with a pause before each, and awaits its clean-up when closed.
+fn counter(journal: &Journal) -> LocalAsyncGenerator<'static, u32> {
+    let journal = journal.clone();
+    AsyncGenerator::new(async move |mut co| {
+        let _held = journal.at_drop("dropped");
+        journal.note("started");
+        let mut n = 0;
+        loop {
+            pause(2).await;
+            if co.yield_(n).await == Err(Closed) {
+                break;
+            }
+            n += 1;
+        }
+        journal.note("cleaning");
+        pause(2).await;
+        journal.note("cleaned");
+    })
+    .boxed_local()
+}
+
+#[test]
+fn it_is_a_stream_of_what_it_yields_among_its_awaits() {
+    let squares = AsyncGenerator::new(async |mut co| -> Result<(), Closed> {
+        for n in 0..5 {
+            pause(n).await;
+            co.yield_(n * n).await?;
+        }
+        Ok(())
+    });
+    assert_eq!(block_on(squares.collect::<Vec<_>>()), [0, 1, 4, 9, 16]);
+}
+
+#[test]
+fn at_its_end_it_stays_there() {
+    let mut one = AsyncGenerator::new(async |mut co| co.yield_('a').await);
+    block_on(async {
+        assert_eq!(one.next().await, Some('a'));
+        assert!(!one.is_terminated());
+        for _ in 0..3 {
+            assert_eq!(one.next().await, None);
+        }
+        assert!(one.is_terminated() && one.is_done());
+        one.aclose().await;
+    });
+    assert_eq!(format!("{one:?}"), "AsyncGenerator [done]");
+}
+
+#[test]
+fn aclose_waits_for_the_clean_up() {
+    let journal = Journal::default();
+    let mut numbers = counter(&journal);
+    block_on(async {
+        assert_eq!(numbers.next().await, Some(0));
+        assert_eq!(numbers.next().await, Some(1));
+        assert_eq!(journal.take(), ["started"]);
+        numbers.aclose().await;
+        assert_eq!(journal.take(), ["cleaning", "cleaned", "dropped"]);
+        assert_eq!(numbers.next().await, None);
+        numbers.aclose().await;
+    });
+    assert_eq!(journal.take(), [""; 0]);
+}
+
+#[test]
+fn aclose_of_one_that_has_not_begun_runs_nothing() {
+    let journal = Journal::default();
+    let mut numbers = counter(&journal);
+    block_on(numbers.aclose());
+    assert!(numbers.is_done());
+    assert_eq!(journal.take(), [""; 0]);
+}
+
+#[test]
+fn aclose_of_one_at_another_await_closes_it_at_its_next_yield() {
+    let journal = Journal::default();
+    let mut numbers = counter(&journal);
+    assert!(poll_once(pin!(numbers.next())).is_pending());
+    assert_eq!(format!("{numbers:?}"), "AsyncGenerator [awaiting]");
+    block_on(numbers.aclose());
+    assert_eq!(journal.take(), ["started", "cleaning", "cleaned", "dropped"]);
+}
+
+#[test]
+fn drop_and_close_are_synchronous() {
+    let journal = Journal::default();
+    let mut numbers = counter(&journal);
+    block_on(numbers.next());
+    drop(numbers);
+    assert_eq!(journal.take(), ["started", "dropped"]);
+
+    let mut numbers = counter(&journal);
+    block_on(numbers.next());
+    numbers.close();
+    assert_eq!(journal.take(), ["started", "dropped"]);
+    assert_eq!(block_on(numbers.next()), None);
+}
+
+#[test]
+fn dropping_next_at_every_poll_loses_no_value() {
+    for polls in 0..12 {
+        let mut numbers = counter(&Journal::default());
+        let mut seen = vec![];
+        for _ in 0..polls {
+            if let Poll::Ready(value) = poll_once(pin!(numbers.next())) {
+                seen.push(value.unwrap());
+            }
+        }
+        block_on(async {
+            while seen.len() < 6 {
+                seen.push(numbers.next().await.unwrap());
+            }
+        });
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5], "after {polls} dropped polls");
+    }
+}
+
+#[test]
+fn dropping_aclose_at_every_poll_leaves_the_clean_up_to_the_next() {
+    for polls in 0..5 {
+        let journal = Journal::default();
+        let mut numbers = counter(&journal);
+        block_on(numbers.next());
+        let mut closed = false;
+        for poll in 0..polls {
+            closed = poll_once(pin!(numbers.aclose())).is_ready();
+            assert_eq!(closed, poll >= 2);
+            assert_eq!(block_on(numbers.next()), None, "closing has begun");
+        }
+        if !closed && polls > 0 {
+            assert_eq!(format!("{numbers:?}"), "AsyncGenerator [awaiting, closing]");
+        }
+        block_on(numbers.aclose());
+        assert_eq!(journal.take(), ["started", "cleaning", "cleaned", "dropped"], "after {polls} polls");
+    }
+}
+
+#[test]
+fn yielding_after_closed_is_a_panic_with_a_sentence() {
+    let dropped = Cell::new(false);
+    let mut stubborn = AsyncGenerator::new(async |mut co| {
+        let _held = scopeguard(|| dropped.set(true));
+        for _ in 0..10 {
+            let _ = co.yield_(()).await;
+        }
+    });
+    block_on(stubborn.next());
+    let sentence = panic_of(|| block_on(stubborn.aclose()));
+    assert!(sentence.contains("yielded after a `yield_` had given `Err(Closed)`"), "{sentence}");
+    assert!(stubborn.is_done() && dropped.get());
+    block_on(stubborn.aclose());
+}
+
+fn scopeguard<F: FnMut()>(f: F) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(f)
+}
+
+#[test]
+fn a_yield_that_is_not_polled_is_a_panic_and_not_a_hang() {
+    let mut lost = AsyncGenerator::new(async |mut co| {
+        let mut yields = FuturesUnordered::new();
+        yields.push(co.yield_(1));
+        yields.next().await;
+    });
+    assert_eq!(block_on(lost.next()), Some(1));
+    let sentence = panic_of(|| block_on(lost.next()));
+    assert!(sentence.contains("did not poll its `yield_`"), "{sentence}");
+    assert_eq!(block_on(lost.next()), None);
+}
+
+#[test]
+fn yields_join_and_select_with_other_awaits() {
+    let mut joined = AsyncGenerator::new(async |mut co| {
+        let (more, ()) = futures::join!(co.yield_(1), pause(3));
+        assert_eq!(more, Ok(()));
+        let lost = futures::select_biased! {
+            more = co.yield_(2).fuse() => more.is_ok(),
+            () = pause(0).fuse() => false,
+        };
+        assert!(!lost, "the ready branch won, and the yield was taken back");
+        let _ = co.yield_(3).await;
+    });
+    assert!(block_on(joined.by_ref().collect::<Vec<_>>()).into_iter().eq([1, 3]));
+}
+
+#[test]
+fn a_panic_in_the_body_ends_it() {
+    let mut body = AsyncGenerator::new(async |mut co| {
+        let more = co.yield_(()).await;
+        pause(1).await;
+        assert!(more.is_err(), "on purpose");
+    });
+    block_on(body.next());
+    assert_eq!(panic_of(|| block_on(body.next())), "on purpose");
+    assert_eq!(block_on(body.next()), None);
+}
+
+#[test]
+fn generators_read_generators() {
+    let journal = Journal::default();
+    let inner = counter(&journal);
+    let mut doubled = AsyncGenerator::new(async |mut co| {
+        aclosing(inner, async |inner| -> Result<(), Closed> {
+            while let Some(n) = inner.next().await {
+                co.yield_(2 * n).await?;
+            }
+            Ok(())
+        })
+        .await
+    });
+    block_on(async {
+        assert_eq!(doubled.next().await, Some(0));
+        assert_eq!(doubled.next().await, Some(2));
+        doubled.aclose().await; // closes the inner one on its way out
+    });
+    assert_eq!(journal.take(), ["started", "cleaning", "cleaned", "dropped"]);
+}
+
+#[test]
+fn aclosing_closes_on_every_way_out() {
+    let journal = Journal::default();
+    let found = block_on(aclosing(counter(&journal), async |numbers| {
+        while let Some(n) = numbers.next().await {
+            if n == 3 {
+                return Err("found it");
+            }
+        }
+        Ok(())
+    }));
+    journal.note("after");
+    assert_eq!(found, Err("found it"));
+    assert_eq!(journal.take(), ["started", "cleaning", "cleaned", "dropped", "after"]);
+}
+
+#[test]
+fn a_pinned_one_does_what_a_boxed_one_does() {
+    let journal = Journal::default();
+    let mut body = pin!(PinnedAsyncGenerator::new(async |mut co| {
+        let _held = journal.at_drop("dropped");
+        for n in 0..2 {
+            if co.yield_(n).await.is_err() {
+                pause(1).await;
+                journal.note("cleaned");
+                return;
+            }
+        }
+    }));
+    block_on(async {
+        assert_eq!(body.as_mut().next().await, Some(0));
+        body.as_mut().aclose().await;
+        assert_eq!(body.as_mut().next().await, None);
+        assert!(body.is_terminated());
+    });
+    assert_eq!(journal.take(), ["cleaned", "dropped"]);
+    assert_eq!(format!("{body:?}"), "PinnedAsyncGenerator [done]");
+    body.as_mut().close();
+}
+
+#[test]
+fn the_body_wakes_the_consumers_own_waker() {
+    let (ours, theirs) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(None)));
+    let kept = theirs.clone();
+    let mut body = AsyncGenerator::new(async |mut co| {
+        poll_fn(|cx| {
+            kept.set(Some(cx.waker().clone()));
+            Poll::Ready(())
+        })
+        .await;
+        co.yield_(()).await
+    });
+    block_on(poll_fn(|cx| {
+        ours.set(Some(cx.waker().clone()));
+        body.next().poll_unpin(cx)
+    }));
+    assert!(ours.take().unwrap().will_wake(&theirs.take().unwrap()));
+}
+
+#[test]
+fn it_goes_to_another_thread_in_mid_wait() {
+    let mut body = AsyncGenerator::new(async |mut co| {
+        pause(1).await;
+        co.yield_(String::from("there")).await
+    })
+    .boxed();
+    assert!(poll_once(pin!(body.next())).is_pending());
+    let there = std::thread::spawn(move || block_on(body.next()));
+    assert_eq!(there.join().unwrap().as_deref(), Some("there"));
+}
+
+#[test]
+fn one_that_never_ends_its_await_is_dropped_with_it() {
+    let journal = Journal::default();
+    let mut stuck = AsyncGenerator::new(async |mut co| {
+        let _held = journal.at_drop("dropped");
+        pending::<()>().await;
+        co.yield_(()).await
+    });
+    assert!(poll_once(pin!(stuck.next())).is_pending());
+    assert!(poll_once(pin!(stuck.aclose())).is_pending());
+    drop(stuck);
+    assert_eq!(journal.take(), ["dropped"]);
+}
