@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, ready};
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -130,9 +131,8 @@ fn a_destructor_of_the_body_may_not_yield_any_more_but_may_try() {
         fn drop(&mut self) {
             assert!(self.0.yield_("from a destructor".into()).now_or_never().is_none());
             // And leaves one behind.
-            let mut left = Box::pin(self.0.yield_("left behind".into()));
-            assert!(left.as_mut().now_or_never().is_none());
-            std::mem::forget(left);
+            let mut left = ManuallyDrop::new(self.0.yield_("left behind".into()));
+            assert!((&mut *left).now_or_never().is_none());
         }
     }
     let mut body = Coroutine::new(async |mut co| {
@@ -243,9 +243,8 @@ fn a_yield_dropped_before_it_is_seen_never_was() {
 #[test]
 fn a_leaked_yield_is_a_panic_and_not_a_mix_up() {
     let mut body = Coroutine::new(async |mut co| {
-        let mut leaked = Box::pin(co.yield_(1));
-        assert!(leaked.as_mut().now_or_never().is_none());
-        std::mem::forget(leaked);
+        let mut leaked = ManuallyDrop::new(co.yield_(1));
+        assert!((&mut *leaked).now_or_never().is_none());
         co.yield_(2).await;
     });
     let sentence = panic_of(|| body.next());
@@ -256,14 +255,13 @@ fn a_leaked_yield_is_a_panic_and_not_a_mix_up() {
 #[test]
 fn the_answer_to_a_leaked_yield_is_not_given_to_the_next() {
     let mut body = Coroutine::new(async |mut co| {
-        let mut leaked = Box::pin(co.yield_(1));
+        let mut leaked = ManuallyDrop::new(co.yield_(1));
         let mut polls = 0;
         poll_fn(|cx| {
             polls += 1;
-            if polls == 1 { leaked.as_mut().poll_unpin(cx).map(|_: i32| ()) } else { Poll::Ready(()) }
+            if polls == 1 { leaked.poll_unpin(cx).map(|_: i32| ()) } else { Poll::Ready(()) }
         })
         .await;
-        std::mem::forget(leaked);
         let answer = co.yield_(2).await;
         co.yield_(answer).await;
     });
