@@ -1,8 +1,8 @@
 //! asyncio's synchronization primitives, for any executor and any thread.
 //!
 //! Every primitive is a small state under one small lock, with an atomic fast path where a benchmark asked for it, and one
-//! kind of wait list. The crate knows neither a clock nor an executor: it needs a waker
-//! and nothing else, so it runs on Evenloop's loop, on tokio, on smol, and under a bare `block_on`.
+//! kind of wait list. The crate knows neither a clock nor an executor: it needs a waker and nothing else, so it runs on
+//! Evenloop's loop, on tokio, on smol, and under a bare `block_on`.
 //!
 //! # Fairness
 //!
@@ -28,20 +28,39 @@ mod permits;
 #[allow(unsafe_code)] // the guards' way to the value
 mod lock;
 
+#[allow(unsafe_code)] // as in `lock`
+mod rwlock;
+
 mod semaphore;
 
 mod bounded_semaphore;
 
 mod event;
 
+mod condition;
+
+mod barrier;
+
+mod limiter;
+
 #[allow(unsafe_code)] // the halves' way to the memory they share
 mod slot;
 
 pub mod oneshot;
 
+pub use barrier::{Barrier, BarrierPassed, BarrierStatistics, BarrierWait, BrokenBarrier};
 pub use bounded_semaphore::{BoundedSemaphore, ReleasedTooOften};
+pub use condition::{Condition, ConditionStatistics, ConditionWait, ConditionWaitFor};
 pub use event::{Event, EventStatistics, EventWait};
+pub use limiter::{
+    AlreadyBorrowing, Borrower, Limiter, LimiterAcquire, LimiterAcquireFor, LimiterStatistics, LimiterToken,
+    TryBorrowError,
+};
 pub use lock::{Lock, LockAcquire, LockAcquireOwned, LockGuard, LockStatistics, OwnedLockGuard};
+pub use rwlock::{
+    OwnedReadGuard, OwnedWriteGuard, ReadGuard, RwLock, RwLockRead, RwLockReadOwned, RwLockStatistics,
+    RwLockWrite, RwLockWriteOwned, WriteGuard,
+};
 pub use semaphore::{
     OwnedPermit, Permit, Semaphore, SemaphoreAcquire, SemaphoreAcquireOwned, SemaphoreClosed,
     SemaphoreStatistics, TryAcquireError,

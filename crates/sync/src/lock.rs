@@ -15,7 +15,7 @@
 //! Discussion: no owner is recorded and no guard is told from another, so a task that acquires twice waits for itself for
 //! ever, as in asyncio. The name of whoever holds a lock belongs to tools that see tasks; this crate knows no tasks.
 
-use crate::permits::Permits;
+use crate::permits::{Bet, Permits};
 use crate::wait_list::Place;
 use evenloop_core::shim::{StdArc, UnsafeCell};
 use std::fmt;
@@ -54,6 +54,10 @@ pub struct Lock<T> {
 unsafe impl<T: Send> Send for Lock<T> {}
 // SAFETY: L1 and L2: sharing the lock lends the value to one thread at a time, which needs `Send` and no more.
 unsafe impl<T: Send> Sync for Lock<T> {}
+
+/// How a lock most likely is before it is taken, and before it is released.
+const FREE: Bet = Bet::Free(1);
+const HELD: Bet = Bet::Free(0);
 
 /// What a [`Lock`] looked like a moment ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +108,7 @@ impl<T> Lock<T> {
     /// Takes the lock if it is free. `None` if it is held or somebody is in line.
     #[inline]
     pub fn try_acquire(&self) -> Option<LockGuard<'_, T>> {
-        self.permits.try_acquire(1).ok().map(|()| LockGuard::new(self))
+        self.permits.try_acquire(1, FREE).ok().map(|()| LockGuard::new(self))
     }
 
     /// As [`acquire`](Self::acquire), with a guard that keeps the lock alive and may go anywhere.
@@ -132,7 +136,10 @@ impl<T> Lock<T> {
     /// As [`try_acquire`](Self::try_acquire), with a guard that keeps the lock alive and may go anywhere.
     #[inline]
     pub fn try_acquire_owned(self: &StdArc<Self>) -> Option<OwnedLockGuard<T>> {
-        self.permits.try_acquire(1).ok().map(|()| OwnedLockGuard { lock: self.clone(), _lends: PhantomData })
+        self.permits
+            .try_acquire(1, FREE)
+            .ok()
+            .map(|()| OwnedLockGuard { lock: self.clone(), _lends: PhantomData })
     }
 
     /// Whether [`acquire`](Self::acquire) would have to wait. May be out of date by the time it returns.
@@ -220,7 +227,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1);
+        self.lock.permits.put_back(1, HELD);
     }
 }
 
@@ -274,7 +281,7 @@ impl<T> DerefMut for OwnedLockGuard<T> {
 impl<T> Drop for OwnedLockGuard<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1);
+        self.lock.permits.put_back(1, HELD);
     }
 }
 
@@ -308,7 +315,7 @@ impl<'a, T> Future for LockAcquire<'a, T> {
         // Never closed, so Ready means granted.
         this.lock
             .permits
-            .poll_acquire(&mut this.place, 1, cx, "Lock::acquire")
+            .poll_acquire(&mut this.place, 1, FREE, cx, "Lock::acquire")
             .map(|_| LockGuard::new(this.lock))
     }
 }
@@ -341,7 +348,7 @@ impl<T> Future for LockAcquireOwned<T> {
         let this = self.get_mut();
         this.lock
             .permits
-            .poll_acquire(&mut this.place, 1, cx, "Lock::acquire_owned")
+            .poll_acquire(&mut this.place, 1, FREE, cx, "Lock::acquire_owned")
             .map(|_| OwnedLockGuard { lock: this.lock.clone(), _lends: PhantomData })
     }
 }

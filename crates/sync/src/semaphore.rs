@@ -5,7 +5,7 @@
 //! S1. A [`Permit`] stands for permits that are not free; dropping it puts them back, [`Permit::forget`] does not.
 //! S2. Closing is for good, whatever is released or forgotten afterwards.
 
-use crate::permits::{Permits, Refused};
+use crate::permits::{Bet, Permits, Refused};
 use crate::wait_list::Place;
 use evenloop_core::shim::StdArc;
 use std::error::Error;
@@ -295,7 +295,7 @@ pub struct Permit<'a> {
 impl<'a> Permit<'a> {
     #[inline]
     pub(crate) fn try_new(permits: &'a Permits, count: u32) -> Result<Self, TryAcquireError> {
-        permits.try_acquire(count)?;
+        permits.try_acquire(count, Bet::None)?;
         Ok(Self { permits, count })
     }
 }
@@ -316,7 +316,7 @@ impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.count != 0 {
-            self.permits.put_back(self.count);
+            self.permits.put_back(self.count, Bet::None);
         }
     }
 }
@@ -340,7 +340,7 @@ impl OwnedPermit {
         lender: &StdArc<S>,
         count: u32,
     ) -> Result<Self, TryAcquireError> {
-        lender.permits().try_acquire(count)?;
+        lender.permits().try_acquire(count, Bet::None)?;
         Ok(Self { lender: lender.clone(), count })
     }
 
@@ -359,7 +359,7 @@ impl Drop for OwnedPermit {
     #[inline]
     fn drop(&mut self) {
         if self.count != 0 {
-            self.lender.permits().put_back(self.count);
+            self.lender.permits().put_back(self.count, Bet::None);
         }
     }
 }
@@ -393,7 +393,7 @@ impl<'a> Future for SemaphoreAcquire<'a> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { permits, count, place } = self.get_mut();
-        let poll = permits.poll_acquire(place, *count, cx, "Semaphore::acquire");
+        let poll = permits.poll_acquire(place, *count, Bet::None, cx, "Semaphore::acquire");
         poll.map(|outcome| match outcome {
             Ok(()) => Ok(Permit { permits, count: *count }),
             Err(_) => Err(SemaphoreClosed),
@@ -434,7 +434,7 @@ impl Future for SemaphoreAcquireOwned {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { lender, count, place } = self.get_mut();
-        let poll = lender.permits().poll_acquire(place, *count, cx, "Semaphore::acquire_owned");
+        let poll = lender.permits().poll_acquire(place, *count, Bet::None, cx, "Semaphore::acquire_owned");
         poll.map(|outcome| match outcome {
             Ok(()) => Ok(OwnedPermit { lender: lender.clone(), count: *count }),
             Err(_) => Err(SemaphoreClosed),
