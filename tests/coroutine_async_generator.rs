@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use evenloop_core::cancel::{CancelScope, catch_cancel};
 use evenloop_coroutine::{
     Aclose, AsyncGenerator, Closed, LocalAsyncGenerator, Next, PinnedAsyncGenerator, SendAsyncGenerator,
     aclosing,
@@ -149,13 +150,143 @@ fn aclose_of_one_that_has_not_begun_runs_nothing() {
 }
 
 #[test]
-fn aclose_of_one_at_another_await_closes_it_at_its_next_yield() {
+fn aclose_of_one_at_another_await_drops_it_if_nobody_catches() {
     let journal = Journal::default();
     let mut numbers = counter(&journal);
     assert!(poll_once(pin!(numbers.next())).is_pending());
     assert_eq!(format!("{numbers:?}"), "AsyncGenerator [awaiting]");
-    block_on(numbers.aclose());
-    assert_eq!(journal.take(), ["started", "cleaning", "cleaned", "dropped"]);
+    assert!(poll_once(pin!(numbers.aclose())).is_ready());
+    assert_eq!(journal.take(), ["started", "dropped"]);
+    assert_eq!(block_on(numbers.next()), None);
+}
+
+/// Awaits what never comes, and catches that this is cancelled; then ends, or yields again.
+fn catcher(journal: &Journal, absorbs: bool) -> LocalAsyncGenerator<'static, &'static str> {
+    let journal = journal.clone();
+    AsyncGenerator::new(async move |mut co| {
+        let _held = journal.at_drop("dropped");
+        if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+            pause(2).await;
+            journal.note("cleaned");
+            if absorbs {
+                cancelled.absorb();
+                pause(1).await;
+                assert_eq!(co.yield_("lost").await, Err(Closed));
+                pause(1).await;
+                journal.note("told");
+            } else {
+                cancelled.resume().await;
+            }
+        }
+    })
+    .boxed_local()
+}
+
+#[test]
+fn aclose_of_one_at_another_await_waits_for_whoever_catches_it() {
+    let journal = Journal::default();
+    let mut stuck = catcher(&journal, false);
+    assert!(poll_once(pin!(stuck.next())).is_pending());
+    block_on(stuck.aclose());
+    assert_eq!(journal.take(), ["cleaned", "dropped"]);
+
+    let mut stuck = catcher(&journal, true);
+    assert!(poll_once(pin!(stuck.next())).is_pending());
+    block_on(stuck.aclose());
+    assert_eq!(journal.take(), ["cleaned", "told", "dropped"]);
+}
+
+#[test]
+fn dropping_aclose_of_one_that_catches_asks_it_once() {
+    for absorbs in [false, true] {
+        for polls in 0..6 {
+            let journal = Journal::default();
+            let mut stuck = catcher(&journal, absorbs);
+            assert!(poll_once(pin!(stuck.next())).is_pending());
+            for _ in 0..polls {
+                let _ = poll_once(pin!(stuck.aclose()));
+            }
+            block_on(stuck.aclose());
+            let told: &[_] = if absorbs { &["told"] } else { &[] };
+            assert_eq!(journal.take(), [&["cleaned"], told, &["dropped"]].concat(), "after {polls} polls");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_panics_while_it_is_cancelled_is_done() {
+    let mut body = AsyncGenerator::new(async |mut co| {
+        assert!(catch_cancel(pending::<()>()).await.is_ok(), "on purpose");
+        co.yield_(()).await
+    });
+    assert!(poll_once(pin!(body.next())).is_pending());
+    assert!(panic_of(|| block_on(body.aclose())).contains("on purpose"));
+    block_on(body.aclose());
+    assert!(body.is_done());
+}
+
+#[test]
+fn close_ends_an_aclose_that_was_under_way() {
+    let journal = Journal::default();
+    let mut stuck = catcher(&journal, false);
+    assert!(poll_once(pin!(stuck.next())).is_pending());
+    assert!(poll_once(pin!(stuck.aclose())).is_pending());
+    stuck.close();
+    assert_eq!(journal.take(), ["dropped"]);
+    block_on(stuck.aclose());
+}
+
+#[test]
+fn cancelling_the_consumer_is_heard_in_the_body() {
+    let journal = Journal::default();
+    let mut stuck = catcher(&journal, false);
+    let scope = CancelScope::new();
+    {
+        let mut run = pin!(scope.run(stuck.next()));
+        assert!(poll_once(run.as_mut()).is_pending());
+        scope.cancel("enough");
+        assert_eq!(block_on(run).unwrap_err().text(), Some("enough"));
+    }
+    assert_eq!(journal.take(), ["cleaned"]);
+    drop(stuck);
+    assert_eq!(journal.take(), ["dropped"]);
+}
+
+#[test]
+fn aclosing_closes_before_a_cancellation_goes_on() {
+    let journal = Journal::default();
+    let scope = CancelScope::new();
+    {
+        let consumer = aclosing(counter(&journal), async |numbers| {
+            assert_eq!(numbers.next().await, Some(0));
+            pending::<()>().await;
+        });
+        let mut run = pin!(scope.run(consumer));
+        for _ in 0..4 {
+            assert!(poll_once(run.as_mut()).is_pending());
+        }
+        scope.cancel("enough");
+        assert_eq!(block_on(run).unwrap_err().text(), Some("enough"));
+        journal.note("after");
+    }
+    assert_eq!(journal.take(), ["started", "cleaning", "cleaned", "dropped", "after"]);
+}
+
+#[test]
+fn a_cancelled_aclose_ends_the_clean_up_unless_that_catches() {
+    let journal = Journal::default();
+    let mut numbers = counter(&journal);
+    block_on(numbers.next());
+    let scope = CancelScope::new();
+    {
+        let mut run = pin!(scope.run(numbers.aclose()));
+        assert!(poll_once(run.as_mut()).is_pending());
+        scope.cancel("in a hurry");
+        assert!(poll_once(run.as_mut()).is_ready());
+    }
+    assert_eq!(journal.take(), ["started", "cleaning"]);
+    block_on(numbers.aclose()); // and may be taken up again
+    assert_eq!(journal.take(), ["cleaned", "dropped"]);
 }
 
 #[test]
@@ -368,18 +499,4 @@ fn it_goes_to_another_thread_in_mid_wait() {
     assert!(poll_once(pin!(body.next())).is_pending());
     let there = std::thread::spawn(move || block_on(body.next()));
     assert_eq!(there.join().unwrap().as_deref(), Some("there"));
-}
-
-#[test]
-fn one_that_never_ends_its_await_is_dropped_with_it() {
-    let journal = Journal::default();
-    let mut stuck = AsyncGenerator::new(async |mut co| {
-        let _held = journal.at_drop("dropped");
-        pending::<()>().await;
-        co.yield_(()).await
-    });
-    assert!(poll_once(pin!(stuck.next())).is_pending());
-    assert!(poll_once(pin!(stuck.aclose())).is_pending());
-    drop(stuck);
-    assert_eq!(journal.take(), ["dropped"]);
 }

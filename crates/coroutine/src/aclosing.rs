@@ -2,17 +2,23 @@
 
 use std::future::Future;
 
+use evenloop_core::cancel::catch_cancel;
+
 use crate::AsyncGenerator;
 
 /// Lends `generator` to `consumer`, and closes it, clean-up awaited, when the consumer is done; gives its result.
 ///
+/// Also when the consumer is cancelled by a scope around it (its task, a timeout): the generator is closed first, then
+/// the cancellation goes on.
+///
 /// # Cancel safety
 ///
-/// **Not cancel safe:** what the consumer holds is lost. The generator is dropped as it stands, without its clean-up.
+/// **Not cancel safe:** what the consumer holds is lost. If the future is dropped without having been asked, as by a
+/// `select!`, so is the generator, without its clean-up.
 ///
 /// # Panics
 ///
-/// As [`AsyncGenerator::aclose`].
+/// As [`AsyncGenerator::aclose`]. If the consumer panics, the generator is dropped without its clean-up.
 ///
 /// # Examples
 ///
@@ -43,7 +49,10 @@ pub async fn aclosing<Y, B: ?Sized + Future<Output = ()>, T>(
     mut generator: AsyncGenerator<Y, B>,
     consumer: impl AsyncFnOnce(&mut AsyncGenerator<Y, B>) -> T,
 ) -> T {
-    let value = consumer(&mut generator).await;
+    let outcome = catch_cancel(consumer(&mut generator)).await;
     generator.aclose().await;
-    value
+    match outcome {
+        Ok(value) => value,
+        Err(cancelled) => match cancelled.resume().await {},
+    }
 }

@@ -1,19 +1,25 @@
 //! Asynchronous generators: a body that yields and awaits, read as a stream.
 //!
 //! The frame is the coroutine's; what goes in at each yield is whether the consumer wants more. The body's other awaits
-//! get the consumer's own waker, unwrapped, so whatever it awaits behaves as if awaited in the consumer.
+//! get the consumer's own waker, unwrapped, so whatever it awaits behaves as if awaited in the consumer, and a
+//! cancellation of the consumer is heard by whoever catches it in the body.
+//!
+//! Closing asks in the way that fits where the body stands:
 //!
 //! ```text
-//!          next                     value                   aclose: the yield gives Err(Closed)
+//!          next                     value                aclose: the yield gives Err(Closed)
 //! Fresh ─────────► body runs ◄─────────────────► AtYield ──────────────────────────────► clean-up ──► Done
-//!   │               │     ▲                                                                ▲
-//!   │ aclose        │     └── next ──┐                                                     │
-//!   └──► Done       └── awaits ──────┴── aclose: its next yield gives Err(Closed) ─────────┘
+//!   │               │     ▲                                                                ▲           ▲
+//!   │ aclose        │     └── next ──┐         aclose: cancelled, and somebody catches it  │           │
+//!   └──► Done       └── Awaiting ────┴─────────────────────────────────────────────────────┘           │
+//!                                    └── aclose: cancelled, and nobody catches it: dropped ────────────┘
 //! ```
 //!
 //! G1. A value leaves the body only in the poll that returns it: dropping `next` loses nothing.
 //! G2. `Err(Closed)` is given to one yield. A body that yields after that is closed, and `aclose` panics.
 //! G3. Once closing has begun, the stream is at its end for its consumer, whatever the body still does.
+//! G4. A body that awaits when closing begins is polled inside a cancel scope from then on, first once without a
+//!     request, so that its catchers join the scope, then with one. The scope is kept until the body yields or ends.
 
 use std::error::Error;
 use std::fmt;
@@ -21,6 +27,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use evenloop_core::cancel::Scope;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
@@ -63,8 +70,10 @@ mod sealed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     No,
-    /// Begun; no yield knows yet.
+    /// Begun; the body does not know yet.
     Begun,
+    /// Its scope has been asked to end.
+    Asked,
     /// A yield has been given `Err(Closed)`.
     Told,
 }
@@ -97,6 +106,8 @@ pin_project! {
     #[must_use = "a generator does nothing until it is asked for a value"]
     pub struct PinnedAsyncGenerator<Y, B: ?Sized> {
         closing: Closing,
+        // Around a body that awaits while it is being closed (G4).
+        scope: Option<Box<Scope>>,
         #[pin]
         frame: Frame<Result<(), Closed>, Y, B>,
     }
@@ -107,7 +118,7 @@ impl<Y> PinnedAsyncGenerator<Y, ()> {
     pub fn new<T: Ending>(
         body: impl for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T,
     ) -> PinnedAsyncGenerator<Y, impl Future<Output = ()>> {
-        PinnedAsyncGenerator { closing: Closing::No, frame: Frame::new(body, drop) }
+        PinnedAsyncGenerator { closing: Closing::No, scope: None, frame: Frame::new(body, drop) }
     }
 }
 
@@ -148,17 +159,67 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
         self.frame.phase() == Phase::Done
     }
 
-    /// Lets the body run to its next stop. `Ready(Some)`: it yielded; `Ready(None)`: it is done.
-    fn poll_step(
-        mut frame: Pin<&mut Frame<Result<(), Closed>, Y, B>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Y>> {
-        match frame.as_mut().proceed(cx) {
+    fn poll_aclose(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let frame = &mut this.frame;
+        loop {
+            if frame.phase() == Phase::Fresh {
+                frame.as_mut().close();
+            }
+            if frame.phase() == Phase::Done && this.scope.as_ref().is_none_or(|scope| scope.is_running()) {
+                *this.scope = None; // of a body that was closed or panicked inside it
+                return Poll::Ready(());
+            }
+            if frame.phase() == Phase::AtYield {
+                *this.closing = Closing::Told;
+                frame.as_mut().answer(Err(Closed));
+            }
+            if *this.closing == Closing::Told {
+                if ready!(Step(frame.as_mut()).poll_step(cx)).is_some() {
+                    frame.as_mut().close();
+                    panic!(
+                        "the body of an `AsyncGenerator` yielded after a `yield_` had given `Err(Closed)`; it has \
+                         been closed. It may await its clean-up then, but not yield"
+                    )
+                }
+                continue;
+            }
+            if *this.closing == Closing::No {
+                *this.closing = Closing::Begun;
+            }
+            // G4. What the scope takes is this step; the body is dropped after it, and the scope polled to its end.
+            let scope = this.scope.get_or_insert_default();
+            let waiting = frame.phase() != Phase::Done;
+            let mut step = waiting.then(|| Step(frame.as_mut()));
+            let polled = scope.poll(Pin::new(&mut step), cx);
+            let taken = step.is_none() && !matches!(polled, Poll::Ready(Ok(_)));
+            if taken {
+                frame.as_mut().close();
+            }
+            match polled {
+                Poll::Ready(_) => *this.scope = None,
+                Poll::Pending if taken || *this.closing == Closing::Asked => return Poll::Pending,
+                Poll::Pending => {
+                    *this.closing = Closing::Asked;
+                    scope.ask("the generator is being closed");
+                }
+            }
+        }
+    }
+}
+
+/// A run of the body to its next stop: the value that it yields, or `None` if it is done. A panic in it leaves the body
+/// dropped.
+struct Step<'f, Y, B: ?Sized>(Pin<&'f mut Frame<Result<(), Closed>, Y, B>>);
+
+impl<Y, B: ?Sized + Future<Output = ()>> Step<'_, Y, B> {
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+        match self.0.as_mut().proceed(cx) {
             Outcome::Yielded(value) => Poll::Ready(Some(value)),
             Outcome::Returned(()) => Poll::Ready(None),
             Outcome::Waiting => Poll::Pending,
             Outcome::Unheard => {
-                frame.close();
+                self.0.as_mut().close();
                 panic!(
                     "the body of an `AsyncGenerator` did not poll its `yield_` when it went on, so nobody would ever; \
                      it has been closed. Await a `yield_` directly or in `join!` and `select!`, not in a \
@@ -167,35 +228,13 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
             }
         }
     }
+}
 
-    fn poll_aclose(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let (closing, mut frame) = (this.closing, this.frame);
-        if *closing == Closing::No {
-            *closing = Closing::Begun;
-        }
-        loop {
-            match frame.phase() {
-                Phase::Fresh => frame.as_mut().close(),
-                Phase::AtYield => {
-                    *closing = Closing::Told;
-                    frame.as_mut().answer(Err(Closed));
-                }
-                Phase::Awaiting => {}
-                Phase::Done => return Poll::Ready(()),
-            }
-            if frame.phase() == Phase::Done {
-                return Poll::Ready(());
-            }
-            let told = *closing == Closing::Told;
-            if ready!(Self::poll_step(frame.as_mut(), cx)).is_some() && told {
-                frame.close();
-                panic!(
-                    "the body of an `AsyncGenerator` yielded after a `yield_` had given `Err(Closed)`; it has been \
-                     closed. It may await its clean-up then, but not yield"
-                )
-            }
-        }
+impl<Y, B: ?Sized + Future<Output = ()>> Future for Step<'_, Y, B> {
+    type Output = Option<Y>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+        self.poll_step(cx)
     }
 }
 
@@ -213,7 +252,7 @@ impl<Y, B: ?Sized + Future<Output = ()>> Stream for PinnedAsyncGenerator<Y, B> {
             Phase::AtYield => frame.as_mut().answer(Ok(())),
             Phase::Fresh | Phase::Awaiting => {}
         }
-        Self::poll_step(frame, cx)
+        Step(frame).poll_step(cx)
     }
 }
 
@@ -251,11 +290,11 @@ fn write_state<Y, B: ?Sized>(
 ///
 /// # When the consumer leaves early
 ///
-/// | how                                   | the body's variables are dropped | code after the yield runs, and may await |
-/// |---------------------------------------|----------------------------------|------------------------------------------|
-/// | [`aclosing`](crate::aclosing)         | yes                              | yes, before `aclosing` is done           |
-/// | `generator.aclose().await`            | yes                              | yes, before `aclose` is done             |
-/// | `generator.close()`, or dropped       | yes, at once                     | no: Rust has no asynchronous drop        |
+/// | how                                       | what the body's destructors do | what the body may still await          |
+/// |-------------------------------------------|--------------------------------|----------------------------------------|
+/// | [`aclosing`](crate::aclosing)             | they run                       | its clean-up, before `aclosing` is done |
+/// | `generator.aclose().await`                | they run                       | its clean-up, before `aclose` is done  |
+/// | `generator.close()`, or it is dropped     | they run at once               | nothing: a drop cannot wait            |
 ///
 /// # Examples
 ///
@@ -339,15 +378,19 @@ impl<Y, B: ?Sized + Future<Output = ()>> AsyncGenerator<Y, B> {
 
     /// Closes the generator and waits until its body has cleaned up.
     ///
-    /// The body stops at a yield: that yield gives [`Closed`], and the body is driven to its end. The body stops at
-    /// another await, since a `next` was dropped: it goes on, and its next yield gives `Closed`; the value is dropped.
-    /// It has not begun: it never does. It has ended: nothing happens. From the first poll on, the stream is at its end
-    /// for everybody.
+    /// - The body stands at a yield: that yield gives [`Closed`], and the body is driven to its end.
+    /// - It stands at another await, because a `next` was dropped: it is cancelled there. Whoever catches that in the body
+    ///   (see [`evenloop_core::cancel`]) may await a clean-up; if nobody does, the body is dropped. A body that absorbs it
+    ///   and goes on gets `Closed` from its next yield, whose value is dropped. This takes one allocation.
+    /// - It has not begun: it never does. It has ended: nothing happens.
+    ///
+    /// From the first poll on, the stream is at its end.
     ///
     /// # Cancel safety
     ///
     /// **Cancel safe.** Dropped while waiting, it leaves the body in the midst of its clean-up; another `aclose` goes on
-    /// from there, and dropping the generator drops the body.
+    /// from there, and dropping the generator drops the body. The clean-up itself is cancelled with the task that waits
+    /// for it, like any other code of that task.
     ///
     /// # Panics
     ///
