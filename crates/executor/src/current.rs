@@ -52,6 +52,11 @@ pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     )
 }
 
+/// Whether an event loop runs on this thread.
+pub fn is_running() -> bool {
+    with_current(|_| ()).is_some()
+}
+
 /// The task that is being polled on this thread; `None` outside of any.
 pub fn current_task() -> Option<TaskInfo> {
     with_current(|core| core.sched().current()).flatten().map(TaskInfo)

@@ -10,6 +10,7 @@
 //! | `current`    | the loop that runs on this thread                                                     |
 //! | `handle`     | the loop's handle for other threads                                                   |
 //! | `unhandled`  | errors that nobody can see any more                                                   |
+//! | `interrupt`  | Ctrl-C as a future (feature `signal`)                                                 |
 //!
 //! The executor knows no clock and no descriptor: it parks on whatever [`Park`](evenloop_core::Park) it is given.
 
@@ -24,9 +25,14 @@ mod handle;
 mod unhandled;
 mod yield_now;
 
-pub use current::{all_tasks, create_task, current_task};
+#[cfg(feature = "signal")]
+mod interrupt;
+
+pub use current::{all_tasks, create_task, current_task, is_running};
 pub use event_loop::{Builder, EventLoop, RunError};
 pub use handle::Handle;
+#[cfg(feature = "signal")]
+pub use interrupt::{CtrlC, ctrl_c};
 pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
 pub use unhandled::Unhandled;
 pub use yield_now::{YieldNow, yield_now};

@@ -1,0 +1,50 @@
+//! asyncio's vocabulary in Rust.
+//!
+//! An event loop on one thread, with timers that can run on a virtual clock, tasks that need not be `Send`, and the
+//! primitives that asyncio's users know by name. This crate puts the loop together and re-exports the crates it is made
+//! of; each can be taken alone.
+//!
+//! ```
+//! use evenloop::{create_task, sleep};
+//! use std::time::Duration;
+//!
+//! async fn square(x: u64) -> u64 {
+//!     sleep(Duration::from_millis(1)).await;
+//!     x * x
+//! }
+//!
+//! evenloop::run(async {
+//!     let task = create_task(square(4)); // runs beside this from here on
+//!     assert_eq!(square(3).await, 9);
+//!     assert_eq!(task.await, 16);
+//! });
+//! ```
+//!
+//! | here            | comes from           | holds                                                         |
+//! |-----------------|----------------------|---------------------------------------------------------------|
+//! | the root        | `evenloop-executor`  | [`run`], [`create_task`], [`EventLoop`], [`Task`] |
+//! | [`time`]        | `evenloop-time`      | [`sleep`], [`timeout`], intervals, clocks                     |
+//! | [`sync`]        | `evenloop-sync`      | locks, events, semaphores, queues                             |
+//! | [`coroutine`]   | `evenloop-coroutine` | generators and async generators                               |
+//! | [`cancel`]      | `evenloop-core`      | scopes that can be cancelled, and clean-up that can await     |
+//!
+//! # Features
+//!
+//! `macros` (default): [`main`] and [`test`]. `signal` (default): Ctrl-C cancels what [`run`] runs.
+
+#![forbid(unsafe_code)]
+
+mod run;
+
+pub mod entry;
+
+pub use evenloop_core::cancel;
+pub use evenloop_core::{NoRuntime, Runtime};
+pub use evenloop_coroutine as coroutine;
+pub use evenloop_executor::*;
+#[cfg(feature = "macros")]
+pub use evenloop_macros::{main, test};
+pub use evenloop_sync as sync;
+pub use evenloop_time as time;
+pub use evenloop_time::{sleep, sleep_until, timeout, timeout_at};
+pub use run::{Interrupted, Runner, event_loop_on, new_event_loop, run};

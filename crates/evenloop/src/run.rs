@@ -1,0 +1,186 @@
+//! Putting a loop together, and running a program on it.
+//!
+//! ```text
+//! EventLoop ── parks on ──► Driver (timers, clock) ── parks on ──► ThreadPark
+//! ```
+
+use evenloop_core::{Runtime, ThreadPark};
+use evenloop_executor::EventLoop;
+use evenloop_time::{Clock, Driver};
+use std::fmt;
+use std::future::Future;
+#[cfg(feature = "signal")]
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+#[cfg(feature = "signal")]
+use std::{pin::pin, task::Poll};
+
+/// An event loop with timers on the real clock: asyncio's `new_event_loop`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let event_loop = evenloop::new_event_loop();
+/// let answer = event_loop.run_until_complete(async {
+///     evenloop::sleep(Duration::from_millis(1)).await;
+///     42
+/// });
+/// assert_eq!(answer, 42);
+/// ```
+pub fn new_event_loop() -> EventLoop {
+    event_loop_on(Clock::Real)
+}
+
+/// As [`new_event_loop`], with timers that follow `clock`.
+///
+/// # Panics
+///
+/// When `clock` is virtual and drives another loop already.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop::time::VirtualClock;
+/// use std::time::Duration;
+///
+/// let clock = VirtualClock::new();
+/// let event_loop = evenloop::event_loop_on(clock.clone().into());
+/// event_loop.run_until_complete(evenloop::sleep(Duration::from_secs(3600)));
+/// assert_eq!(clock.elapsed(), Duration::from_secs(3600)); // in no time
+/// ```
+pub fn event_loop_on(clock: Clock) -> EventLoop {
+    let driver = Driver::new(ThreadPark::new(), clock);
+    let runtime = Runtime::builder("evenloop").timers(driver.timers());
+    EventLoop::builder().runtime(runtime).park(Box::new(driver)).build()
+}
+
+/// Runs `main` on a loop of its own, and cleans up behind it: asyncio's `run`.
+///
+/// Whatever way `main` ends, tasks that are left are cancelled and dropped under the loop before this returns. On Ctrl-C
+/// (feature `signal`) `main` is cancelled, the rest is cleaned up, and then the process ends with status 130. A program
+/// that goes on after Ctrl-C uses a [`Runner`].
+///
+/// # Panics
+///
+/// With `main`'s own panic. When a loop runs on this thread already: await instead.
+///
+/// # Examples
+///
+/// ```
+/// let sum = evenloop::run(async {
+///     let task = evenloop::create_task(async { 20 });
+///     task.await + 1
+/// });
+/// assert_eq!(sum, 21);
+/// ```
+#[track_caller]
+pub fn run<F: Future>(main: F) -> F::Output {
+    crate::entry::main(false, main)
+}
+
+/// Runs several programs one after the other on one loop, and can be told of Ctrl-C: asyncio's `Runner`.
+///
+/// # Examples
+///
+/// ```
+/// let runner = evenloop::Runner::new();
+/// let one = runner.run(async { 1 })?;
+/// let two = runner.run(async { one + 1 })?;
+/// assert_eq!(two, 2);
+/// # Ok::<(), evenloop::Interrupted>(())
+/// ```
+#[derive(Debug)]
+pub struct Runner {
+    event_loop: EventLoop,
+    listens: bool,
+}
+
+impl Runner {
+    /// A runner with a loop on the real clock.
+    pub fn new() -> Self {
+        Self::on_clock(Clock::Real)
+    }
+
+    /// A runner whose loop follows `clock`.
+    ///
+    /// # Panics
+    ///
+    /// When `clock` is virtual and drives another loop already.
+    pub fn on_clock(clock: Clock) -> Self {
+        Self { event_loop: event_loop_on(clock), listens: cfg!(feature = "signal") }
+    }
+
+    /// Leaves Ctrl-C to the system, which ends the process.
+    #[must_use = "this gives the runner back"]
+    pub fn ignore_ctrl_c(mut self) -> Self {
+        self.listens = false;
+        self
+    }
+
+    /// The loop: to set it up before, or to look at afterwards.
+    pub fn event_loop(&self) -> &EventLoop {
+        &self.event_loop
+    }
+
+    /// Runs `main` to its end, then cancels the tasks that are left and waits until each is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Ctrl-C came first: `main` was dropped unfinished. It and its tasks are cleaned up; the runner can go on.
+    ///
+    /// # Panics
+    ///
+    /// With `main`'s own panic, after the clean-up. When a loop runs on this thread already; when SIGINT cannot be taken
+    /// over.
+    #[track_caller]
+    pub fn run<F: Future>(&self, main: F) -> Result<F::Output, Interrupted> {
+        let main = interruptible(self.listens, main);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.event_loop.run_until_complete(main)));
+        // If a loop runs here, that is what the panic says: this one has not started.
+        if !evenloop_executor::is_running() {
+            self.event_loop.cancel_all();
+        }
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The run was ended by Ctrl-C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted by Ctrl-C")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// `main`, dropped at its next turn once Ctrl-C came.
+#[cfg(feature = "signal")]
+async fn interruptible<F: Future>(listens: bool, main: F) -> Result<F::Output, Interrupted> {
+    if !listens {
+        return Ok(main.await);
+    }
+    let mut interrupt = pin!(evenloop_executor::ctrl_c().expect("SIGINT can be taken over"));
+    let mut main = pin!(main);
+    poll_fn(|cx| match interrupt.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(Err(Interrupted)),
+        Poll::Pending => main.as_mut().poll(cx).map(Ok),
+    })
+    .await
+}
+
+/// `main` as it is: without the feature `signal` nobody listens to Ctrl-C.
+#[cfg(not(feature = "signal"))]
+async fn interruptible<F: Future>(_: bool, main: F) -> Result<F::Output, Interrupted> {
+    Ok(main.await)
+}
