@@ -190,7 +190,7 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
             // G4. What the scope takes is this step; the body is dropped after it, and the scope polled to its end.
             let scope = this.scope.get_or_insert_default();
             let waiting = frame.phase() != Phase::Done;
-            let mut step = waiting.then(|| Step(frame.as_mut()));
+            let mut step = waiting.then_some(Step(frame.as_mut()));
             let polled = scope.poll(Pin::new(&mut step), cx);
             let taken = step.is_none() && !matches!(polled, Poll::Ready(Ok(_)));
             if taken {
