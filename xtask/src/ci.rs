@@ -4,7 +4,7 @@
 //! here skips what needs it, with a line that names the program; the end counts the skips. With `--strict` a skip is a
 //! failure.
 
-use crate::{Outcome, examples, loom, msrv, ordmut, sanitize, sh, tidy, tree};
+use crate::{Outcome, counts, examples, loom, msrv, ordmut, sanitize, sh, tidy, tree};
 use std::time::Instant;
 
 /// A part of the run that can be run alone.
@@ -36,6 +36,7 @@ const SECTIONS: &[Section] = &[
     quick("test", |_| sh::run(&mut sh::cargo("test --workspace --all-features --quiet"))),
     quick("examples", |_| examples::run(&[])),
     quick("loom", |_| loom::run(loom::Options::quick())),
+    quick("counts", |skips| counts::run(false, skips)),
     long("loom-long", |_| loom::run(loom::Options::long())),
     long("ordmut", |_| ordmut::run(ordmut::Options::all())),
     long("sanitize", |skips| sanitize::run(&[], skips)),

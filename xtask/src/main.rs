@@ -3,7 +3,9 @@
 //! A file per command; `main` is a `match`. What several commands need has files of its own: `sh` (other programs),
 //! `tree` (the workspace as files), `models` (building and running the models).
 
+mod bench;
 mod ci;
+mod counts;
 mod examples;
 mod loom;
 mod models;
@@ -33,6 +35,8 @@ cargo xtask COMMAND
                             `ordmut sync` runs sync's models, `ordmut lock.rs` only that file's sites
   sanitize [address|thread|valgrind...]
                             the tests under the sanitizers
+  bench [NAME...] [--table] run the benches and write the README's table (--table: from the last measurement)
+  counts [--bless]          instructions of the key operations against benches/counts.toml
   msrv                      build the library crates with the oldest Rust they promise
   help                      this text
 ";
@@ -62,7 +66,12 @@ fn run() -> Result<Outcome, lexopt::Error> {
         Some(other) => return Err(other.unexpected()),
     };
     Ok(match command.as_str() {
-        "setup" => setup::run(setup::Options::parse(args)?),
+        "setup" => setup::run(flag(args, "long")?),
+        "bench" => bench::run(bench::Options::parse(args)?),
+        "counts" => {
+            let bless = flag(args, "bless")?;
+            counts::run(bless, &mut ci::Skips::default())
+        }
         "ci" => ci::run(ci::Options::parse(args)?),
         "tidy" => tidy::run(),
         "examples" => examples::run(&names(args)?),
@@ -83,6 +92,15 @@ fn run() -> Result<Outcome, lexopt::Error> {
         }
         unknown => return Err(format!("no such command: {unknown}").into()),
     })
+}
+
+/// Whether `--NAME`, the only argument there may be, is there.
+fn flag(mut args: lexopt::Parser, name: &str) -> Result<bool, lexopt::Error> {
+    match args.next()? {
+        None => Ok(false),
+        Some(lexopt::Arg::Long(long)) if long == name => Ok(true),
+        Some(other) => Err(other.unexpected()),
+    }
 }
 
 /// The remaining arguments, all of them plain words.

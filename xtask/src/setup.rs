@@ -19,27 +19,10 @@ const PACKAGES: &[(&str, &str)] = &[
 const TOOLCHAINS: &[&str] = &["nightly", "1.85"];
 const TOOLS: &[(&str, &str)] = &[("cargo-fuzz", "0.13.1"), ("cargo-llvm-cov", "0.6.21")];
 
-/// What the user asked for.
-pub(crate) struct Options {
-    long: bool,
-}
-
-impl Options {
-    pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Self, lexopt::Error> {
-        let mut options = Self { long: false };
-        while let Some(arg) = args.next()? {
-            match arg {
-                lexopt::Arg::Long("long") => options.long = true,
-                other => return Err(other.unexpected()),
-            }
-        }
-        Ok(options)
-    }
-}
-
-pub(crate) fn run(options: Options) -> Outcome {
+/// Installs the programs; with `long` toolchains and tools too.
+pub(crate) fn run(long: bool) -> Outcome {
     packages()?;
-    if options.long {
+    if long {
         toolchains()?;
         tools()?;
     }

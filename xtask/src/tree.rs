@@ -112,16 +112,24 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Calls `visit` with each file below, build output and hidden folders left out.
-pub(crate) fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf)) {
+/// Calls `visit` with each file below, build output and git's own left out.
+fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf)) {
+    walk_into(folder, &|name| name != "target" && name != ".git", visit);
+}
+
+/// Calls `visit` with each file below.
+pub(crate) fn walk_all(folder: &Path, visit: &mut dyn FnMut(PathBuf)) {
+    walk_into(folder, &|_| true, visit);
+}
+
+fn walk_into(folder: &Path, enters: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut(PathBuf)) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
-        let name = entry.file_name();
         if !path.is_dir() {
             visit(path);
-        } else if name != "target" && name != ".git" {
-            walk(&path, visit);
+        } else if enters(&entry.file_name().to_string_lossy()) {
+            walk_into(&path, enters, visit);
         }
     }
 }
