@@ -121,13 +121,16 @@ impl Inbox {
     /// Whether a turn has something to look at (I2).
     #[inline]
     pub(crate) fn asked(&self) -> bool {
-        // ORDERING: Relaxed: whoever sets it wakes the scope afterwards (C6), and the poll that follows a wake-up sees
-        // what came before it. What is read because of it is read under the lock.
-        self.asked.load(Ordering::Relaxed)
+        // ORDERING: a read-modify-write on both sides, so that one of the two comes first and is seen by the other. If this
+        // one does (Release here, Acquire in `set_asked`), the wake-up that follows is later than this poll's beginning,
+        // and another poll comes (C6). Nothing is asked of the waker: it need not order anything. What is read because
+        // of the answer is read under the lock.
+        self.asked.fetch_or(false, Ordering::AcqRel)
     }
 
     fn set_asked(&self, asked: bool) {
-        self.asked.store(asked, Ordering::Relaxed);
+        // ORDERING: Acquire as said in `asked`; Release is the mutex's.
+        self.asked.swap(asked, Ordering::Acquire);
     }
 
     // === From any thread ===

@@ -6,6 +6,9 @@
 //!
 //! N1. `slot` is read and written under the lock of the parent alone, and says where in its list the node is.
 //! N2. `pending` is true iff `marks` holds one that is not passed over.
+//!
+//! ORDERING: everything here is Relaxed: `slot` by N1, and `pending` is written under the node's lock and read without it
+//! only by the thread that wrote it (see `is_marked`).
 
 use super::inbox::Inbox;
 use crate::shim::atomic::{AtomicBool, AtomicU32, Ordering};

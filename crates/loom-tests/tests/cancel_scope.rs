@@ -1,0 +1,259 @@
+//! Models of core's `CancelScope`.
+
+use evenloop_core::cancel::{CancelScope, CatchCancel, catch_cancel};
+use evenloop_core::shim::{Arc, Mutex, StdArc, thread};
+use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
+use std::future::{Future, Pending, pending, poll_fn};
+use std::pin::Pin;
+use std::task::{Poll, Waker};
+
+/// A future that needs one wake-up from elsewhere.
+struct Door(Mutex<(bool, Option<Waker>)>);
+
+impl Door {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new((false, None))))
+    }
+
+    fn open(&self) {
+        let waker = {
+            let mut state = self.0.lock();
+            state.0 = true;
+            state.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn pass(door: Arc<Self>) -> impl Future<Output = ()> {
+        poll_fn(move |cx| {
+            let mut state = door.0.lock();
+            if state.0 {
+                return Poll::Ready(());
+            }
+            state.1 = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+/// Does a scope that is polled while it is asked end, and see what came before the request?
+#[test]
+fn cancel_races_poll() {
+    model_reaching(["before the first poll", "after it"], |outcomes: Outcomes| {
+        let scope = CancelScope::new();
+        let witness = StdArc::new(Witness::new(0));
+        let other = thread::spawn({
+            let (scope, witness) = (scope.clone(), witness.clone());
+            move || {
+                witness.set(1);
+                assert!(scope.cancel("why"));
+            }
+        });
+        let polled = StdArc::new(std::sync::atomic::AtomicBool::new(false));
+        let end = block_on(scope.run(poll_fn({
+            let polled = polled.clone();
+            move |_| {
+                polled.store(true, std::sync::atomic::Ordering::Relaxed);
+                Poll::<()>::Pending
+            }
+        })));
+        assert_eq!(end.unwrap_err().text(), Some("why"));
+        assert_eq!(witness.get(), 1);
+        let polled = polled.load(std::sync::atomic::Ordering::Relaxed);
+        outcomes.count(if polled { "after it" } else { "before the first poll" });
+        other.join().unwrap();
+    });
+}
+
+/// Is a request that comes after the scope has looked, with a waker that changes, brought by the new one?
+#[test]
+fn waker_moves_while_cancel() {
+    model(|| {
+        let scope = CancelScope::new();
+        let witness = StdArc::new(Witness::new(0));
+        let mut run = Box::pin(scope.run(pending::<()>()));
+        let (_old, waker) = Woken::waker();
+        assert!(poll(run.as_mut(), &waker).is_pending());
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                scope.cancel("why");
+            }
+        });
+        assert!(block_on(run).is_err());
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
+/// Does a scope that completes while it is asked give its value or report the request, and does whoever asked learn
+/// that it came too late?
+#[test]
+fn cancel_races_completion() {
+    model_reaching(["value", "value, asked before", "cancelled"], |outcomes: Outcomes| {
+        let scope = CancelScope::new();
+        let door = Door::new();
+        let mut run = Box::pin(scope.run(Door::pass(door.clone())));
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        door.open();
+        let other = thread::spawn({
+            let scope = scope.clone();
+            move || scope.cancel("why")
+        });
+        let end = block_on(run);
+        let in_time = other.join().unwrap();
+        assert!(in_time || end.is_ok(), "who was too late changes nothing");
+        assert_eq!(scope.cancelled_caught(), end.is_err());
+        outcomes.count(match end {
+            Ok(()) if in_time => "value, asked before",
+            Ok(()) => "value",
+            Err(_) => "cancelled",
+        });
+    });
+}
+
+/// Is a request that comes while a catcher starts to wait delivered to it, or the body never run, and never dropped
+/// between the two?
+#[test]
+fn cancel_races_catch() {
+    model_reaching(["caught", "never ran"], |outcomes: Outcomes| {
+        let scope = CancelScope::new();
+        let witness = StdArc::new(Witness::new(0));
+        let other = thread::spawn({
+            let (scope, witness) = (scope.clone(), witness.clone());
+            move || {
+                witness.set(1);
+                scope.cancel("why");
+            }
+        });
+        let end = block_on(scope.run(async {
+            let it = catch_cancel(pending::<()>()).await.unwrap_err();
+            assert_eq!(witness.get(), 1);
+            it.absorb();
+        }));
+        outcomes.count(if end.is_ok() { "caught" } else { "never ran" });
+        other.join().unwrap();
+    });
+}
+
+/// Does a delivery that is passed on by another thread, while its scope is polled, end that scope?
+#[test]
+fn answer_races_poll() {
+    model(|| {
+        let scope = CancelScope::new();
+        let there = Arc::new(Mutex::new(None));
+        let mut run = Box::pin(scope.run({
+            let there = there.clone();
+            async move {
+                let caught = catch_cancel(pending::<()>()).await;
+                *there.lock() = caught.err();
+                pending::<()>().await;
+            }
+        }));
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        scope.cancel("why");
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        let cancelled = there.lock().take().expect("delivered");
+        let witness = StdArc::new(Witness::new(0));
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(cancelled);
+            }
+        });
+        assert!(block_on(run).is_err());
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
+/// When two deliveries of one request are answered on two threads at once, is the round over exactly once, and does
+/// passing on beat absorbing?
+#[test]
+fn answers_race() {
+    model(|| {
+        let scope = CancelScope::new();
+        let there = Arc::new(Mutex::new(Vec::new()));
+        let mut run = Box::pin(scope.run({
+            let there = there.clone();
+            let mut catchers = [0; 2].map(|_| Box::pin(catch_cancel(pending::<()>())));
+            poll_fn(move |cx| {
+                for catcher in &mut catchers {
+                    let all = there.lock().len() == 2;
+                    if !all && let Poll::Ready(Err(cancelled)) = catcher.as_mut().poll(cx) {
+                        there.lock().push(cancelled);
+                    }
+                }
+                Poll::<()>::Pending
+            })
+        }));
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        scope.cancel("why");
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        let (one, two) = {
+            let mut there = there.lock();
+            (there.pop().expect("delivered"), there.pop().expect("delivered"))
+        };
+        let other = thread::spawn(move || one.absorb());
+        drop(two);
+        other.join().unwrap();
+        assert!(block_on(run).is_err());
+    });
+}
+
+/// Is everything let go when a scope is dropped while it is asked?
+#[test]
+fn cancel_races_drop() {
+    model_reaching(["in time", "too late"], |outcomes: Outcomes| {
+        let scope = CancelScope::new();
+        let mut run = Box::pin(scope.run(catch_cancel(pending::<()>())));
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        let other = thread::spawn(move || scope.cancel("why"));
+        drop(run);
+        outcomes.count(if other.join().unwrap() { "in time" } else { "too late" });
+    });
+}
+
+/// Does a catcher that another thread polls under another scope, while the one it was in is asked, leave that one free
+/// to end, and not answer for it?
+#[test]
+fn cancel_races_a_catcher_that_moves() {
+    type Shared = Arc<Mutex<Option<Pin<Box<CatchCancel<Pending<()>>>>>>>;
+    fn run_in(scope: &CancelScope, shared: Shared) -> Pin<Box<dyn Future<Output = Result<bool, ()>> + Send>> {
+        let run = scope.run(poll_fn(move |cx| {
+            // Somebody else polls it: nothing to do here.
+            let Some(mut shared) = shared.try_lock() else { return Poll::Pending };
+            let Some(catcher) = shared.as_mut() else { return Poll::Pending };
+            let Poll::Ready(caught) = catcher.as_mut().poll(cx) else { return Poll::Pending };
+            *shared = None;
+            let cancelled = caught.unwrap_err();
+            let mine = cancelled.reason().text() == Some("first");
+            cancelled.absorb();
+            Poll::Ready(mine)
+        }));
+        Box::pin(async move { run.await.map_err(drop) })
+    }
+    model_reaching(["it caught", "it had moved"], |outcomes: Outcomes| {
+        let (first, second) = (CancelScope::new(), CancelScope::new());
+        let shared: Shared = Arc::new(Mutex::new(Some(Box::pin(catch_cancel(pending())))));
+        let mut here = run_in(&first, shared.clone());
+        assert!(poll(Pin::new(&mut here), Waker::noop()).is_pending());
+        let other = thread::spawn(move || {
+            let mut there = run_in(&second, shared);
+            assert!(poll(Pin::new(&mut there), Waker::noop()).is_pending(), "nobody asked this one");
+        });
+        first.cancel("first");
+        match block_on(here) {
+            Ok(mine) => {
+                assert!(mine);
+                outcomes.count("it caught");
+            }
+            Err(()) => outcomes.count("it had moved"),
+        }
+        other.join().unwrap();
+    });
+}
