@@ -41,26 +41,30 @@
 //!
 //! # What a host calls
 //!
-//! A host embeds in each task a [`Requests`], shared by all threads, and a [`Root`], which belongs to whoever polls:
+//! A host embeds in each task a [`Requests`] and a [`Root`], one pointer each. The first is asked, the second belongs to
+//! whoever polls. A host that is asked while it polls lends a clone of the requests to each of these calls; the clone of
+//! nothing is nothing, so it takes a new one after the poll:
 //!
 //! ```
 //! # use evenloop_core::cancel::{Reason, Requests, Root, Turn};
 //! # use std::{future::Future, pin::Pin, task::{Context, Poll}};
 //! # struct Task { future: Pin<Box<dyn Future<Output = u32>>>, root: Root }
-//! # fn poll_task(task: &mut Task, requests: &Requests, cx: &mut Context<'_>) -> Poll<Result<u32, Reason>> {
-//! if let Turn::Take(reason) = task.root.before(requests, cx.waker()) {
+//! # fn poll_task(task: &mut Task, asked: &dyn Fn() -> Requests, cx: &mut Context<'_>) -> Poll<Result<u32, Reason>> {
+//! let requests = asked();
+//! if let Turn::Take(reason) = task.root.before(&requests, cx.waker()) {
 //!     return Poll::Ready(Err(reason)); // and drop the future, without polling it
 //! }
 //! let polled = {
-//!     let _entered = task.root.enter(requests);
+//!     let _entered = task.root.enter(&requests);
 //!     task.future.as_mut().poll(cx)
 //! };
+//! let requests = asked();
 //! match polled {
-//!     Poll::Ready(value) => match task.root.finish(requests) {
+//!     Poll::Ready(value) => match task.root.finish(&requests) {
 //!         Turn::Take(reason) => Poll::Ready(Err(reason)), // asked for in this last poll, and heard by nobody
 //!         Turn::Go => Poll::Ready(Ok(value)),
 //!     },
-//!     Poll::Pending => match task.root.after(requests, cx.waker()) {
+//!     Poll::Pending => match task.root.after(&requests, cx.waker()) {
 //!         Turn::Take(reason) => Poll::Ready(Err(reason)), // drop the future here, too
 //!         Turn::Go => Poll::Pending,
 //!     },
@@ -68,8 +72,8 @@
 //! # }
 //! ```
 //!
-//! From any thread: [`Requests::request`], then wake the task. The future of a task that was taken is dropped outside
-//! [`Root::enter`].
+//! Who asks calls [`Requests::request`] and then wakes the task. The future of a task that was taken is dropped outside
+//! [`Root::enter`]. When a task is over for any reason, [`Root::finish`] is called once.
 
 mod reason;
 

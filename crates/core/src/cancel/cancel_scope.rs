@@ -76,7 +76,7 @@ impl CancelScope {
     ///
     /// Each call is a request of its own: a second one strikes also the clean-up that the first one caused.
     pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
-        match self.inbox.ask(reason.into(), false) {
+        match self.inbox.ask(reason.into()) {
             None => false,
             Some(effects) => {
                 effects.wake(&self.inbox);

@@ -136,28 +136,24 @@ impl Inbox {
     // === From any thread ===
 
     /// Opens a request. `None`: the scope has ended.
-    pub(crate) fn ask(&self, reason: Reason, counts: bool) -> Option<Effects> {
+    pub(crate) fn ask(&self, reason: Reason) -> Option<Effects> {
         let mut state = self.state.lock();
-        if state.life == Life::Ended {
+        if !state.open(reason) {
             return None;
         }
-        let id = state.next_id;
-        state.next_id += 1;
-        state.count += u32::from(counts);
-        state.was_asked = true;
-        state.requests.push(Request {
-            id,
-            reason,
-            unanswered: 0,
-            resuming: 0,
-            passed_on: false,
-            absorbed: false,
-            delivered: false,
-            on_its_way_out: false,
-            waiting: Vec::new(),
-        });
         self.set_asked(true);
         Some(Effects { scope: state.waker.take(), waiting: Vec::new() })
+    }
+
+    /// As [`ask`](Self::ask), for a task: it is counted, and its host wakes it. False: it has ended.
+    pub(crate) fn ask_task(&self, reason: Reason) -> bool {
+        let mut state = self.state.lock();
+        if !state.open(reason) {
+            return false;
+        }
+        state.count += 1;
+        self.set_asked(true);
+        true
     }
 
     /// Takes one off the count and withdraws the newest request that nobody delivered. Answers what is left.
@@ -363,6 +359,28 @@ impl Inbox {
 }
 
 impl State {
+    /// Opens a request, unless the scope has ended.
+    fn open(&mut self, reason: Reason) -> bool {
+        if self.life == Life::Ended {
+            return false;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.was_asked = true;
+        self.requests.push(Request {
+            id,
+            reason,
+            unanswered: 0,
+            resuming: 0,
+            passed_on: false,
+            absorbed: false,
+            delivered: false,
+            on_its_way_out: false,
+            waiting: Vec::new(),
+        });
+        true
+    }
+
     fn find(&mut self, id: u64) -> Option<&mut Request> {
         self.requests.iter_mut().find(|request| request.id == id)
     }

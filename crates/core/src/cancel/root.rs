@@ -5,7 +5,7 @@ use super::inbox::Inbox;
 use super::reason::Reason;
 use super::tree::Node;
 use super::turn;
-use crate::shim::{Arc, OnceLock};
+use crate::shim::Arc;
 use std::fmt;
 use std::task::Waker;
 
@@ -25,60 +25,52 @@ impl From<Option<Reason>> for Turn {
     }
 }
 
-/// What was asked of a task: the part that every thread may use. Empty until the first request.
-#[derive(Default)]
+/// What was asked of a task. Empty, and one pointer, until the first request; clones made after that share it, and may be
+/// used from any thread.
+#[derive(Clone, Default)]
 pub struct Requests {
-    inbox: OnceLock<Arc<Inbox>>,
+    inbox: Option<Arc<Inbox>>,
 }
 
 impl Requests {
     /// Nothing asked, nothing allocated.
     pub const fn new() -> Self {
-        Self { inbox: OnceLock::new() }
+        Self { inbox: None }
     }
 
     /// Asks the task to end, and counts it. The caller wakes the task afterwards. False: it has ended.
-    pub fn request(&self, reason: impl Into<Reason>) -> bool {
-        let inbox = self.inbox.get_or_init(Inbox::new);
-        match inbox.ask(reason.into(), true) {
-            None => false,
-            Some(effects) => {
-                drop(effects); // Waking is the caller's.
-                true
-            }
-        }
+    ///
+    /// Runs no foreign code.
+    pub fn request(&mut self, reason: Reason) -> bool {
+        self.inbox.get_or_insert_with(Inbox::new).ask_task(reason)
     }
 
     /// Takes one off the count and withdraws the newest request that nobody has delivered yet. Answers the count that is
     /// left; zero stays zero.
     pub fn uncancel(&self) -> u32 {
-        self.inbox.get().map_or(0, |inbox| inbox.uncancel())
+        self.inbox.as_ref().map_or(0, |inbox| inbox.uncancel())
     }
 
     /// How many times the task was asked, less the times that was taken back.
     pub fn count(&self) -> u32 {
-        self.inbox.get().map_or(0, |inbox| inbox.count())
+        self.inbox.as_ref().map_or(0, |inbox| inbox.count())
     }
 
-    /// Whether anything was ever asked: one load.
+    /// How many requests are open: not taken, not absorbed, not withdrawn.
+    pub fn open(&self) -> usize {
+        self.inbox.as_ref().map_or(0, |inbox| inbox.open())
+    }
+
+    /// Whether nothing was ever asked.
     #[inline]
-    pub fn any(&self) -> bool {
-        self.inbox.get().is_some()
-    }
-}
-
-/// The task's inbox may be kept alive by a [`Cancelled`](super::Cancelled) that outlives it.
-impl Drop for Requests {
-    fn drop(&mut self) {
-        if let Some(inbox) = self.inbox.get() {
-            inbox.end().wake_others();
-        }
+    pub const fn is_empty(&self) -> bool {
+        self.inbox.is_none()
     }
 }
 
 impl fmt::Debug for Requests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.inbox.get() {
+        match &self.inbox {
             None => f.write_str("Requests []"),
             Some(inbox) => write!(f, "Requests {inbox:?}"),
         }
@@ -100,7 +92,7 @@ impl Root {
     /// To be called before each poll with the waker of that poll.
     #[inline]
     pub fn before(&mut self, requests: &Requests, waker: &Waker) -> Turn {
-        match requests.inbox.get() {
+        match &requests.inbox {
             None => Turn::Go,
             Some(inbox) => self.before_asked(inbox, waker),
         }
@@ -118,13 +110,13 @@ impl Root {
     /// To be held around each poll of the task's future.
     #[inline]
     pub fn enter<'a>(&'a mut self, requests: &Requests) -> Entered<'a> {
-        frames::enter_root(&mut self.node, requests.inbox.get())
+        frames::enter_root(&mut self.node, requests.inbox.as_ref())
     }
 
     /// To be called after each poll that was pending.
     #[inline]
     pub fn after(&mut self, requests: &Requests, waker: &Waker) -> Turn {
-        match requests.inbox.get() {
+        match &requests.inbox {
             None => Turn::Go,
             Some(inbox) => self.after_asked(inbox, waker),
         }
@@ -138,12 +130,12 @@ impl Root {
         turn::after(inbox, self.node.as_ref(), waker).into()
     }
 
-    /// To be called once when the task's future is ready. Also advised after one that panicked or was dropped: from here
-    /// on requests are refused.
+    /// To be called once when the task's future is ready, and also after it panicked or was dropped: from here on requests
+    /// are refused, and what keeps the requests alive keeps nothing else.
     ///
     /// A request that no catcher delivered wins over the value: the task ends cancelled.
     pub fn finish(&mut self, requests: &Requests) -> Turn {
-        let Some(inbox) = requests.inbox.get() else { return Turn::Go };
+        let Some(inbox) = &requests.inbox else { return Turn::Go };
         let unheard = inbox.unheard();
         inbox.end().wake_others();
         unheard.into()

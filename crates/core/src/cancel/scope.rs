@@ -44,7 +44,7 @@ impl Scope {
         if matches!(self.state, State::Running) {
             let inbox = self.seat.inbox.get_or_insert_with(Inbox::new);
             // The caller polls this next, so nobody has to be woken.
-            drop(inbox.ask(reason.into(), false));
+            drop(inbox.ask(reason.into()));
         }
     }
 
