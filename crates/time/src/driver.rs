@@ -93,8 +93,9 @@ impl<P: Park> Driver<P> {
             self.engine.turn();
             return Ok(true);
         }
-        self.engine.start_sleep();
-        let happened = self.inner.park(timeout);
+        // Somebody may have set a timer since: sleep only if there is nothing to jump to, or to fire, even now.
+        let until = self.engine.start_sleep().filter(|&until| jumps || until <= self.engine.clock().now());
+        let happened = self.inner.park(until.map_or(timeout, |_| Some(Duration::ZERO)));
         let fired = self.engine.turn();
         Ok(happened? | fired)
     }

@@ -197,7 +197,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.end();
+        if !self.state.get_mut().ended {
+            self.end();
+        }
     }
 }
 

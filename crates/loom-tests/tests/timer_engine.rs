@@ -1,0 +1,241 @@
+//! Models of time's `Engine`.
+
+use evenloop_core::shim::{StdArc, thread};
+use evenloop_core::{Park, Runtime, ThreadPark, TimerKey, Timers, Unpark};
+use evenloop_loom_tests::{Witness, Woken, block_on, model, model_reaching, poll};
+use evenloop_time::{Driver, Engine, VirtualClock, sleep_until_on};
+use std::pin::pin;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A driver on a clock that only a model moves.
+fn driver() -> (Driver<ThreadPark>, VirtualClock) {
+    let clock = VirtualClock::paused();
+    (Driver::new(ThreadPark::new(), clock.clone().into()), clock)
+}
+
+/// Counts, and ends the park of the driver's thread.
+struct Rouses {
+    woken: Waker,
+    unparker: StdArc<dyn Unpark>,
+}
+
+impl Rouses {
+    fn waker(driver: &Driver<ThreadPark>) -> (StdArc<Woken>, Waker) {
+        let (count, woken) = Woken::waker();
+        (count, Waker::from(StdArc::new(Self { woken, unparker: driver.unparker() })))
+    }
+}
+
+impl Wake for Rouses {
+    fn wake(self: StdArc<Self>) {
+        self.woken.wake_by_ref();
+        self.unparker.unpark();
+    }
+}
+
+/// Writes to its witness when it is woken.
+struct Touches(StdArc<Witness>, Waker);
+
+impl Touches {
+    fn waker() -> (StdArc<Witness>, StdArc<Woken>, Waker) {
+        let (witness, (count, woken)) = (StdArc::new(Witness::new(0)), Woken::waker());
+        (witness.clone(), count, Waker::from(StdArc::new(Self(witness, woken))))
+    }
+}
+
+impl Wake for Touches {
+    fn wake(self: StdArc<Self>) {
+        self.0.set(self.0.get() + 1);
+        self.1.wake_by_ref();
+    }
+}
+
+/// Does a timer that another thread sets while the loop falls asleep rouse it, and does the loop see what was before?
+#[test]
+fn insert_races_park() {
+    model(|| {
+        let (mut driver, clock) = driver();
+        let (timers, witness) = (driver.timers(), StdArc::new(Witness::new(0)));
+        let (count, waker) = Woken::waker();
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                timers.insert(clock.now(), &waker).unwrap();
+            }
+        });
+        while count.times() == 0 {
+            driver.park(None).unwrap();
+        }
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
+/// Does moving a timer to the present from another thread rouse a loop that falls asleep for longer?
+#[test]
+fn update_races_park() {
+    model(|| {
+        let (mut driver, clock) = driver();
+        let (timers, witness) = (driver.timers(), StdArc::new(Witness::new(0)));
+        let (count, waker) = Woken::waker();
+        let key = timers.insert(clock.now() + 10 * MS, &waker).unwrap();
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                assert_eq!(timers.update(key, clock.now(), None), Ok(true));
+            }
+        });
+        while count.times() == 0 {
+            driver.park(None).unwrap();
+        }
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
+/// What a model needs in which one entry is due and the loop turns while another thread meddles with it.
+fn due_entry() -> (VirtualClock, StdArc<Engine>, Driver<ThreadPark>, Instant, TimerKey, Meddled) {
+    let (driver, clock) = driver();
+    let timers = driver.timers();
+    let now = clock.now();
+    let (witness, count, waker) = Touches::waker();
+    let key = timers.insert(now, &waker).unwrap();
+    (clock, timers, driver, now, key, Meddled { witness, count })
+}
+
+struct Meddled {
+    witness: StdArc<Witness>,
+    count: StdArc<Woken>,
+}
+
+/// Is a timer that is removed while the loop fires either out, and then never woken, or woken once; and is its neighbour
+/// woken in any case?
+#[test]
+fn remove_races_turn() {
+    model_reaching(["removed", "fired"], |outcomes| {
+        let (_clock, timers, mut driver, now, key, meddled) = due_entry();
+        let (neighbour, waker) = Woken::waker();
+        timers.insert(now, &waker).unwrap();
+        let other = thread::spawn({
+            let witness = meddled.witness.clone();
+            move || {
+                let removed = timers.remove(key);
+                if removed {
+                    witness.set(10); // nobody else will
+                }
+                removed
+            }
+        });
+        driver.park(Some(Duration::ZERO)).unwrap();
+        let removed = other.join().unwrap();
+        assert_eq!(meddled.witness.get(), if removed { 10 } else { 1 });
+        assert_eq!((meddled.count.times(), neighbour.times()), (usize::from(!removed), 1));
+        outcomes.count(if removed { "removed" } else { "fired" });
+    });
+}
+
+/// Is a timer that is put off while the loop fires either put off, and then woken at its new time only, or woken now?
+#[test]
+fn update_races_turn() {
+    model_reaching(["put off", "fired"], |outcomes| {
+        let (clock, timers, mut driver, now, key, meddled) = due_entry();
+        let other = thread::spawn({
+            let witness = meddled.witness.clone();
+            move || {
+                let put_off = timers.update(key, now + 3 * MS, None).unwrap();
+                if put_off {
+                    witness.set(10); // its time has not come
+                }
+                put_off
+            }
+        });
+        driver.park(Some(Duration::ZERO)).unwrap();
+        let put_off = other.join().unwrap();
+        assert_eq!(meddled.count.times(), usize::from(!put_off));
+        clock.advance(3 * MS);
+        assert_eq!((meddled.witness.get(), meddled.count.times()), (if put_off { 11 } else { 1 }, 1));
+        outcomes.count(if put_off { "put off" } else { "fired" });
+    });
+}
+
+/// Does a sleep that has moved to another task, and is polled there while the loop fires, end there?
+#[test]
+fn poll_with_another_waker_races_turn() {
+    model(|| {
+        let (mut driver, clock) = driver();
+        let runtime = Runtime::builder("model").timers(driver.timers()).build();
+        let witness = StdArc::new(Witness::new(0));
+        let mut nap = Box::pin(sleep_until_on(&runtime, clock.now()));
+        assert!(poll(nap.as_mut(), Waker::noop()).is_pending());
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                block_on(nap);
+                assert_eq!(witness.get(), 1);
+            }
+        });
+        witness.set(1);
+        driver.park(Some(Duration::ZERO)).unwrap();
+        other.join().unwrap();
+    });
+}
+
+/// Is a timer that is set while the timers end either refused, or woken and told so?
+#[test]
+fn insert_races_end() {
+    model_reaching(["refused", "woken"], |outcomes| {
+        let (driver, clock) = driver();
+        let (timers, witness) = (driver.timers(), StdArc::new(Witness::new(0)));
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                let (count, waker) = Woken::waker();
+                let deadline = clock.now() + MS;
+                let set = timers.insert(deadline, &waker);
+                if let Ok(key) = set {
+                    while count.times() == 0 {
+                        thread::yield_now();
+                    }
+                    timers.update(key, deadline, Some(&waker)).expect_err("it never fires");
+                }
+                assert_eq!(witness.get(), 1);
+                outcomes.count(if set.is_ok() { "woken" } else { "refused" });
+            }
+        });
+        witness.set(1);
+        drop(driver);
+        other.join().unwrap();
+    });
+}
+
+/// Does moving the clock from another thread wake a sleep that is being set, or end the park of its loop?
+#[test]
+fn advance_races_insert_and_park() {
+    model(|| {
+        let (mut driver, clock) = driver();
+        let runtime = Runtime::builder("model").timers(driver.timers()).build();
+        let witness = StdArc::new(Witness::new(0));
+        let deadline = clock.now() + MS;
+        let (count, waker) = Rouses::waker(&driver);
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                clock.advance(MS);
+            }
+        });
+        let mut nap = pin!(sleep_until_on(&runtime, deadline));
+        assert!(poll(nap.as_mut(), &waker).is_pending());
+        while count.times() == 0 {
+            driver.park(None).unwrap();
+        }
+        assert!(poll(nap.as_mut(), &waker).is_ready());
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
