@@ -1,13 +1,14 @@
 //! What the tests share.
 
 use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark};
+use evenloop_streams::ReactorDriver;
 use evenloop_time::{Clock, Driver, Engine, VirtualClock};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A waker that counts.
 #[derive(Default)]
@@ -110,4 +111,35 @@ impl Stage {
 pub fn on_a_small_stack(body: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn(body);
     thread.expect("a thread").join().expect("a small stack suffices");
+}
+
+/// Runs one future on a reactor and nothing else, so that a test of a socket tests neither an executor nor timers.
+///
+/// A test that would wait for ever fails after twenty seconds without an event.
+pub fn on_reactor<F: Future>(future: F) -> F::Output {
+    let mut driver = ReactorDriver::new().expect("the reactor starts");
+    let runtime = Runtime::builder("the test's reactor").reactor(Arc::new(driver.handle())).build();
+    let _entered = runtime.enter();
+    drive(&mut driver, future)
+}
+
+/// Polls `future` to its end, parking on `driver` whenever it was not woken.
+pub fn drive<F: Future>(driver: &mut impl Park, future: F) -> F::Output {
+    struct Unparks(Arc<dyn Unpark>);
+    impl Wake for Unparks {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unparks(driver.unparker())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        let since = Instant::now();
+        while !driver.park(Some(Duration::from_secs(20))).expect("the reactor waits") {
+            assert!(since.elapsed() < Duration::from_secs(20), "nothing has happened for twenty seconds");
+        }
+    }
 }

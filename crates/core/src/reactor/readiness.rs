@@ -239,7 +239,7 @@ impl Readiness {
         {
             let waiters = self.waiters.lock();
             if waiters.owner[direction.place()].as_ref().is_some_and(|stored| stored.will_wake(waker)) {
-                return self.look(direction); // N3
+                return Poll::Pending; // N3: the engine has not been here since, so it will find it.
             }
         }
         let mut mine = Some(waker.clone()); // N4

@@ -1,0 +1,48 @@
+//! Bytes over TCP, Unix sockets and any other descriptor, in asyncio's words.
+//!
+//! Two layers. Below, the raw types ([`TcpStream`], [`TcpListener`], [`UnixStream`], [`AsyncFd`], …): a descriptor and
+//! what is known about its readiness; each call is at most one system call more than the work itself, and they implement
+//! the `futures-io` traits. Above, asyncio's [`StreamReader`], around any reader.
+//!
+//! A byte's journey: the reader asks its buffer first, which costs no system call; then it reads without blocking; only
+//! then does it wait. Bytes leave the kernel only into the buffer, and the buffer only in the statement that returns
+//! them, so dropping any read future loses nothing.
+//!
+//! | module     | holds                                                                        |
+//! |------------|------------------------------------------------------------------------------|
+//! | [`reactor`] | the innermost park: one wait for every descriptor, and for other threads     |
+//! | `async_fd` | a descriptor with its readiness; everything else stands on it                |
+//! | [`tcp`], [`unix`] | streams and listeners                                                 |
+//! | `split`    | the two halves of a stream                                                   |
+//! | `buffer`   | bytes that were received and not yet taken; knows no descriptor              |
+//! | `reader`   | asyncio's calls, around any `AsyncRead`                                     |
+//! | `error`    | what a failed call was doing, and with whom                                  |
+//!
+//! What this crate does not know: who runs its futures, and what time it is. It finds both in
+//! [`Runtime`](evenloop_core::Runtime), or is given them.
+
+#![deny(unsafe_code)]
+
+pub mod reactor;
+
+mod async_fd;
+
+pub mod tcp;
+
+pub mod unix;
+
+mod split;
+
+mod buffer;
+
+mod reader;
+
+mod error;
+
+pub use async_fd::{AsyncFd, NotWatched};
+pub use error::{IncompleteRead, IoFailure, LimitOverrun, ReadError};
+pub use reactor::{ReactorDriver, ReactorHandle};
+pub use reader::{Chunks, Lines, StreamReader};
+pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+pub use tcp::{TcpListener, TcpStream};
+pub use unix::{UnixListener, UnixStream};
