@@ -1,6 +1,7 @@
 //! The loop's handle for other threads.
 
 use crate::current;
+use crate::remote::RemoteTask;
 use crate::task::raw::Shared;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
@@ -26,6 +27,36 @@ impl Handle {
         self.shared.is_closed()
     }
 
+    /// Hands a future to the loop and waits for it elsewhere: asyncio's `run_coroutine_threadsafe`.
+    ///
+    /// # Errors
+    ///
+    /// The loop is closed; the future comes back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use evenloop_executor::EventLoop;
+    /// let event_loop = EventLoop::new();
+    /// let handle = event_loop.handle();
+    /// let asking = std::thread::spawn(move || {
+    ///     let answer = handle.spawn(async { 6 * 7 }).unwrap().join_blocking();
+    ///     handle.stop();
+    ///     answer.unwrap()
+    /// });
+    /// event_loop.run_forever();
+    /// assert_eq!(asking.join().unwrap(), 42);
+    /// ```
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> Result<RemoteTask<F::Output>, NotSpawned<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        RemoteTask::spawn(&self.shared, future, Location::caller())
+            .map_err(|value| NotSpawned { value, why: CLOSED })
+    }
+
     /// Hands a future to the loop, which runs it in the background from its next turn on.
     ///
     /// # Errors
@@ -36,7 +67,22 @@ impl Handle {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.shared.spawn(future, Location::caller()).map_err(|value| NotSpawned { value, why: CLOSED })
+        match self.shared.spawn(future, Location::caller()) {
+            Ok(task) => {
+                drop(task);
+                Ok(())
+            }
+            Err(value) => Err(NotSpawned { value, why: CLOSED }),
+        }
+    }
+
+    /// Asks the loop to leave its run at the end of a pass, as [`EventLoop::stop`](crate::EventLoop::stop) does. From
+    /// any thread; nothing happens if it is closed.
+    pub fn stop(&self) {
+        // What a closed loop refuses needs no stop.
+        let _ = self.spawn_detached(async {
+            current::with_current(|core| core.stop());
+        });
     }
 }
 

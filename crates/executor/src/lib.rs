@@ -9,6 +9,7 @@
 //! | `task`       | the handle; `task/raw.rs` the cell, wakers and queues; `task/state.rs` its shared word |
 //! | `current`    | the loop that runs on this thread                                                     |
 //! | `handle`     | the loop's handle for other threads                                                   |
+//! | `remote`     | tasks that another thread waits for                                                   |
 //! | `unhandled`  | errors that nobody can see any more                                                   |
 //! | `interrupt`  | Ctrl-C as a future (feature `signal`)                                                 |
 //!
@@ -22,6 +23,7 @@ mod task;
 
 mod current;
 mod handle;
+mod remote;
 mod unhandled;
 mod yield_now;
 
@@ -33,6 +35,7 @@ pub use event_loop::{Builder, EventLoop, RunError};
 pub use handle::Handle;
 #[cfg(feature = "signal")]
 pub use interrupt::{CtrlC, ctrl_c};
+pub use remote::RemoteTask;
 pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
 pub use unhandled::Unhandled;
 pub use yield_now::{YieldNow, yield_now};

@@ -658,6 +658,7 @@ impl Shared {
     ///
     /// The caller set QUEUED (W1). The task may be gone when this returns.
     unsafe fn push(&self, task: TaskPtr) -> bool {
+        // ORDERING: Relaxed: the exchange below fails on an outdated value, and CLOSED never goes away.
         let mut seen = self.inbox.load(Ordering::Relaxed);
         loop {
             if seen == CLOSED {
@@ -691,6 +692,7 @@ impl Shared {
 
     /// Whether the loop takes no more.
     pub(crate) fn is_closed(&self) -> bool {
+        // ORDERING: Relaxed: a snapshot.
         self.inbox.load(Ordering::Relaxed) == CLOSED
     }
 
@@ -705,14 +707,15 @@ impl Shared {
     /// # Errors
     ///
     /// The loop is closed; the future comes back.
-    pub(crate) fn spawn<F>(&self, future: F, spawned_at: &'static Location<'static>) -> Result<(), F>
+    pub(crate) fn spawn<F>(&self, future: F, spawned_at: &'static Location<'static>) -> Result<TaskRef, F>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let task = TaskCell::alloc(future, Word::new_queued(), self, 0, spawned_at);
-        // SAFETY: it was made with QUEUED set, and is not touched again if it was taken.
+        // SAFETY: it was made with QUEUED set.
         if unsafe { self.push(task) } {
-            return Ok(());
+            // SAFETY: the word was made with one reference for its maker: this one.
+            return Ok(TaskRef(ManuallyDrop::into_inner(unsafe { borrowed_waker(task) })));
         }
         let take = |stage: *mut Stage<F>| {
             // SAFETY: T3: it was never polled; nobody else has ever seen it.
@@ -723,6 +726,26 @@ impl Shared {
         // SAFETY: nobody refers to it, and the stage is empty now.
         unsafe { task.free() }
         Err(future)
+    }
+}
+
+// === impl TaskRef ===
+
+/// A counted reference to a task, for any thread: it is one of the task's wakers.
+pub(crate) struct TaskRef(Waker);
+
+impl TaskRef {
+    /// Asks for the task's end, from any thread. Nothing happens if it is over.
+    pub(crate) fn cancel(&self) {
+        // SAFETY: this waker is one of ours, and alive.
+        let task = unsafe { waker_task(self.0.data()) };
+        // SAFETY: a waker keeps its task alive.
+        let header = unsafe { task.header() };
+        // On the owner too: the task may lie in the inbox still, and not be known to the loop.
+        if header.word.cancel() == Wake::Push {
+            // SAFETY: QUEUED was set just now.
+            unsafe { bring(task) }
+        }
     }
 }
 
@@ -1086,13 +1109,17 @@ impl Sched {
             // SAFETY: as above.
             oldest = header.below.with(|below| unsafe { *below });
             match header.word.take() {
-                Taken::Live => {
+                taken @ (Taken::Live | Taken::Asked) => {
                     // SAFETY: not settled, so not freed but by this thread.
                     if unsafe { task.own(|own| own.flags & (LISTED | OVER)) } == 0 {
                         self.list(task); // new, from another thread
                     }
                     // SAFETY: as above.
                     unsafe { task.schedule() }
+                    if taken == Taken::Asked {
+                        // SAFETY: as above.
+                        unsafe { task.cancel() };
+                    }
                 }
                 Taken::Over => {}
                 // SAFETY: T4: settled, and the inbox's was the last reference.

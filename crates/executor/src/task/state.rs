@@ -1,13 +1,13 @@
 //! The word of a task that every thread may write.
 //!
 //! Nearly all of a task belongs to its loop's thread and is plain memory (see `raw.rs`). What other threads may do to a
-//! task goes through this one word: wake it, and count the wakers that they clone and drop.
+//! task goes through this one word: wake it, ask for its end, and count the wakers that they clone and drop.
 //!
 //! ```text
-//!   63 ......................... 2       1        0
-//!  ┌──────────────────────────────┬─────────┬─────────┐
-//!  │ count of references (signed) │ SETTLED │ QUEUED  │
-//!  └──────────────────────────────┴─────────┴─────────┘
+//!   63 ......................... 3      2         1         0
+//!  ┌──────────────────────────────┬─────────┬─────────┬─────────┐
+//!  │ count of references (signed) │  ASKED  │ SETTLED │ QUEUED  │
+//!  └──────────────────────────────┴─────────┴─────────┴─────────┘
 //! ```
 //!
 //! The count is one half of a biased count: the loop's thread keeps its own half in plain memory, so a waker that is
@@ -19,6 +19,8 @@
 //!   ▲                         │   QUEUED ── settle: the queue's stake becomes a reference ──► SETTLED
 //!   └────── take ◄────────────┘
 //! ```
+//!
+//! ASKED never stands without QUEUED: it asks the loop to cancel the task when it takes it from the inbox.
 //!
 //! W1. Who sets QUEUED brings the task to the loop's inbox, or calls `take` if the inbox refuses it. While QUEUED is set
 //!     the task is not freed.
@@ -39,10 +41,12 @@ const QUEUED: u64 = 1;
 /// The task is over and both halves of the count are joined here.
 const SETTLED: u64 = 2;
 /// One reference. The count sits above the bits and wraps around as a signed number would.
-const ONE: u64 = 4;
+const ONE: u64 = 8;
+/// Somebody asks for the task's end.
+const ASKED: u64 = 4;
 
 fn count(word: u64) -> i64 {
-    (word as i64) >> 2
+    (word as i64) >> 3
 }
 
 /// What a waker on a foreign thread has to do next.
@@ -63,6 +67,8 @@ pub(crate) enum Wake {
 pub(crate) enum Taken {
     /// It may run.
     Live,
+    /// It may run, and its end was asked for.
+    Asked,
     /// It is over, and others still refer to it.
     Over,
     /// It is over, and the queue's was the last reference: free it.
@@ -75,17 +81,17 @@ impl Word {
         Self(AtomicU64::new(0))
     }
 
-    /// The word of a new task that its maker, on any thread, brings to the inbox.
+    /// The word of a new task that its maker, on any thread, brings to the inbox. The maker keeps a reference.
     pub(crate) fn new_queued() -> Self {
-        Self(AtomicU64::new(QUEUED))
+        Self(AtomicU64::new(QUEUED | ONE))
     }
 
     /// Counts one more reference, from any thread.
     pub(crate) fn add(&self) {
         // ORDERING: Relaxed: whoever adds holds a reference, so nothing is freed meanwhile.
         let before = self.0.fetch_add(ONE, Ordering::Relaxed);
-        // 2^60 references do not fit in memory, but somebody may forget wakers in a loop for ages.
-        if count(before) >= 1 << 60 {
+        // 2^59 references do not fit in memory, but somebody may forget wakers in a loop for ages.
+        if count(before) >= 1 << 59 {
             std::process::abort();
         }
     }
@@ -101,19 +107,24 @@ impl Word {
 
     /// Wakes through a reference that stays.
     pub(crate) fn wake(&self) -> Wake {
-        self.wake_with(0)
+        self.wake_with(QUEUED, 0)
+    }
+
+    /// Asks for the task's end, through a reference that stays.
+    pub(crate) fn cancel(&self) -> Wake {
+        self.wake_with(QUEUED | ASKED, 0)
     }
 
     /// Wakes through a reference that ends with this.
     pub(crate) fn wake_and_release(&self) -> Wake {
-        self.wake_with(ONE)
+        self.wake_with(QUEUED, ONE)
     }
 
-    fn wake_with(&self, released: u64) -> Wake {
+    fn wake_with(&self, bits: u64, released: u64) -> Wake {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             let over = seen & SETTLED != 0;
-            let next = if over { seen } else { seen | QUEUED }.wrapping_sub(released);
+            let next = if over { seen } else { seen | bits }.wrapping_sub(released);
             // ORDERING: Release publishes what was written before the wake, also if the task is queued already: pairs with
             // the Acquire in `take`. Acquire: as in `release`.
             match self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
@@ -129,10 +140,11 @@ impl Word {
     pub(crate) fn take(&self) -> Taken {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            let next = if seen & SETTLED != 0 { seen.wrapping_sub(ONE) } else { seen & !QUEUED };
+            let next = if seen & SETTLED != 0 { seen.wrapping_sub(ONE) } else { seen & !(QUEUED | ASKED) };
             // ORDERING: Acquire sees what was written before each wake that found or set QUEUED; pairs with the Release
             // in `wake_with`. Release: as in `release`.
             match self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if seen & (SETTLED | ASKED) == ASKED => return Taken::Asked,
                 Ok(_) if seen & SETTLED == 0 => return Taken::Live,
                 Ok(_) if count(seen) == 1 => return Taken::Free,
                 Ok(_) => return Taken::Over,
@@ -193,6 +205,16 @@ mod tests {
         assert_eq!(word.wake(), Wake::Nothing);
         assert_eq!(word.take(), Taken::Live);
         assert_eq!(word.wake(), Wake::Push);
+    }
+
+    #[test]
+    fn asking_for_the_end_brings_it_to_the_inbox() {
+        let word = Word::new();
+        assert_eq!(word.cancel(), Wake::Push);
+        assert_eq!(word.cancel(), Wake::Nothing);
+        assert_eq!(word.take(), Taken::Asked);
+        assert_eq!(word.wake(), Wake::Push);
+        assert_eq!(word.take(), Taken::Live);
     }
 
     #[test]
