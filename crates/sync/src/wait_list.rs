@@ -30,6 +30,7 @@
 use evenloop_core::WakeBatch;
 use evenloop_core::shim::Mutex;
 use std::num::NonZeroU32;
+use std::ops::DerefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::{Poll, Waker};
 
@@ -222,6 +223,18 @@ enum Turn {
 
 // === impl Place ===
 
+/// The small lock that guards a state with waiters in it.
+pub trait Guarding<S> {
+    /// Locks it until the answer is dropped.
+    fn lock(&self) -> impl DerefMut<Target = S>;
+}
+
+impl<S> Guarding<S> for Mutex<S> {
+    fn lock(&self) -> impl DerefMut<Target = S> {
+        Self::lock(self)
+    }
+}
+
 /// Where a future stands. `waiters` in its methods finds the list in what `state` guards.
 pub(crate) enum Place {
     /// Not polled yet.
@@ -233,14 +246,25 @@ pub(crate) enum Place {
 
 impl Place {
     /// Polls a future that is Waiting: Ready, and Done, once it was granted something.
-    ///
-    /// Wakers are cloned and dropped while the lock is free (W3).
     pub(crate) fn poll<S, T: Default>(
         &mut self,
-        state: &Mutex<S>,
+        state: &impl Guarding<S>,
         waiters: impl Fn(&mut S) -> &mut Waiters<T>,
         waker: &Waker,
     ) -> Poll<Left<T>> {
+        self.poll_then(state, waiters, waker, |_| ()).map(|(left, ())| left)
+    }
+
+    /// As [`poll`](Self::poll), and does `then` in the critical section in which it leaves.
+    ///
+    /// Wakers are cloned and dropped while the lock is free (W3).
+    pub(crate) fn poll_then<S, T: Default, R>(
+        &mut self,
+        state: &impl Guarding<S>,
+        waiters: impl Fn(&mut S) -> &mut Waiters<T>,
+        waker: &Waker,
+        then: impl FnOnce(&mut S) -> R,
+    ) -> Poll<(Left<T>, R)> {
         let Self::Waiting(key) = self else { unreachable!("only who waits is polled here") };
         let mut fresh = None;
         loop {
@@ -249,7 +273,8 @@ impl Place {
             match list.turn(key, waker, &mut fresh) {
                 Turn::Leave => {
                     let Self::Waiting(key) = std::mem::replace(self, Self::Done) else { unreachable!() };
-                    return Poll::Ready(list.leave(key));
+                    let left = list.leave(key);
+                    return Poll::Ready((left, then(&mut guard)));
                 }
                 Turn::Wait(old) => {
                     drop(guard);
@@ -267,11 +292,26 @@ impl Place {
     /// Leaves the line if this is in it: what a future's drop begins with. Done afterwards.
     pub(crate) fn leave<S, T: Default>(
         &mut self,
-        state: &Mutex<S>,
+        state: &impl Guarding<S>,
         waiters: impl Fn(&mut S) -> &mut Waiters<T>,
     ) -> Option<Left<T>> {
+        self.leave_then(state, waiters, |_, _| ()).map(|(left, ())| left)
+    }
+
+    /// As [`leave`](Self::leave), and does `then` in the same critical section; it learns whether there was a grant.
+    pub(crate) fn leave_then<S, T: Default, R>(
+        &mut self,
+        state: &impl Guarding<S>,
+        waiters: impl Fn(&mut S) -> &mut Waiters<T>,
+        then: impl FnOnce(&mut S, bool) -> R,
+    ) -> Option<(Left<T>, R)> {
         match std::mem::replace(self, Self::Done) {
-            Self::Waiting(key) => Some(waiters(&mut state.lock()).leave(key)),
+            Self::Waiting(key) => {
+                let mut guard = state.lock();
+                let left = waiters(&mut guard).leave(key);
+                let done = then(&mut guard, left.granted);
+                Some((left, done))
+            }
             Self::New | Self::Done => None,
         }
     }
@@ -294,7 +334,7 @@ impl std::fmt::Debug for Place {
 /// A waker that panics keeps nobody from being woken; the first panic goes on afterwards.
 pub(crate) fn wake_due<S, T: Default>(
     first: Option<Waker>,
-    state: &Mutex<S>,
+    state: &impl Guarding<S>,
     waiters: impl Fn(&mut S) -> &mut Waiters<T>,
 ) {
     let mut first_panic = None;
