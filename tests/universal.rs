@@ -13,7 +13,10 @@
 //! A row needs: a scene in which the operation waits; the operation; what ends the wait of the first in line, or of all;
 //! how many wait; and what a hostile waker calls back.
 
-use evenloop_sync::{Barrier, BoundedSemaphore, Condition, Event, Limiter, Lock, RwLock, Semaphore};
+use evenloop_sync::{
+    Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Limiter, Lock, PriorityQueue, Queue, RwLock,
+    Semaphore,
+};
 use evenloop_tests::Woken;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
@@ -301,7 +304,85 @@ fn rows() -> Vec<Row> {
             |(limiter, _)| limiter.statistics().waiters,
             |(limiter, _)| end((limiter.try_acquire_on_behalf_of(0), limiter.statistics())),
         ),
+        row(
+            "Queue::put",
+            full_queue,
+            |queue| Box::pin(async { end(queue.put(2).await) }),
+            |queue| end(queue.get_nowait()),
+            |queue| queue.statistics().putters,
+            |queue| end((queue.put_nowait(3), format!("{queue:?}"))),
+        ),
+        row(
+            "Queue::put, shut down",
+            full_queue,
+            |queue| Box::pin(async { assert!(queue.put(2).await.is_err()) }),
+            |queue| queue.shutdown(false),
+            |queue| queue.statistics().putters,
+            |queue| end((queue.put_nowait(3), queue.full())),
+        ),
+        row(
+            "Queue::reserve",
+            full_queue,
+            |queue| Box::pin(async { end(queue.reserve().await) }),
+            |queue| end(queue.get_nowait()),
+            |queue| queue.statistics().putters,
+            |queue| end((queue.put_nowait(3), queue.qsize())),
+        ),
+        row(
+            "Queue::get",
+            || Queue::new(0),
+            |queue| Box::pin(async { end(queue.get().await) }),
+            |queue| queue.put_nowait(1).expect("it is not bounded"),
+            |queue| queue.statistics().getters,
+            |queue| end((queue.get_nowait(), format!("{queue:?}"))),
+        ),
+        row(
+            "Queue::get, shut down",
+            || Queue::<u8>::new(0),
+            |queue| Box::pin(async { assert!(queue.get().await.is_err()) }),
+            |queue| queue.shutdown(true),
+            |queue| queue.statistics().getters,
+            |queue| end((queue.get_nowait(), queue.is_shut_down())),
+        ),
+        row(
+            "Queue::get_many",
+            || Queue::new(0),
+            |queue| Box::pin(async { end(queue.get_many(&mut vec![], 1).await) }),
+            |queue| queue.put_nowait(1).expect("it is not bounded"),
+            |queue| queue.statistics().getters,
+            |queue| end((queue.get_nowait(), queue.empty())),
+        ),
+        row(
+            "Queue::join",
+            full_queue,
+            |queue| Box::pin(queue.join()),
+            |queue| (0..queue.statistics().unfinished).for_each(|_| queue.task_done()),
+            |queue| queue.statistics().joiners,
+            |queue| end((queue.get_nowait(), queue.statistics())),
+        ),
+        row(
+            "PriorityQueue::get",
+            || PriorityQueue::new(0),
+            |queue| Box::pin(async { end(queue.get().await) }),
+            |queue| queue.put_nowait(1).expect("it is not bounded"),
+            |queue| queue.statistics().getters,
+            |queue| end((queue.get_nowait(), format!("{queue:?}"))),
+        ),
+        row(
+            "LifoQueue::get",
+            || LifoQueue::new(0),
+            |queue| Box::pin(async { end(queue.get().await) }),
+            |queue| queue.put_nowait(1).expect("it is not bounded"),
+            |queue| queue.statistics().getters,
+            |queue| end((queue.get_nowait(), format!("{queue:?}"))),
+        ),
     ]
+}
+
+fn full_queue() -> Queue<u8> {
+    let queue = Queue::new(1);
+    queue.put_nowait(1).expect("it is empty");
+    queue
 }
 
 /// Runs `test` on a new scene of every row.

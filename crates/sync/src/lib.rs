@@ -48,15 +48,30 @@ mod slot;
 
 pub mod oneshot;
 
+#[allow(unsafe_code)] // the guard's way to the value
+mod spin_lock;
+
+mod queue;
+
+mod lifo_queue;
+
+mod priority_queue;
+
 pub use barrier::{Barrier, BarrierPassed, BarrierStatistics, BarrierWait, BrokenBarrier};
 pub use bounded_semaphore::{BoundedSemaphore, ReleasedTooOften};
 pub use condition::{Condition, ConditionStatistics, ConditionWait, ConditionWaitFor};
 pub use event::{Event, EventStatistics, EventWait};
+pub use lifo_queue::LifoQueue;
 pub use limiter::{
     AlreadyBorrowing, Borrower, Limiter, LimiterAcquire, LimiterAcquireFor, LimiterStatistics, LimiterToken,
     TryBorrowError,
 };
 pub use lock::{Lock, LockAcquire, LockAcquireOwned, LockGuard, LockStatistics, OwnedLockGuard};
+pub use priority_queue::PriorityQueue;
+pub use queue::{
+    Fifo, GetNowaitError, Lifo, Order, Priority, PutNowaitError, Queue, QueueGet, QueueGetMany, QueueJoin,
+    QueuePut, QueueReserve, QueueShutDown, QueueSink, QueueSlot, QueueStatistics, QueueStream,
+};
 pub use rwlock::{
     OwnedReadGuard, OwnedWriteGuard, ReadGuard, RwLock, RwLockRead, RwLockReadOwned, RwLockStatistics,
     RwLockWrite, RwLockWriteOwned, WriteGuard,

@@ -1,0 +1,92 @@
+//! The futures of getting: one item, or as many as are there.
+
+use super::order::Order;
+use super::state::{Admission, Side, State};
+use super::turn::Turn;
+use super::{Queue, QueueShutDown};
+use crate::wait_list::wake_due;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The future of [`Queue::get`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct QueueGet<'a, T, O: Order<T> = super::Fifo<T>> {
+    turn: Turn<'a, T, O>,
+}
+
+/// The future of [`Queue::get_many`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct QueueGetMany<'a, T, O: Order<T> = super::Fifo<T>> {
+    turn: Turn<'a, T, O>,
+    items: &'a mut Vec<T>,
+    limit: usize,
+}
+
+// === impl QueueGet ===
+
+impl<'a, T, O: Order<T>> QueueGet<'a, T, O> {
+    #[inline]
+    pub(super) fn new(queue: &'a Queue<T, O>) -> Self {
+        Self { turn: Turn::new(queue, Side::Getters) }
+    }
+}
+
+impl<T, O: Order<T>> Future for QueueGet<'_, T, O> {
+    type Output = Result<T, QueueShutDown>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.turn.poll(cx.waker(), |state, due| match state.admit_getter() {
+            Admission::Now => Some(Ok(state.get(due))),
+            Admission::Later => None,
+            Admission::Never => Some(Err(QueueShutDown(()))),
+        })
+    }
+}
+
+impl<T, O: Order<T>> fmt::Debug for QueueGet<'_, T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QueueGet [{:?}]", self.turn)
+    }
+}
+
+// === impl QueueGetMany ===
+
+impl<'a, T, O: Order<T>> QueueGetMany<'a, T, O> {
+    pub(super) fn new(queue: &'a Queue<T, O>, items: &'a mut Vec<T>, limit: usize) -> Self {
+        Self { turn: Turn::new(queue, Side::Getters), items, limit }
+    }
+}
+
+impl<T, O: Order<T>> Future for QueueGetMany<'_, T, O> {
+    type Output = Result<usize, QueueShutDown>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { turn, items, limit } = &mut *self;
+        if *limit == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let before = items.len();
+        let mut somebody_is_due = false;
+        let got = turn.poll(cx.waker(), |state, _| match state.admit_getter() {
+            Admission::Now => {
+                somebody_is_due = state.get_many(items, *limit);
+                Some(Ok(items.len() - before))
+            }
+            Admission::Later => None,
+            Admission::Never => Some(Err(QueueShutDown(()))),
+        });
+        if somebody_is_due {
+            wake_due(None, &turn.queue.state, State::putters);
+        }
+        got
+    }
+}
+
+impl<T, O: Order<T>> fmt::Debug for QueueGetMany<'_, T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QueueGetMany [{:?}, limit: {}]", self.turn, self.limit)
+    }
+}

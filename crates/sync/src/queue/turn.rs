@@ -1,0 +1,102 @@
+//! Waiting for a turn: what all futures of getting and putting share.
+
+use super::Queue;
+use super::order::Order;
+use super::state::{Due, Side, State};
+use crate::wait_list::{Guarding, Place};
+use std::fmt;
+use std::task::{Poll, Waker};
+
+/// A place in one of the two lines. Dropped while it is chosen, it hands on what it was promised.
+pub(super) struct Turn<'a, T, O: Order<T>> {
+    pub(super) queue: &'a Queue<T, O>,
+    side: Side,
+    place: Place,
+}
+
+impl<'a, T, O: Order<T>> Turn<'a, T, O> {
+    #[inline]
+    pub(super) fn new(queue: &'a Queue<T, O>, side: Side) -> Self {
+        Self { queue, side, place: Place::New }
+    }
+
+    /// Ready with what `act` did when it was this one's turn. `act` looks for itself what is free, and answers None to get
+    /// in line.
+    ///
+    /// After Ready this is as new.
+    #[inline]
+    pub(super) fn poll<R>(
+        &mut self,
+        waker: &Waker,
+        mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
+    ) -> Poll<R> {
+        let mut due = Due::default();
+        if let Place::New = self.place {
+            let mut state = self.queue.state.lock();
+            if let Some(done) = act(&mut state, &mut due) {
+                return Poll::Ready(done);
+            }
+        }
+        self.poll_in_line(waker, act)
+    }
+
+    #[cold]
+    fn poll_in_line<R>(
+        &mut self,
+        waker: &Waker,
+        mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
+    ) -> Poll<R> {
+        let Self { queue, side, ref mut place } = *self;
+        let mut due = Due::default();
+        if let Place::Waiting(_) = place {
+            let turn = place.poll_then(
+                &queue.state,
+                |state| state.line(side),
+                waker,
+                |state| {
+                    state.claim(side);
+                    act(state, &mut due).expect("what was promised is there")
+                },
+            );
+            return turn.map(|(_, done)| {
+                *place = Place::New;
+                done
+            });
+        }
+        // Cloned outside the lock; dropped after it, should it not be needed.
+        let mut waker = Some(waker.clone());
+        let mut state = queue.state.lock();
+        if let Some(done) = act(&mut state, &mut due) {
+            return Poll::Ready(done);
+        }
+        let waker = waker.take().expect("it was just made");
+        *place = Place::Waiting(state.line(side).push(waker, ()));
+        Poll::Pending
+    }
+}
+
+impl<T, O: Order<T>> Drop for Turn<'_, T, O> {
+    #[inline]
+    fn drop(&mut self) {
+        let Self { queue, side, ref mut place } = *self;
+        if let Place::Waiting(_) = place {
+            let mut due = Due::default();
+            let left = place.leave_then(
+                &queue.state,
+                |state| state.line(side),
+                |state, chosen| {
+                    if chosen {
+                        state.hand_on(side, &mut due);
+                    }
+                },
+            );
+            drop(left);
+        }
+    }
+}
+
+impl<T, O: Order<T>> fmt::Debug for Turn<'_, T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.place.fmt(f)
+    }
+}
