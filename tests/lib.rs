@@ -1,6 +1,7 @@
 //! What the tests share.
 
 use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark};
+use evenloop_executor::EventLoop;
 use evenloop_streams::ReactorDriver;
 use evenloop_time::{Clock, Driver, Engine, VirtualClock};
 use std::future::Future;
@@ -142,4 +143,19 @@ pub fn drive<F: Future>(driver: &mut impl Park, future: F) -> F::Output {
             assert!(since.elapsed() < Duration::from_secs(20), "nothing has happened for twenty seconds");
         }
     }
+}
+
+/// Runs one future on a loop with timers on a reactor, as the facade puts it together.
+///
+/// A test that would wait for ever fails after twenty seconds.
+pub fn on_loop<F: Future>(future: F) -> F::Output {
+    let reactor = ReactorDriver::new().expect("the reactor starts");
+    let handle = Arc::new(reactor.handle());
+    let driver = Driver::new(reactor, Clock::Real);
+    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
+    let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
+    event_loop.run_until_complete(async {
+        let in_time = evenloop_time::timeout(Duration::from_secs(20), future).await;
+        in_time.expect("nothing takes twenty seconds")
+    })
 }

@@ -3,6 +3,7 @@
 //! I/O errors stay `io::Error`, so that `?` and `kind()` work as everywhere; inside is an [`IoFailure`] with the operation
 //! and the peer, and the kernel's own error as its source.
 
+use evenloop_core::Unwatched;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -37,6 +38,12 @@ impl IoFailure {
     /// The failure inside `error`, if it comes from this crate.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
+    }
+
+    /// Whether the reactor behind the failed call has ended, so that nothing will ever come again.
+    pub(crate) fn is_unwatched(error: &io::Error) -> bool {
+        let cause = Self::of(error).map_or(error, |failure| &failure.cause);
+        cause.get_ref().is_some_and(|inner| inner.is::<Unwatched>())
     }
 
     /// What was being done: "reading from", "connecting to", …

@@ -2,7 +2,8 @@
 //!
 //! Two layers. Below, the raw types ([`TcpStream`], [`TcpListener`], [`UnixStream`], [`AsyncFd`], …): a descriptor and
 //! what is known about its readiness; each call is at most one system call more than the work itself, and they implement
-//! the `futures-io` traits. Above, asyncio's [`StreamReader`], around any reader.
+//! the `futures-io` traits. Above, asyncio's [`StreamReader`] and [`StreamWriter`], around any reader and writer, and its [`open_connection`]
+//! and [`start_server`].
 //!
 //! A byte's journey: the reader asks its buffer first, which costs no system call; then it reads without blocking; only
 //! then does it wait. Bytes leave the kernel only into the buffer, and the buffer only in the statement that returns
@@ -15,7 +16,9 @@
 //! | [`tcp`], [`unix`] | streams and listeners                                                 |
 //! | `split`    | the two halves of a stream                                                   |
 //! | `buffer`   | bytes that were received and not yet taken; knows no descriptor              |
-//! | `reader`   | asyncio's calls, around any `AsyncRead`                                     |
+//! | `reader`, `writer` | asyncio's calls, around any `AsyncRead` and `AsyncWrite`             |
+//! | `resolve`, `connect` | names, staggered attempts, `open_connection`                      |
+//! | `server`   | accepting, a task for each connection, three ways to end                     |
 //! | `error`    | what a failed call was doing, and with whom                                  |
 //!
 //! What this crate does not know: who runs its futures, and what time it is. It finds both in
@@ -37,12 +40,28 @@ mod buffer;
 
 mod reader;
 
+mod writer;
+
+mod after;
+
+mod resolve;
+
+mod connect;
+
+mod server;
+
 mod error;
 
 pub use async_fd::{AsyncFd, NotWatched};
+pub use connect::{ConnectFailures, open_connection, open_unix_connection};
 pub use error::{IncompleteRead, IoFailure, LimitOverrun, ReadError};
 pub use reactor::{ReactorDriver, ReactorHandle};
-pub use reader::{Chunks, Lines, StreamReader};
+pub use reader::{Chunks, Lines, Reading, StreamReader};
+pub use resolve::lookup_host;
+pub use server::{
+    Outcome, Server, ServerConfig, UnixReader, UnixWriter, WaitClosed, start_server, start_unix_server,
+};
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{TcpListener, TcpStream};
 pub use unix::{UnixListener, UnixStream};
+pub use writer::{Draining, StreamWriter};

@@ -414,6 +414,13 @@ impl UnixListener {
         Ok((UnixStream { fd, peer: named }, peer))
     }
 
+    /// As [`accept`](Self::accept), in the owner's place: for whoever is the only one to accept.
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
+        let accepted =
+            ready!(self.fd.poll_with(Direction::Read, cx, |listener| listener.accept(), |_| false));
+        Poll::Ready(self.accepted(accepted).map(|(stream, _)| stream))
+    }
+
     /// The connections as they come. Never ends by itself.
     pub fn incoming(&mut self) -> Incoming<'_> {
         Incoming(self)
@@ -463,9 +470,6 @@ impl Stream for Incoming<'_> {
     type Item = io::Result<UnixStream>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let listener = &*self.get_mut().0;
-        let accept = |listener: &mio::net::UnixListener| listener.accept();
-        let accepted = ready!(listener.fd.poll_with(Direction::Read, cx, accept, |_| false));
-        Poll::Ready(Some(listener.accepted(accepted).map(|(stream, _)| stream)))
+        self.0.poll_accept(cx).map(Some)
     }
 }

@@ -1,0 +1,64 @@
+//! A moment to wait for, on whatever timers the runtime has.
+
+use evenloop_core::shim::StdArc;
+use evenloop_core::{TimerKey, Timers, TimersEnded, deadline_after};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Ready once `delay` has passed since it was made. Leaves the timers when it is dropped.
+#[must_use = "futures do nothing unless polled"]
+pub(crate) struct After {
+    timers: StdArc<dyn Timers>,
+    deadline: Instant,
+    /// The entry, and the waker it has.
+    entry: Option<(TimerKey, Waker)>,
+}
+
+impl After {
+    pub(crate) fn new(timers: StdArc<dyn Timers>, delay: Duration) -> Self {
+        let deadline = deadline_after(timers.now(), delay);
+        Self { timers, deadline, entry: None }
+    }
+}
+
+impl Future for After {
+    type Output = Result<(), TimersEnded>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { timers, deadline, entry } = &mut *self;
+        if timers.now() >= *deadline {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some((key, waker)) = entry {
+            let waits = if waker.will_wake(cx.waker()) {
+                timers.update(*key, *deadline, None)?
+            } else {
+                waker.clone_from(cx.waker());
+                timers.update(*key, *deadline, Some(waker))?
+            };
+            if waits {
+                return Poll::Pending;
+            }
+        }
+        let waker = cx.waker().clone();
+        *entry = Some((timers.insert(*deadline, &waker)?, waker));
+        Poll::Pending
+    }
+}
+
+impl Drop for After {
+    fn drop(&mut self) {
+        if let Some((key, _)) = &self.entry {
+            self.timers.remove(*key);
+        }
+    }
+}
+
+impl fmt::Debug for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("After").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}

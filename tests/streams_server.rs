@@ -1,0 +1,206 @@
+//! Servers: serving, and the ways in which they end.
+
+use evenloop_core::cancel::catch_cancel;
+use evenloop_executor::yield_now;
+use evenloop_streams::{
+    Server, ServerConfig, StreamReader, StreamWriter, open_connection, open_unix_connection, start_server,
+    start_unix_server,
+};
+use evenloop_tests::on_loop;
+use futures::{future, poll};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
+    loop {
+        let bytes = reader.read(1024).await?;
+        if bytes.is_empty() {
+            return writer.wait_closed().await;
+        }
+        writer.write(&bytes)?;
+        writer.drain().await?;
+    }
+}
+
+async fn connect(server: &Server) -> (StreamReader, StreamWriter) {
+    open_connection("127.0.0.1", server.local_addr().unwrap().port()).await.unwrap()
+}
+
+/// Lets the loop run until something has come true elsewhere on it.
+async fn until(mut true_now: impl FnMut() -> bool) {
+    while !true_now() {
+        yield_now().await;
+    }
+}
+
+#[test]
+fn an_echo_server_in_asyncios_words() {
+    on_loop(async {
+        let server = start_server(echo, loopback()).unwrap();
+        let clients = (0..20).map(|number| {
+            let server = server.clone();
+            async move {
+                let (mut reader, mut writer) = connect(&server).await;
+                let line = format!("hello from {number}\n");
+                writer.write(line.as_bytes()).unwrap();
+                writer.drain().await.unwrap();
+                assert_eq!(reader.readline().await.unwrap(), line.as_bytes());
+                writer.wait_closed().await.unwrap();
+                assert!(reader.readline().await.unwrap().is_empty());
+            }
+        });
+        future::join_all(clients).await;
+        server.close();
+        server.wait_closed().await;
+        assert_eq!(format!("{server:?}"), "Server [closed, connections: 0]");
+    });
+}
+
+#[test]
+fn closing_stops_accepting_and_connections_go_on() {
+    on_loop(async {
+        let server = start_server(echo, loopback()).unwrap();
+        let address = server.local_addr().unwrap();
+        let (mut reader, mut writer) = connect(&server).await;
+        until(|| server.connections() == 1).await;
+        server.close();
+        assert!(!server.is_serving());
+        until(|| std::net::TcpListener::bind(address).is_ok()).await; // the listener is gone
+        let mut closed = pin!(server.wait_closed());
+        assert!(poll!(&mut closed).is_pending());
+        writer.write(b"still here\n").unwrap();
+        assert_eq!(reader.readline().await.unwrap(), b"still here\n");
+        writer.wait_closed().await.unwrap();
+        closed.await;
+    });
+}
+
+#[test]
+fn a_cancelled_handler_says_farewell_and_one_that_does_not_end_is_dropped() {
+    async fn handler(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
+        let stubborn = reader.readline().await? == b"stay\n";
+        writer.write(b"ready\n")?;
+        match catch_cancel(reader.readline()).await {
+            Ok(_) => unreachable!("the client says nothing more"),
+            Err(cancelled) => {
+                writer.write(b"farewell\n")?;
+                writer.drain().await?;
+                if stubborn {
+                    future::pending::<()>().await;
+                }
+                writer.wait_closed().await?;
+                cancelled.absorb();
+            }
+        }
+        Ok(())
+    }
+    on_loop(async {
+        let server = start_server(handler, loopback()).unwrap();
+        let (mut stays, mut stays_writer) = connect(&server).await;
+        let (mut goes, mut goes_writer) = connect(&server).await;
+        stays_writer.write(b"stay\n").unwrap();
+        goes_writer.write(b"go\n").unwrap();
+        for reader in [&mut stays, &mut goes] {
+            assert_eq!(reader.readline().await.unwrap(), b"ready\n");
+        }
+        let dropped = server.shutdown(Duration::from_millis(50)).await.unwrap();
+        assert_eq!(dropped, 1);
+        for reader in [&mut stays, &mut goes] {
+            assert_eq!(reader.readline().await.unwrap(), b"farewell\n");
+            assert_eq!(reader.readline().await.unwrap(), b"", "and the connection is closed");
+        }
+        server.wait_closed().await; // at once
+        assert_eq!(server.shutdown(Duration::ZERO).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_handlers_error_is_reported_and_its_connection_closed() {
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    on_loop(async {
+        let config = ServerConfig::new().on_error({
+            let errors = errors.clone();
+            move |error| errors.lock().unwrap().push(error.to_owned())
+        });
+        let fails = async |_: StreamReader, _: StreamWriter| Err::<(), _>("out of tea");
+        let server = config.start(move |reader, writer| fails(reader, writer), loopback()).unwrap();
+        let (mut reader, _writer) = connect(&server).await;
+        assert!(reader.read(1).await.unwrap().is_empty());
+        let (mut reader, _writer) = connect(&server).await;
+        assert!(reader.read(1).await.unwrap().is_empty());
+        server.close();
+        server.wait_closed().await;
+    });
+    let expected = "the handler of a connection failed: out of tea";
+    assert_eq!(*errors.lock().unwrap(), [expected, expected]);
+}
+
+#[test]
+fn no_more_connections_than_allowed_and_the_next_when_one_ends() {
+    on_loop(async {
+        let config = ServerConfig::new().max_connections(1);
+        let server = config.start(echo, loopback()).unwrap();
+        let (mut first, mut first_writer) = connect(&server).await;
+        let (mut second, mut second_writer) = connect(&server).await; // waits in the kernel
+        second_writer.write(b"two\n").unwrap();
+        first_writer.write(b"one\n").unwrap();
+        assert_eq!(first.readline().await.unwrap(), b"one\n");
+        assert_eq!(server.connections(), 1);
+        assert!(poll!(second.readline()).is_pending(), "served although there was no place");
+        first_writer.wait_closed().await.unwrap();
+        assert_eq!(second.readline().await.unwrap(), b"two\n");
+    });
+}
+
+#[test]
+fn who_serves_for_ever_closes_when_it_is_dropped() {
+    on_loop(async {
+        let server = start_server(echo, loopback()).unwrap();
+        let other = server.clone();
+        {
+            let mut forever = pin!(server.serve_forever());
+            assert!(poll!(&mut forever).is_pending());
+            assert!(other.is_serving());
+        }
+        assert!(!other.is_serving());
+        other.wait_closed().await;
+    });
+}
+
+#[test]
+fn a_socket_file_is_replaced_refused_and_removed_as_it_should() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let quiet = async |_: StreamReader<_>, _: StreamWriter<_>| ();
+    on_loop(async {
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // leaves its file
+        let server = start_unix_server(move |reader, writer| quiet(reader, writer), &path).unwrap();
+        drop(open_unix_connection(&path).await.unwrap());
+
+        let error = start_unix_server(move |reader, writer| quiet(reader, writer), &path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        let file = directory.path().join("file");
+        std::fs::write(&file, "precious").unwrap();
+        let error = start_unix_server(move |reader, writer| quiet(reader, writer), &file).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+
+        server.close();
+        server.wait_closed().await;
+        assert!(!path.exists());
+
+        let server = start_unix_server(move |reader, writer| quiet(reader, writer), &path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        server.close();
+        server.wait_closed().await;
+        assert!(path.exists(), "not the server's own file any more");
+    });
+}
