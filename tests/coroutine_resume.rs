@@ -160,6 +160,16 @@ fn a_body_that_panics_is_done_and_dropped() {
 }
 
 #[test]
+fn a_function_that_panics_before_it_returns_its_future_is_done() {
+    fn panics<'a>(_: Co<'a, (), u8>) -> Box<dyn Future<Output = ()> + Unpin + 'a> {
+        panic!("at once")
+    }
+    let mut body = Coroutine::new(panics);
+    assert_eq!(panic_of(|| body.next()), "at once");
+    assert_eq!(body.next(), None);
+}
+
+#[test]
 fn a_destructor_that_panics_in_close_leaves_it_done() {
     struct Panics;
     impl Drop for Panics {

@@ -33,7 +33,7 @@ use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
 use crate::Co;
-use crate::frame::{Frame, Outcome, Phase};
+use crate::frame::{Frame, Outcome, Phase, Start};
 
 /// What a yield gives when nobody will ask for another value: the body may await its clean-up, and returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,9 +115,11 @@ pin_project! {
 
 impl<Y> PinnedAsyncGenerator<Y, ()> {
     /// Sets up a generator; `body` begins to run when the first value is asked for.
-    pub fn new<T: Ending>(
-        body: impl for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T,
-    ) -> PinnedAsyncGenerator<Y, impl Future<Output = ()>> {
+    pub fn new<T, S>(body: S) -> PinnedAsyncGenerator<Y, impl Future<Output = ()>>
+    where
+        S: for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T + Start<Result<(), Closed>, Y>,
+        T: Ending,
+    {
         PinnedAsyncGenerator { closing: Closing::No, scope: None, frame: Frame::new(body, drop) }
     }
 }
@@ -170,12 +172,13 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
                 *this.scope = None; // of a body that was closed or panicked inside it
                 return Poll::Ready(());
             }
-            if frame.phase() == Phase::AtYield {
+            let at_yield = frame.phase() == Phase::AtYield;
+            if at_yield {
                 *this.closing = Closing::Told;
-                frame.as_mut().answer(Err(Closed));
             }
             if *this.closing == Closing::Told {
-                if ready!(Step(frame.as_mut()).poll_step(cx)).is_some() {
+                let answer = at_yield.then_some(Err(Closed));
+                if ready!(Step(frame.as_mut()).poll_step(answer, cx)).is_some() {
                     frame.as_mut().close();
                     panic!(
                         "the body of an `AsyncGenerator` yielded after a `yield_` had given `Err(Closed)`; it has \
@@ -213,8 +216,9 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
 struct Step<'f, Y, B: ?Sized>(Pin<&'f mut Frame<Result<(), Closed>, Y, B>>);
 
 impl<Y, B: ?Sized + Future<Output = ()>> Step<'_, Y, B> {
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Y>> {
-        match self.0.as_mut().proceed(cx) {
+    #[inline]
+    fn poll_step(&mut self, answer: Option<Result<(), Closed>>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+        match self.0.as_mut().proceed(answer, cx) {
             Outcome::Yielded(value) => Poll::Ready(Some(value)),
             Outcome::Returned(()) => Poll::Ready(None),
             Outcome::Waiting => Poll::Pending,
@@ -234,7 +238,7 @@ impl<Y, B: ?Sized + Future<Output = ()>> Future for Step<'_, Y, B> {
     type Output = Option<Y>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
-        self.poll_step(cx)
+        self.poll_step(None, cx)
     }
 }
 
@@ -243,16 +247,16 @@ impl<Y, B: ?Sized + Future<Output = ()>> Stream for PinnedAsyncGenerator<Y, B> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
         let this = self.project();
-        let mut frame = this.frame;
+        let frame = this.frame;
         if *this.closing != Closing::No {
             return Poll::Ready(None);
         }
-        match frame.phase() {
+        let answer = match frame.phase() {
             Phase::Done => return Poll::Ready(None),
-            Phase::AtYield => frame.as_mut().answer(Ok(())),
-            Phase::Fresh | Phase::Awaiting => {}
-        }
-        Step(frame).poll_step(cx)
+            Phase::AtYield => Some(Ok(())),
+            Phase::Fresh | Phase::Awaiting => None,
+        };
+        Step(frame).poll_step(answer, cx)
     }
 }
 
@@ -334,9 +338,11 @@ pub type SendAsyncGenerator<'a, Y> = AsyncGenerator<Y, dyn Future<Output = ()> +
 
 impl<Y> AsyncGenerator<Y> {
     /// Sets up a generator, in one allocation; `body` begins to run when the first value is asked for.
-    pub fn new<T: Ending>(
-        body: impl for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T,
-    ) -> AsyncGenerator<Y, impl Future<Output = ()>> {
+    pub fn new<T, S>(body: S) -> AsyncGenerator<Y, impl Future<Output = ()>>
+    where
+        S: for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T + Start<Result<(), Closed>, Y>,
+        T: Ending,
+    {
         AsyncGenerator { inner: Box::pin(PinnedAsyncGenerator::new(body)) }
     }
 }

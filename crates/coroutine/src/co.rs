@@ -3,18 +3,20 @@
 //! The handle belongs to its body and cannot leave it: its lifetime is one that nobody outside can name (invariant F3
 //! of `frame.rs`). `yield_` borrows it exclusively, so one body has one yield under way: joining two does not compile.
 //!
+//! The value is put into the exchange at once and offered by the first poll, so the future is a reference and nothing
+//! else:
+//!
 //! ```text
-//! Fresh(value) ── poll: the value lies in the slot ──► Waiting ── poll after a resume ──► Done
-//!                                                        └── drop: the slot is emptied
+//! Prepared ── poll ──► Offer ── taken by the resumer ──► Nothing ── answered ──► Answer ── poll ──► Nothing: done
+//!     └── drop: the exchange is emptied ──┴───────────────────────────────────────────┘
 //! ```
 
 use std::fmt;
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::frame::Link;
+use crate::frame::{Heard, Link};
 
 /// What a body yields through: received as its argument, and valid in it only.
 ///
@@ -68,11 +70,15 @@ impl<'a, R, Y> Co<'a, R, Y> {
     ///
     /// # Panics
     ///
-    /// When polled while the value of an earlier yield, polled and leaked with `mem::forget`, has not been taken; or
-    /// polled again after it gave its value.
+    /// When the value of an earlier yield, leaked with `mem::forget`, has not been taken. The future panics when it is
+    /// polled after it gave its value.
     #[inline]
     pub fn yield_(&mut self, value: Y) -> Yield<'_, 'a, R, Y> {
-        Yield { link: &mut self.link, step: Step::Fresh(value) }
+        assert!(
+            self.link.exchange().prepare(value),
+            "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the next"
+        );
+        Yield { link: &mut self.link }
     }
 
     /// Takes the value that the first resume brought in, before any yield could receive it.
@@ -110,46 +116,18 @@ impl<R, Y> fmt::Debug for Co<'_, R, Y> {
 #[must_use = "nothing is yielded until this is awaited"]
 pub struct Yield<'y, 'a, R, Y> {
     link: &'y mut Link<'a, R, Y>,
-    step: Step<Y>,
 }
-
-enum Step<Y> {
-    Fresh(Y),
-    Waiting,
-    Done,
-}
-
-// The value is moved out to be handed on, never pinned.
-impl<R, Y> Unpin for Yield<'_, '_, R, Y> {}
 
 impl<R, Y> Future for Yield<'_, '_, R, Y> {
     type Output = R;
 
     /// Registers no waker: whoever resumes the body polls it.
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
-        let this = &mut *self;
-        let exchange = this.link.exchange();
-        match mem::replace(&mut this.step, Step::Waiting) {
-            Step::Fresh(value) => {
-                assert!(
-                    exchange.offer(value),
-                    "`yield_` was polled while the value of an earlier `yield_` had not been taken; await each \
-                     before the next"
-                );
-                Poll::Pending
-            }
-            Step::Waiting => match exchange.hear() {
-                Some(value) => {
-                    this.step = Step::Done;
-                    Poll::Ready(value)
-                }
-                None => Poll::Pending,
-            },
-            Step::Done => {
-                this.step = Step::Done;
-                panic!("`yield_` was polled after it had given its value")
-            }
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
+        match self.link.exchange().poll_yield() {
+            Heard::Answer(value) => Poll::Ready(value),
+            Heard::NotYet => Poll::Pending,
+            Heard::Nothing => panic!("`yield_` was polled after it had given its value"),
         }
     }
 }
@@ -157,18 +135,12 @@ impl<R, Y> Future for Yield<'_, '_, R, Y> {
 impl<R, Y> Drop for Yield<'_, '_, R, Y> {
     #[inline]
     fn drop(&mut self) {
-        if let Step::Waiting = self.step {
-            self.link.exchange().withdraw();
-        }
+        self.link.exchange().withdraw();
     }
 }
 
 impl<R, Y> fmt::Debug for Yield<'_, '_, R, Y> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.step {
-            Step::Fresh(_) => "Yield [fresh]",
-            Step::Waiting => "Yield [waiting]",
-            Step::Done => "Yield [done]",
-        })
+        f.write_str("Yield")
     }
 }

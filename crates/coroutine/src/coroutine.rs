@@ -20,7 +20,7 @@ use std::task::{Context, Waker};
 use pin_project_lite::pin_project;
 
 use crate::Co;
-use crate::frame::{Frame, Outcome, Phase};
+use crate::frame::{Frame, Outcome, Phase, Start};
 
 /// What a resumed coroutine answers.
 #[must_use = "the coroutine may have returned"]
@@ -97,9 +97,10 @@ pin_project! {
 
 impl<R, Y> PinnedCoroutine<R, Y, ()> {
     /// Sets up a coroutine; `body` begins to run at the first resume.
-    pub fn new<T>(
-        body: impl for<'a> AsyncFnOnce(Co<'a, R, Y>) -> T,
-    ) -> PinnedCoroutine<R, Y, impl Future<Output = T>> {
+    pub fn new<T, S>(body: S) -> PinnedCoroutine<R, Y, impl Future<Output = T>>
+    where
+        S: for<'a> AsyncFnOnce(Co<'a, R, Y>) -> T + Start<R, Y, Future: Future<Output = T>>,
+    {
         PinnedCoroutine { frame: Frame::new(body, |value| value) }
     }
 }
@@ -148,8 +149,7 @@ impl<R, Y, B: ?Sized + Future> PinnedCoroutine<R, Y, B> {
         if frame.phase() == Phase::Done {
             return Err(Exhausted(value));
         }
-        frame.as_mut().answer(value);
-        match frame.as_mut().proceed(&mut Context::from_waker(Waker::noop())) {
+        match frame.as_mut().proceed(Some(value), &mut Context::from_waker(Waker::noop())) {
             Outcome::Yielded(value) => Ok(Resumed::Yielded(value)),
             Outcome::Returned(value) => Ok(Resumed::Returned(value)),
             Outcome::Waiting | Outcome::Unheard => {
@@ -263,9 +263,10 @@ impl<R, Y, T> Coroutine<R, Y, T> {
     /// Sets up a coroutine, in one allocation; `body` begins to run at the first resume.
     ///
     /// The value of that resume is [`Co::argument`].
-    pub fn new(
-        body: impl for<'a> AsyncFnOnce(Co<'a, R, Y>) -> T,
-    ) -> Coroutine<R, Y, T, impl Future<Output = T>> {
+    pub fn new<S>(body: S) -> Coroutine<R, Y, T, impl Future<Output = T>>
+    where
+        S: for<'a> AsyncFnOnce(Co<'a, R, Y>) -> T + Start<R, Y, Future: Future<Output = T>>,
+    {
         Coroutine { inner: Box::pin(PinnedCoroutine::new(body)), returns: PhantomData }
     }
 }

@@ -64,3 +64,5 @@ pub use async_generator::{
 };
 pub use co::{Co, Yield};
 pub use coroutine::{Coroutine, Exhausted, LocalCoroutine, PinnedCoroutine, Resumed, SendCoroutine, Values};
+
+pub use frame::Start;
