@@ -105,12 +105,12 @@ fn a_task_cancelled_before_its_start_never_runs() {
         let _guard = guard;
         runs.set(true);
     });
-    assert!(task.cancel());
-    assert!(!task.cancel());
+    assert!(task.cancel("test"));
+    assert!(task.cancel("test"), "a request of its own");
     assert_eq!(task.state(), TaskState::Cancelling);
     pass(&event_loop);
     assert!(task.result().unwrap().unwrap_err().is_cancelled());
-    assert!(!task.cancel());
+    assert!(!task.cancel("test"));
     assert_eq!((ran.get(), dropped.get()), (false, 1));
 }
 
@@ -124,7 +124,7 @@ fn a_cancelled_task_is_dropped_within_one_turn() {
         pending::<()>().await;
     });
     pass(&event_loop);
-    task.cancel();
+    task.cancel("test");
     assert_eq!(dropped.get(), 0);
     pass(&event_loop);
     assert_eq!((dropped.get(), task.is_finished()), (1, true));
@@ -137,7 +137,7 @@ fn a_task_that_cancels_itself_and_returns_ends_cancelled() {
     let (inside, dropped) = (slot.clone(), Rc::new(Cell::new(0)));
     let guard = Guard(dropped.clone());
     slot.replace(Some(event_loop.create_task(async move {
-        inside.borrow().as_ref().unwrap().cancel();
+        inside.borrow().as_ref().unwrap().cancel("test");
         guard
     })));
     pass(&event_loop);
@@ -151,7 +151,7 @@ fn a_task_that_cancels_itself_and_returns_ends_cancelled() {
 fn awaiting_a_cancelled_task_cancels_the_awaiter_and_join_tells() {
     let event_loop = EventLoop::new();
     let inner = event_loop.create_task(pending::<()>());
-    inner.cancel();
+    inner.cancel("test");
     let mut outer = event_loop.create_task(inner);
     pass(&event_loop);
     pass(&event_loop);
@@ -160,10 +160,10 @@ fn awaiting_a_cancelled_task_cancels_the_awaiter_and_join_tells() {
 
     let joined = event_loop.run_until_complete(async {
         let mut task = create_task(pending::<()>());
-        task.cancel();
+        task.cancel("test");
         task.join().await
     });
-    assert_eq!(joined.unwrap_err().to_string(), "the task was cancelled");
+    assert_eq!(joined.unwrap_err().to_string(), "the task was cancelled: test");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_handle_dropped_by_its_own_task_in_every_moment() {
         pending::<()>().await;
     });
     pass(&event_loop);
-    holder.cancel();
+    holder.cancel("test");
     pass(&event_loop);
     // While its own waker is dropped.
     let slot: Rc<RefCell<Option<Task<()>>>> = Rc::default();
@@ -285,7 +285,7 @@ fn a_handle_dropped_by_its_own_task_in_every_moment() {
     });
     slot.replace(Some(task));
     pass(&event_loop);
-    slot.borrow().as_ref().unwrap().cancel();
+    slot.borrow().as_ref().unwrap().cancel("test");
     pass(&event_loop);
     assert!(slot.borrow().is_none());
     assert_eq!(event_loop.tasks_alive(), 1);

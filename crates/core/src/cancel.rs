@@ -98,7 +98,7 @@ mod cancel_scope;
 pub use cancel_scope::{CancelScope, Run};
 pub use cancelled::{Cancelled, Resume};
 pub use catch::{CatchCancel, Catcher, catch_cancel};
-pub use frames::Entered;
+pub use frames::{Entered, open_inside_here};
 pub use reason::Reason;
 pub use root::{Requests, Root, Turn};
 pub use scope::Scope;

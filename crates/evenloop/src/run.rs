@@ -9,11 +9,10 @@ use evenloop_executor::EventLoop;
 use evenloop_time::{Clock, Driver};
 use std::fmt;
 use std::future::Future;
-#[cfg(feature = "signal")]
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 #[cfg(feature = "signal")]
-use std::{pin::pin, task::Poll};
+use {evenloop_core::cancel::CancelScope, std::future::poll_fn, std::pin::pin};
 
 /// An event loop with timers on the real clock: asyncio's `new_event_loop`.
 ///
@@ -58,9 +57,10 @@ pub fn event_loop_on(clock: Clock) -> EventLoop {
 
 /// Runs `main` on a loop of its own, and cleans up behind it: asyncio's `run`.
 ///
-/// Whatever way `main` ends, tasks that are left are cancelled and dropped under the loop before this returns. On Ctrl-C
-/// (feature `signal`) `main` is cancelled, the rest is cleaned up, and then the process ends with status 130. A program
-/// that goes on after Ctrl-C uses a [`Runner`].
+/// Whatever way `main` ends, tasks that are left are cancelled, may clean up, and are over before this returns. On Ctrl-C
+/// (feature `signal`) `main` is cancelled, the rest is cleaned up, and then the process ends with status 130; if `main`
+/// catches that and gives a value all the same, the value is what `run` gives. A program that goes on after Ctrl-C uses a
+/// [`Runner`].
 ///
 /// # Panics
 ///
@@ -95,6 +95,7 @@ pub fn run<F: Future>(main: F) -> F::Output {
 pub struct Runner {
     event_loop: EventLoop,
     listens: bool,
+    clean_up_limit: Option<Duration>,
 }
 
 impl Runner {
@@ -109,7 +110,16 @@ impl Runner {
     ///
     /// When `clock` is virtual and drives another loop already.
     pub fn on_clock(clock: Clock) -> Self {
-        Self { event_loop: event_loop_on(clock), listens: cfg!(feature = "signal") }
+        let (event_loop, listens) = (event_loop_on(clock), cfg!(feature = "signal"));
+        Self { event_loop, listens, clean_up_limit: Some(Duration::from_secs(60)) }
+    }
+
+    /// How long the tasks that are left at the end of a run may clean up, all together; `None`: as long as they like.
+    /// What is not over by then is cut off, and reported through the loop's hook. Default: 60 s.
+    #[must_use = "this gives the runner back"]
+    pub fn clean_up_limit(mut self, limit: Option<Duration>) -> Self {
+        self.clean_up_limit = limit;
+        self
     }
 
     /// Leaves Ctrl-C to the system, which ends the process.
@@ -124,11 +134,11 @@ impl Runner {
         &self.event_loop
     }
 
-    /// Runs `main` to its end, then cancels the tasks that are left and waits until each is dropped.
+    /// Runs `main` to its end, then cancels the tasks that are left and waits until each is over.
     ///
     /// # Errors
     ///
-    /// Ctrl-C came first: `main` was dropped unfinished. It and its tasks are cleaned up; the runner can go on.
+    /// Ctrl-C came first, and `main` was cancelled by it. It and its tasks are cleaned up; the runner can go on.
     ///
     /// # Panics
     ///
@@ -140,7 +150,7 @@ impl Runner {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.event_loop.run_until_complete(main)));
         // If a loop runs here, that is what the panic says: this one has not started.
         if !evenloop_executor::is_running() {
-            self.event_loop.cancel_all();
+            self.event_loop.cancel_all(self.clean_up_limit);
         }
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
@@ -164,17 +174,22 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// `main`, dropped at its next turn once Ctrl-C came.
+/// `main` in a scope that Ctrl-C cancels: who catches inside may clean up. The interrupt counts only if it ends `main`.
 #[cfg(feature = "signal")]
 async fn interruptible<F: Future>(listens: bool, main: F) -> Result<F::Output, Interrupted> {
     if !listens {
         return Ok(main.await);
     }
+    let scope = CancelScope::new();
     let mut interrupt = pin!(evenloop_executor::ctrl_c().expect("SIGINT can be taken over"));
-    let mut main = pin!(main);
-    poll_fn(|cx| match interrupt.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(Err(Interrupted)),
-        Poll::Pending => main.as_mut().poll(cx).map(Ok),
+    let mut main = pin!(scope.run(main));
+    let mut told = false;
+    poll_fn(|cx| {
+        if !told && interrupt.as_mut().poll(cx).is_ready() {
+            told = true;
+            scope.cancel("interrupted by Ctrl-C");
+        }
+        main.as_mut().poll(cx).map_err(|_| Interrupted)
     })
     .await
 }

@@ -2,6 +2,7 @@
 
 use crate::event_loop::Core;
 use crate::task::{Task, TaskInfo};
+use evenloop_core::cancel::Reason;
 use evenloop_core::shim::thread_local;
 use std::cell::RefCell;
 use std::future::Future;
@@ -59,15 +60,19 @@ pub fn is_running() -> bool {
 
 /// The task that is being polled on this thread; `None` outside of any.
 pub fn current_task() -> Option<TaskInfo> {
-    with_current(|core| core.sched().current()).flatten().map(TaskInfo)
+    with_current(|core| core.sched().current()).flatten().and_then(TaskInfo::new)
 }
 
 /// The tasks of the loop that runs on this thread which are not over, oldest first. Empty when none runs.
 pub fn all_tasks() -> Vec<TaskInfo> {
-    with_current(|core| core.sched().all()).unwrap_or_default().into_iter().map(TaskInfo).collect()
+    with_current(|core| core.sched().all())
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(TaskInfo::new)
+        .collect()
 }
 
 /// Cancels the task that is being polled on this thread. False: there is none.
-pub(crate) fn cancel_current_task() -> bool {
-    with_current(|core| core.sched().cancel_current()).unwrap_or(false)
+pub(crate) fn cancel_current_task(reason: Reason) -> bool {
+    with_current(|core| core.sched().cancel_current(reason)).unwrap_or(false)
 }

@@ -18,13 +18,15 @@ use crate::handle::Handle;
 use crate::task::raw::{RawTask, Running, Sched};
 use crate::task::{JoinError, Task};
 use crate::unhandled::Unhandled;
-use evenloop_core::{Entered, Park, Runtime, RuntimeBuilder, ThreadPark};
+use evenloop_core::cancel::Reason;
+use evenloop_core::{Entered, Park, Runtime, RuntimeBuilder, ThreadPark, deadline_after};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
+use std::task::Waker;
 use std::time::Duration;
 
 /// E2. Measured with a reactor below: at 128 a look costs a yield 2 ns at most.
@@ -226,17 +228,21 @@ impl EventLoop {
         self.core.stop();
     }
 
-    /// Cancels all tasks and runs the loop until they are over: each is dropped under the loop. asyncio's `run` ends so.
+    /// Cancels all tasks and runs the loop until they are over: whoever catches may clean up. asyncio's `run` ends so.
+    ///
+    /// Tasks that are spawned meanwhile run until the others are over, so that a clean-up may use them; then it is their
+    /// turn to be cancelled.
+    ///
+    /// What is not over after `limit` is dropped where it stands, and reported through the loop's hook; that needs a
+    /// runtime with timers, without them (or without a limit) this waits as long as it takes. Answers how many tasks
+    /// were cut off.
     ///
     /// # Panics
     ///
     /// As for [`run_forever`](Self::run_forever).
-    pub fn cancel_all(&self) {
+    pub fn cancel_all(&self, limit: Option<Duration>) -> usize {
         let _entered = self.core.start("cancel_all");
-        while self.core.sched.alive() > 0 {
-            self.core.sched.cancel_all();
-            self.core.pass(None);
-        }
+        self.core.cancel_all(limit)
     }
 
     /// Ends the loop: takes nothing more, and drops the tasks that are left, under its runtime. Closing twice is
@@ -372,6 +378,47 @@ impl Core {
                 return false;
             }
         }
+    }
+
+    fn cancel_all(&self, limit: Option<Duration>) -> usize {
+        let timers = self.runtime().timers_for("cancel_all").ok();
+        let deadline = limit.zip(timers).map(|(limit, timers)| (timers, deadline_after(timers.now(), limit)));
+        // Nobody is woken by it: it ends the sleep of the pass below.
+        let alarm = deadline.and_then(|(timers, at)| timers.insert(at, Waker::noop()).ok());
+        let mut cut_off = 0;
+        loop {
+            let mut left = self.sched.all();
+            if left.is_empty() {
+                break;
+            }
+            for task in &left {
+                task.request(Reason::new("the event loop ends"));
+            }
+            while let Some(task) = left.last() {
+                if task.is_over() {
+                    left.pop();
+                } else if deadline.is_some_and(|(timers, at)| timers.now() >= at) {
+                    Unhandled::new(
+                        "task had not ended at the deadline for clean-up, and was cut off",
+                        task.about(),
+                        None,
+                    )
+                    .report(self.sched.hook());
+                    task.doom();
+                    left.pop();
+                    cut_off += 1;
+                } else {
+                    self.pass(None);
+                }
+            }
+            if deadline.is_some_and(|(timers, at)| timers.now() >= at) {
+                self.pass(Some(Duration::ZERO)); // drops those that were cut off
+            }
+        }
+        if let (Some((timers, _)), Some(alarm)) = (deadline, alarm) {
+            timers.remove(alarm);
+        }
+        cut_off
     }
 
     /// One pass (E1). Answers how many tasks it ran.

@@ -14,6 +14,7 @@
 
 use crate::task::JoinError;
 use crate::task::raw::{Shared, TaskRef};
+use evenloop_core::cancel::Reason;
 use evenloop_core::shim::{Condvar, Mutex, StdArc};
 use pin_project_lite::pin_project;
 use std::any::Any;
@@ -243,7 +244,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-            let outcome = Err(dropped.map_or_else(JoinError::panicked, |()| JoinError::CANCELLED));
+            let outcome = Err(dropped.map_or_else(JoinError::panicked, |()| JoinError::cancelled(Reason::default())));
             let panic = this.slot.take().and_then(|slot| slot.deliver(outcome));
             if let Some(panic) = panic.filter(|_| !std::thread::panicking()) {
                 resume_unwind(panic); // R2: the loop catches it

@@ -5,17 +5,21 @@
 //! ```text
 //!            first poll            ready, or panicked
 //! pending ───────────► pending ─────────────────────────► finished ── awaited, or handle dropped ──► gone
-//!    │ cancel             │ cancel: its future is dropped at the loop's next turn
+//!    │ cancel             │ cancel: who catches inside is asked, then its future is dropped
 //!    └────────────────────┴──────────────────────────────► cancelled
 //! ```
+//!
+//! Cancellation is that of [`evenloop_core::cancel`]: a task is the root of its tree. Whoever awaits a task catches: a
+//! cancellation of the awaiting code becomes one of the awaited task, is waited for, and then goes on its way.
 
 #[allow(unsafe_code)]
 pub(crate) mod raw;
 pub(crate) mod state;
 
 use crate::unhandled::panic_message;
+use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume};
 use evenloop_core::shim::Mutex;
-use raw::{About, RawTask};
+use raw::{About, RawTask, TaskRef};
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
@@ -31,13 +35,17 @@ use std::task::{Context, Poll};
 /// Awaiting a task hands on how it ended, as in asyncio: a value is given, a panic goes on in the awaiting task, and
 /// awaiting a task that was cancelled cancels the awaiting one. [`join`](Self::join) tells all three apart instead.
 ///
+/// When the awaiting code is cancelled, the task is cancelled and waited for. If it ends cancelled, or was over already,
+/// the cancellation goes on its way; if it gives a value all the same, that is given, and the cancellation is over.
+/// `shield` waits without handing the cancellation in.
+///
 /// # Cancel safety
 ///
 /// **Cancel safe.** Dropping the future `&mut task` leaves the task running; await it again.
 ///
 /// # Panics
 ///
-/// Awaiting panics with the task's own panic, or if the outcome was taken before.
+/// Awaiting panics with the task's own panic, if the outcome was taken before, and when a task awaits itself.
 ///
 /// # Examples
 ///
@@ -51,7 +59,23 @@ use std::task::{Context, Poll};
 /// assert_eq!(sum, 3);
 /// ```
 #[must_use = "dropping the handle detaches the task: write `drop(task)` or call `detach` if that is meant"]
-pub struct Task<T>(RawTask<T>);
+pub struct Task<T> {
+    raw: RawTask<T>,
+    /// From the first await that has to wait.
+    awaiting: Option<Box<Awaiting>>,
+}
+
+/// The awaiting code, as far as it may be cancelled.
+#[derive(Default)]
+struct Awaiting {
+    catcher: Catcher,
+    /// Handed in to the task, which has not ended yet.
+    cancelled: Option<Cancelled>,
+    /// The task has ended, and the cancellation goes on its way.
+    resume: Option<Resume>,
+    /// The task ended cancelled of its own, and the awaiting task was asked to end.
+    handed_on: bool,
+}
 
 /// Names one task of one loop; counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,11 +98,11 @@ pub enum TaskState {
 
 impl<T> Task<T> {
     pub(crate) fn new(raw: RawTask<T>) -> Self {
-        Self(raw)
+        Self { raw, awaiting: None }
     }
 
     pub(crate) fn raw(&self) -> &RawTask<T> {
-        &self.0
+        &self.raw
     }
 
     /// Lets the task run on without a handle.
@@ -101,66 +125,150 @@ impl<T> Task<T> {
         Join(self)
     }
 
-    /// Asks the task to end: at the loop's next turn its future is dropped, under the loop. A task that has not started
-    /// never runs.
+    /// Asks the task to end. At its next turn whoever inside it catches is told, innermost first, and may clean up; when
+    /// nobody is left to tell, its future is dropped. A task that has not started never runs.
     ///
-    /// Answers false, and does nothing, if it is over or has been asked already.
-    pub fn cancel(&self) -> bool {
-        self.0.cancel()
+    /// Each call is a request of its own, and counted. Answers false, and does nothing, if the task is over; true also
+    /// when the task ends with a value all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use evenloop_executor::{EventLoop, create_task};
+    /// # EventLoop::new().run_until_complete(async {
+    /// let mut task = create_task(std::future::pending::<()>());
+    /// task.cancel("no longer wanted");
+    /// let error = task.join().await.unwrap_err();
+    /// assert_eq!(error.to_string(), "the task was cancelled: no longer wanted");
+    /// # });
+    /// ```
+    pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
+        self.raw.cancel(reason.into())
+    }
+
+    /// How many times the task was cancelled and not uncancelled, plus the open requests of timeouts and other scopes
+    /// inside it that have asked somebody.
+    pub fn cancelling(&self) -> usize {
+        self.raw.cancelling()
+    }
+
+    /// Takes one [`cancel`](Self::cancel) back: the count goes down by one, and the newest request that was not delivered
+    /// yet is withdrawn. Answers the count that is left.
+    pub fn uncancel(&self) -> u32 {
+        self.raw.uncancel()
+    }
+
+    /// Whether the task is over, and was cancelled, and nobody has taken the outcome.
+    pub fn cancelled(&self) -> bool {
+        self.raw.ended_cancelled()
     }
 
     /// The outcome, if the task is over and nobody has taken it: asyncio's `result`, which does not wait.
     pub fn result(&mut self) -> Option<Result<T, JoinError>> {
-        self.0.take()
+        self.raw.take()
     }
 
     /// Whether the task is over.
     pub fn is_finished(&self) -> bool {
-        self.0.is_over()
+        self.raw.is_over()
     }
 
     /// How far the task is.
     pub fn state(&self) -> TaskState {
-        self.0.about().state()
+        self.raw.about().state()
     }
 
     /// The task's number.
     pub fn id(&self) -> TaskId {
-        self.0.about().id
+        self.raw.about().id
     }
 
     /// The task's name: what it was given, else `Task-N` with its number.
     pub fn name(&self) -> String {
-        self.0.about().full_name()
+        self.raw.about().full_name()
     }
 
     /// Gives the task a name, which shows in messages and in its `Debug`.
     pub fn set_name(&self, name: impl Into<Box<str>>) {
-        self.0.set_name(name.into());
+        self.raw.set_name(name.into());
     }
 
     /// Where the task was spawned.
     pub fn spawned_at(&self) -> &'static Location<'static> {
-        self.0.about().spawned_at
+        self.raw.about().spawned_at
     }
 }
+
+impl<T> Task<T> {
+    /// Waits for the outcome as a catcher.
+    pub(crate) fn poll_join(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        if self.awaiting.is_none() {
+            if self.raw.is_over() {
+                return self.raw.poll(cx.waker());
+            }
+            assert!(!self.raw.is_running(), "{} cannot await itself", self.raw.about());
+        }
+        let awaiting = self.awaiting.get_or_insert_default();
+        if awaiting.handed_on {
+            return Poll::Pending;
+        }
+        if let Some(resume) = &mut awaiting.resume {
+            return Pin::new(resume).poll(cx).map(|never| match never {});
+        }
+        while let Poll::Ready(cancelled) = awaiting.catcher.poll_cancelled(cx) {
+            if awaiting.cancelled.is_none() && self.raw.is_over() {
+                return awaiting.resume(cancelled, cx);
+            }
+            self.raw.cancel(cancelled.reason().clone());
+            match &mut awaiting.cancelled {
+                Some(before) => before.merge(cancelled),
+                none => *none = Some(cancelled),
+            }
+        }
+        let Poll::Ready(outcome) = self.raw.poll(cx.waker()) else { return Poll::Pending };
+        awaiting.catcher.leave();
+        match awaiting.cancelled.take() {
+            Some(cancelled) if outcome.as_ref().is_err_and(JoinError::is_cancelled) => {
+                awaiting.resume(cancelled, cx)
+            }
+            Some(cancelled) => {
+                cancelled.absorb();
+                Poll::Ready(outcome)
+            }
+            None => Poll::Ready(outcome),
+        }
+    }
+}
+
+impl Awaiting {
+    /// The cancellation goes on its way.
+    fn resume<R>(&mut self, cancelled: Cancelled, cx: &mut Context<'_>) -> Poll<R> {
+        self.catcher.leave();
+        let resume = self.resume.insert(cancelled.resume());
+        Pin::new(resume).poll(cx).map(|never| match never {})
+    }
+}
+
+/// Nothing of a task is pinned.
+impl<T> Unpin for Task<T> {}
 
 impl<T> Future for Task<T> {
     type Output = T;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match self.0.poll(cx.waker()) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match self.poll_join(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(value)) => Poll::Ready(value),
             Poll::Ready(Err(error)) => match error.into_panic() {
                 Ok(panic) => resume_unwind(panic),
-                Err(_) => {
-                    // Handed on: this task ends cancelled too, before it is polled again.
+                Err(error) => {
+                    // Handed on: this task is cancelled too, at the end of this poll.
                     assert!(
-                        crate::current::cancel_current_task(),
+                        crate::current::cancel_current_task(error.reason()),
                         "`{}` was cancelled, and whoever awaits it is no task that could be cancelled too: use `join`",
-                        self.0.about()
+                        self.raw.about()
                     );
+                    self.awaiting.get_or_insert_default().handed_on = true;
                     Poll::Pending
                 }
             },
@@ -170,7 +278,7 @@ impl<T> Future for Task<T> {
 
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.about())
+        write!(f, "{}", self.raw.about())
     }
 }
 
@@ -181,14 +289,14 @@ pub struct Join<'a, T>(&'a mut Task<T>);
 impl<T> Future for Join<'_, T> {
     type Output = Result<T, JoinError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.0.poll(cx.waker())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_join(cx)
     }
 }
 
 impl<T> fmt::Debug for Join<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Join [{}]", self.0.0.about())
+        write!(f, "Join [{}]", self.0.raw.about())
     }
 }
 
@@ -246,9 +354,18 @@ impl fmt::Display for About {
 /// A snapshot of a task that is not over: what [`current_task`](crate::current_task) and
 /// [`all_tasks`](crate::all_tasks) give. May be out of date by the time it is looked at.
 #[derive(Clone)]
-pub struct TaskInfo(pub(crate) About);
+pub struct TaskInfo(About, TaskRef);
 
 impl TaskInfo {
+    pub(crate) fn new(task: TaskRef) -> Option<Self> {
+        Some(Self(task.about()?, task))
+    }
+
+    /// Asks the task to end, as [`Task::cancel`]. False: it is over.
+    pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
+        self.1.request(reason.into())
+    }
+
     /// The task's number.
     pub fn id(&self) -> TaskId {
         self.0.id
@@ -284,29 +401,41 @@ impl fmt::Debug for TaskInfo {
 // === JoinError ===
 
 /// Why a task gave no value.
-pub struct JoinError(Why);
+///
+/// One pointer, so that outcomes stay small: nothing stands for "cancelled, without a word".
+pub struct JoinError(Option<Box<Why>>);
 
 enum Why {
-    Cancelled,
-    /// Boxed so that outcomes stay small, in a mutex so that the error is `Sync` whatever the panic carries.
-    Panicked(Box<Mutex<Box<dyn Any + Send>>>),
+    Cancelled(Reason),
+    /// In a mutex so that the error is `Sync` whatever the panic carries.
+    Panicked(Mutex<Box<dyn Any + Send>>),
 }
 
 impl JoinError {
-    pub(crate) const CANCELLED: Self = Self(Why::Cancelled);
+    pub(crate) fn cancelled(reason: Reason) -> Self {
+        Self(reason.text().is_some().then(|| Box::new(Why::Cancelled(reason))))
+    }
 
     pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Self {
-        Self(Why::Panicked(Box::new(Mutex::new(panic))))
+        Self(Some(Box::new(Why::Panicked(Mutex::new(panic)))))
     }
 
     /// Whether the task was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0, Why::Cancelled)
+        !self.is_panic()
+    }
+
+    /// Why the task was cancelled. Without words if it was not, or nobody said why.
+    pub fn reason(&self) -> Reason {
+        match self.0.as_deref() {
+            Some(Why::Cancelled(reason)) => reason.clone(),
+            _ => Reason::default(),
+        }
     }
 
     /// Whether the task panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.0, Why::Panicked(_))
+        matches!(self.0.as_deref(), Some(Why::Panicked(_)))
     }
 
     /// What the panic carried, to be handed on with [`resume_unwind`].
@@ -315,18 +444,22 @@ impl JoinError {
     ///
     /// The task did not panic; the error comes back.
     pub fn into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
-        match self.0 {
-            Why::Panicked(panic) => Ok(panic.into_inner()),
-            other => Err(Self(other)),
+        match self.0.map(|why| *why) {
+            Some(Why::Panicked(panic)) => Ok(panic.into_inner()),
+            other => Err(Self(other.map(Box::new))),
         }
     }
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Why::Cancelled => f.write_str("the task was cancelled"),
-            Why::Panicked(panic) => write!(f, "the task panicked: {}", panic_message(&**panic.lock())),
+        match self.0.as_deref() {
+            None => f.write_str("the task was cancelled"),
+            Some(Why::Cancelled(reason)) => match reason.text() {
+                None => f.write_str("the task was cancelled"),
+                Some(text) => write!(f, "the task was cancelled: {text}"),
+            },
+            Some(Why::Panicked(panic)) => write!(f, "the task panicked: {}", panic_message(&**panic.lock())),
         }
     }
 }

@@ -189,6 +189,17 @@ pub(crate) fn nearest_deadline() -> Option<std::time::Instant> {
     around().iter().filter_map(|inbox| inbox.deadline()).min()
 }
 
+/// The open requests of the scopes inside the task that this thread polls, of those that have asked a catcher.
+///
+/// For a host that is asked while the [`Root`](super::Root) is in use, and cannot tell.
+pub fn open_inside_here() -> usize {
+    let node = with_frames(|frames| {
+        let floor = frames.iter().rfind(|frame| frame.kind == Kind::Root)?;
+        Some(floor.place.as_ref()?.node().clone())
+    });
+    node.flatten().map_or(0, |node| node.open_inside())
+}
+
 /// The inboxes of the scopes around this code, down to the floor.
 fn around() -> Vec<Arc<Inbox>> {
     with_frames(|frames| {

@@ -29,6 +29,7 @@ use super::state::{Taken, Wake, Word};
 use super::{JoinError, TaskId};
 use crate::unhandled::{Hook, Unhandled};
 use evenloop_core::Unpark;
+use evenloop_core::cancel::{Reason, Requests, Root, Turn, open_inside_here};
 use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
 use evenloop_core::shim::{StdArc, UnsafeCell, thread_local};
 use std::any::Any;
@@ -75,6 +76,10 @@ struct Own {
     /// Who awaits the task.
     joiner: Option<Waker>,
     name: Option<Box<str>>,
+    /// What was asked of the task.
+    requests: Requests,
+    /// Who inside the task catches cancellations. Taken out for the time of a poll.
+    root: Root,
 }
 
 /// In the run queue.
@@ -85,13 +90,13 @@ const OVER: u32 = 2;
 const TAKEN: u32 = 4;
 /// A `RawTask` refers to it.
 const HANDLE: u32 = 8;
-/// Cancelled, not yet dropped.
-const CANCEL: u32 = 16;
+/// The loop is being closed, or waits no longer: its future is dropped at its next turn, whoever catches.
+const KILL: u32 = 16;
 /// The count has settled: even the owner counts on the word now.
 const SETTLED: u32 = 32;
 /// Polled at least once.
 const STARTED: u32 = 64;
-/// Its future is being dropped by a cancellation.
+/// Its future is being dropped by a cancellation, or by KILL.
 const DYING: u32 = 128;
 /// In the list of all tasks: from the start until it is freed or settles.
 const LISTED: u32 = 256;
@@ -101,12 +106,14 @@ const LOOP: u32 = 512;
 struct VTable {
     /// Polls the future; true: it is over and the outcome is in place.
     poll: unsafe fn(TaskPtr, &mut Context<'_>) -> bool,
-    /// Drops the future and leaves "cancelled", or the destructor's panic, as the outcome.
-    kill: unsafe fn(TaskPtr),
-    /// Replaces the outcome of a task that was cancelled in its last poll.
-    revoke: unsafe fn(TaskPtr),
+    /// Drops the future and leaves this error, or the destructor's panic, as the outcome.
+    kill: unsafe fn(TaskPtr, JoinError),
+    /// Replaces the value of a task that was cancelled in its last poll by this error.
+    revoke: unsafe fn(TaskPtr, JoinError),
     /// Drops the outcome; answers the panic that nobody will see.
     discard: unsafe fn(TaskPtr) -> Option<Box<dyn Any + Send>>,
+    /// Whether the outcome is "cancelled".
+    is_cancelled: unsafe fn(TaskPtr) -> bool,
     /// Writes the outcome to where the pointer points, an empty place of the right type.
     take_into: unsafe fn(TaskPtr, *mut ()),
     free: unsafe fn(TaskPtr),
@@ -136,6 +143,7 @@ impl<F: Future> TaskCell<F> {
         kill: Self::kill,
         revoke: Self::revoke,
         discard: Self::discard,
+        is_cancelled: Self::is_cancelled,
         take_into: Self::take_into,
         free: Self::free,
     };
@@ -157,6 +165,8 @@ impl<F: Future> TaskCell<F> {
             spawned_at,
             joiner: None,
             name: None,
+            requests: Requests::new(),
+            root: Root::new(),
         };
         let header = Header {
             word,
@@ -231,10 +241,10 @@ impl<F: Future> TaskCell<F> {
     /// # Safety
     ///
     /// As for `stage`; the stage holds the future.
-    unsafe fn kill(task: TaskPtr) {
+    unsafe fn kill(task: TaskPtr, error: JoinError) {
         let kill = |stage: *mut Stage<F>| {
             // SAFETY: as for this function.
-            unsafe { Self::replace(stage, Err(JoinError::CANCELLED)) }
+            unsafe { Self::replace(stage, Err(error)) }
         };
         // SAFETY: as for this function; a destructor cannot reach this stage.
         unsafe { Self::stage(task, kill) }
@@ -255,15 +265,15 @@ impl<F: Future> TaskCell<F> {
     /// # Safety
     ///
     /// As for `stage`; the stage holds the outcome.
-    unsafe fn revoke(task: TaskPtr) {
+    unsafe fn revoke(task: TaskPtr, error: JoinError) {
         // SAFETY: as for this function; it is filled again below.
         let outcome = unsafe { Self::take(task) };
         let outcome = match outcome {
             Ok(value) => match catch_unwind(AssertUnwindSafe(|| drop(value))) {
-                Ok(()) => Err(JoinError::CANCELLED),
+                Ok(()) => Err(error),
                 Err(panic) => Err(JoinError::panicked(panic)),
             },
-            error => error,
+            panicked => panicked,
         };
         let put = |stage: *mut Stage<F>| {
             // SAFETY: as for this function; what was there is taken.
@@ -283,6 +293,19 @@ impl<F: Future> TaskCell<F> {
             Ok(value) => catch_unwind(AssertUnwindSafe(|| drop(value))).err(),
             Err(error) => error.into_panic().ok(),
         }
+    }
+
+    /// # Safety
+    ///
+    /// As for `stage`; the stage holds the outcome.
+    unsafe fn is_cancelled(task: TaskPtr) -> bool {
+        let look = |stage: *mut Stage<F>| {
+            // SAFETY: the caller says that the stage holds the outcome, and nobody else borrows it.
+            let outcome = unsafe { &*stage.cast::<Outcome<F::Output>>() };
+            outcome.as_ref().is_err_and(JoinError::is_cancelled)
+        };
+        // SAFETY: as for this function.
+        unsafe { Self::stage(task, look) }
     }
 
     /// # Safety
@@ -538,7 +561,7 @@ impl TaskPtr {
             over: own.flags & OVER != 0,
             running: false,
             started: own.flags & STARTED != 0,
-            cancelling: own.flags & (CANCEL | DYING) != 0,
+            cancelling: own.flags & (KILL | DYING) != 0 || own.requests.open() > 0,
         };
         // SAFETY: as for this function.
         let mut about = unsafe { self.own(about) };
@@ -549,26 +572,47 @@ impl TaskPtr {
         about
     }
 
-    /// Asks for the task's end. False: it is over, or asked already.
+    /// Asks for the task's end. False: it is over.
     ///
     /// # Safety
     ///
-    /// As for `own`.
-    unsafe fn cancel(self) -> bool {
-        let ask = |own: &mut Own| {
-            let asks = own.flags & (OVER | CANCEL | DYING) == 0;
-            if asks {
-                own.flags |= CANCEL;
+    /// As for `own`, and the loop is alive.
+    unsafe fn request(self, reason: Reason) -> bool {
+        let ask = |own: &mut Own| own.flags & (OVER | DYING) == 0 && own.requests.request(reason);
+        // SAFETY: as for this function; asking runs no foreign code.
+        let asked = unsafe { self.own(ask) };
+        if asked {
+            // SAFETY: as for this function.
+            let shared = unsafe { self.shared() };
+            // SAFETY: this is the owner.
+            let running = unsafe { shared.own(|queue| queue.current == self.0.as_ptr()) };
+            // A task that runs looks at its requests when its poll ends.
+            if !running {
+                // SAFETY: as for this function.
+                unsafe { self.schedule() }
             }
-            asks
+        }
+        asked
+    }
+
+    /// Has the task's future dropped at its next turn, whoever catches.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`; a task that is not over has an open loop.
+    unsafe fn doom(self) {
+        let doom = |own: &mut Own| {
+            let lives = own.flags & (OVER | DYING) == 0;
+            if lives {
+                own.flags |= KILL;
+            }
+            lives
         };
         // SAFETY: as for this function.
-        let asks = unsafe { self.own(ask) };
-        if asks {
-            // SAFETY: as for this function; a task that is not over has an open loop.
+        if unsafe { self.own(doom) } {
+            // SAFETY: as for this function.
             unsafe { self.schedule() }
         }
-        asks
     }
 }
 
@@ -732,9 +776,60 @@ impl Shared {
 // === impl TaskRef ===
 
 /// A counted reference to a task, for any thread: it is one of the task's wakers.
+#[derive(Clone)]
 pub(crate) struct TaskRef(Waker);
 
 impl TaskRef {
+    /// # Safety
+    ///
+    /// The task is alive.
+    unsafe fn new(task: TaskPtr) -> Self {
+        // SAFETY: as for this function; the clone is counted.
+        Self((*unsafe { borrowed_waker(task) }).clone())
+    }
+
+    /// The task, if this is its owner and the loop knows of it.
+    fn here(&self) -> Option<TaskPtr> {
+        // SAFETY: this waker is one of ours, and alive.
+        let task = unsafe { waker_task(self.0.data()) };
+        // SAFETY: a waker keeps its task alive.
+        let known = || unsafe { task.own(|own| own.flags & LISTED != 0) };
+        // SAFETY: a waker keeps its task alive.
+        (unsafe { here(task) } && known()).then_some(task)
+    }
+
+    /// Asks for the task's end. False: it is over. From another thread the reason gets lost, and so does the answer.
+    pub(crate) fn request(&self, reason: Reason) -> bool {
+        match self.here() {
+            // SAFETY: this is the owner, and its loop runs.
+            Some(task) => unsafe { task.request(reason) },
+            None => {
+                self.cancel();
+                true
+            }
+        }
+    }
+
+    /// Whether the task is known to be over. Asked by the owner.
+    pub(crate) fn is_over(&self) -> bool {
+        // SAFETY: this is the owner.
+        self.here().is_none_or(|task| unsafe { task.own(|own| own.flags & OVER != 0) })
+    }
+
+    /// Has the task's future dropped at its next turn, whoever catches. For the owner.
+    pub(crate) fn doom(&self) {
+        if let Some(task) = self.here() {
+            // SAFETY: this is the owner, and its loop runs.
+            unsafe { task.doom() }
+        }
+    }
+
+    /// What is known of the task, if this is its owner.
+    pub(crate) fn about(&self) -> Option<About> {
+        // SAFETY: this is the owner.
+        self.here().map(|task| unsafe { task.about() })
+    }
+
     /// Asks for the task's end, from any thread. Nothing happens if it is over.
     pub(crate) fn cancel(&self) {
         // SAFETY: this waker is one of ours, and alive.
@@ -1021,7 +1116,7 @@ impl Sched {
         unsafe { task.own(|own| own.name = name) }
         self.list(task);
         if self.own(|queue| queue.closed) {
-            self.kill(task);
+            self.kill(task, JoinError::cancelled(Reason::default()));
         } else {
             // SAFETY: just made, by the owner.
             unsafe { task.schedule() }
@@ -1043,7 +1138,7 @@ impl Sched {
         impl<T> Drop for Ends<'_, T> {
             fn drop(&mut self) {
                 if !self.task.is_over() {
-                    self.sched.kill(self.task.task);
+                    self.sched.kill(self.task.task, JoinError::cancelled(Reason::default()));
                 }
             }
         }
@@ -1052,7 +1147,7 @@ impl Sched {
         let ends = Ends { sched: self, task };
         drive(&ends.task);
         if !ends.task.is_over() {
-            self.kill(ends.task.task);
+            self.kill(ends.task.task, JoinError::cancelled(Reason::default()));
         }
         ends.task.take().expect("the task is over, and only this function has its handle")
     }
@@ -1117,8 +1212,8 @@ impl Sched {
                     // SAFETY: as above.
                     unsafe { task.schedule() }
                     if taken == Taken::Asked {
-                        // SAFETY: as above.
-                        unsafe { task.cancel() };
+                        // SAFETY: as above; the loop is draining, so it is alive.
+                        unsafe { task.request(Reason::default()) };
                     }
                 }
                 Taken::Over => {}
@@ -1156,10 +1251,10 @@ impl Sched {
             }
             queue.current = task.0.as_ptr();
         });
-        if flags & (OVER | CANCEL) == 0 {
+        if flags & (OVER | KILL) == 0 {
             self.poll(task);
         } else if flags & OVER == 0 {
-            self.kill(task);
+            self.kill(task, JoinError::cancelled(Reason::default()));
         } else {
             self.own(|queue| queue.current = ptr::null_mut());
             // SAFETY: over, and out of the run queue since just now.
@@ -1176,33 +1271,72 @@ impl Sched {
         let waker = unsafe { borrowed_waker(task) };
         let mut cx = Context::from_waker(&waker);
         // SAFETY: as above.
+        let (mut root, requests) =
+            unsafe { task.own(|own| (std::mem::take(&mut own.root), own.requests.clone())) };
+        if !requests.is_empty() {
+            if let Turn::Take(reason) = self.turn(task, || root.before(&requests, &waker)) {
+                return self.take(task, root, reason);
+            }
+        }
+        // SAFETY: as above.
         unsafe { task.own(|own| own.flags |= STARTED) }
         // SAFETY: as above.
         let header = unsafe { task.header() };
-        // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
-        let over = unsafe { (header.vtable.poll)(task, &mut cx) };
+        let over = {
+            let _entered = root.enter(&requests);
+            // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
+            unsafe { (header.vtable.poll)(task, &mut cx) }
+        };
+        // The first request may have come during the poll.
+        // SAFETY: as above.
+        let requests = unsafe { task.own(|own| own.requests.clone()) };
         if over {
-            // SAFETY: as above.
-            if unsafe { task.own(|own| own.flags & CANCEL != 0) } {
-                // SAFETY: T3: the outcome is in place.
-                unsafe { (header.vtable.revoke)(task) }
+            if !requests.is_empty() {
+                if let Turn::Take(reason) = self.turn(task, || root.finish(&requests)) {
+                    // SAFETY: T3: the outcome is in place.
+                    unsafe { (header.vtable.revoke)(task, JoinError::cancelled(reason)) }
+                }
             }
             self.own(|queue| queue.current = ptr::null_mut());
             self.finish(task);
-        } else {
-            self.own(|queue| queue.current = ptr::null_mut());
+            return;
         }
+        if !requests.is_empty() {
+            if let Turn::Take(reason) = self.turn(task, || root.after(&requests, &waker)) {
+                return self.take(task, root, reason);
+            }
+        }
+        // SAFETY: as above.
+        unsafe { task.own(|own| own.root = root) }
+        self.own(|queue| queue.current = ptr::null_mut());
+    }
+
+    /// Half a turn of a task's cancel scope, which wakes strangers (T6).
+    #[cold]
+    fn turn(&self, task: TaskPtr, half: impl FnOnce() -> Turn) -> Turn {
+        catch_unwind(AssertUnwindSafe(half)).unwrap_or_else(|panic| {
+            self.report_waker(task, panic);
+            Turn::Go
+        })
+    }
+
+    /// A task that was cancelled ends.
+    #[cold]
+    fn take(&self, task: TaskPtr, root: Root, reason: Reason) {
+        // SAFETY: not over, so it is alive.
+        unsafe { task.own(|own| own.root = root) }
+        self.kill(task, JoinError::cancelled(reason));
     }
 
     /// Drops the future of a task that is not over, as that task.
-    fn kill(&self, task: TaskPtr) {
+    fn kill(&self, task: TaskPtr, error: JoinError) {
         let before = self.own(|queue| std::mem::replace(&mut queue.current, task.0.as_ptr()));
         // SAFETY: the caller's task is alive.
         unsafe { task.own(|own| own.flags |= DYING) }
         // SAFETY: the caller's task is alive.
         let header = unsafe { task.header() };
         // SAFETY: T3: not over, so the stage holds the future; DYING keeps others off. T6: no panic comes out.
-        unsafe { (header.vtable.kill)(task) }
+        unsafe { (header.vtable.kill)(task, error) }
         let before = if before == task.0.as_ptr() { ptr::null_mut() } else { before };
         self.own(|queue| queue.current = before);
         self.finish(task);
@@ -1212,24 +1346,26 @@ impl Sched {
     fn finish(&self, task: TaskPtr) {
         self.own(|queue| queue.alive -= 1);
         let end = |own: &mut Own| {
-            own.flags = own.flags & !(CANCEL | DYING) | OVER;
+            own.flags = own.flags & !(KILL | DYING) | OVER;
             if own.flags & HANDLE == 0 {
                 own.flags |= TAKEN;
             }
-            (own.flags, own.joiner.take())
+            let asked = (std::mem::take(&mut own.root), own.requests.clone());
+            (own.flags, own.joiner.take(), asked)
         };
         // SAFETY: LOOP is set, so it is alive until `let_go`.
-        let (flags, joiner) = unsafe { task.own(end) };
+        let (flags, joiner, (mut root, requests)) = unsafe { task.own(end) };
+        if !requests.is_empty() {
+            // Whoever was to be told that the task has taken is told already, or does not matter any more.
+            let _ = self.turn(task, || root.finish(&requests));
+        }
         if flags & HANDLE == 0 {
             // SAFETY: T3: the outcome is there and TAKEN keeps others off.
             unsafe { task.discard() }
         }
         if let Some(joiner) = joiner {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| joiner.wake())) {
-                // SAFETY: alive as above.
-                let about = unsafe { task.about() };
-                Unhandled::new("a waker panicked", Some(about), Some(&*panic)).report(self.hook());
-                drop_quietly(panic);
+                self.report_waker(task, panic);
             }
         }
         // In the run queue, it is let go of when it comes out; once over it does not get in.
@@ -1239,29 +1375,38 @@ impl Sched {
         }
     }
 
+    /// A waker of a stranger panicked during this task's turn.
+    fn report_waker(&self, task: TaskPtr, panic: Box<dyn Any + Send>) {
+        // SAFETY: LOOP is set, so it is alive until `let_go`.
+        let about = unsafe { task.about() };
+        Unhandled::new("a waker panicked", Some(about), Some(&*panic)).report(self.hook());
+        drop_quietly(panic);
+    }
+
     /// All tasks that are not over, oldest first.
-    pub(crate) fn all(&self) -> Vec<About> {
+    pub(crate) fn all(&self) -> Vec<TaskRef> {
         let mut all = Vec::with_capacity(self.alive());
         let mut at = self.own(|queue| queue.newest);
         while let Some(task) = NonNull::new(at).map(TaskPtr) {
             // SAFETY: what is listed is alive.
-            let about = unsafe { task.about() };
+            let over = unsafe { task.own(|own| own.flags & OVER != 0) };
+            if !over {
+                // SAFETY: what is listed is alive.
+                all.push(unsafe { TaskRef::new(task) });
+            }
             // SAFETY: as above.
             at = unsafe { task.own(|own| own.next) };
-            if !about.over {
-                all.push(about);
-            }
         }
         all.reverse();
         all
     }
 
-    /// Cancels all tasks that are not over.
-    pub(crate) fn cancel_all(&self) {
+    /// Has all tasks dropped that are not over.
+    fn doom_all(&self) {
         let mut at = self.own(|queue| queue.newest);
         while let Some(task) = NonNull::new(at).map(TaskPtr) {
-            // SAFETY: what is listed is alive; cancelling runs no foreign code.
-            unsafe { task.cancel() };
+            // SAFETY: what is listed is alive; this runs no foreign code.
+            unsafe { task.doom() };
             // SAFETY: as above.
             at = unsafe { task.own(|own| own.next) };
         }
@@ -1277,7 +1422,7 @@ impl Sched {
         if taken != CLOSED {
             self.adopt(taken);
         }
-        self.cancel_all();
+        self.doom_all();
         // What is spawned from now on is over at once, so this comes to an end.
         while self.run_next() {}
         // What was over before and has a handle left. Settling runs no foreign code.
@@ -1292,18 +1437,18 @@ impl Sched {
         self.own(|queue| queue.closed)
     }
 
-    /// What is known of the task that is being polled.
-    pub(crate) fn current(&self) -> Option<About> {
+    /// The task that is being polled.
+    pub(crate) fn current(&self) -> Option<TaskRef> {
         let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr))?;
         // SAFETY: a task that is being polled is alive.
-        Some(unsafe { current.about() })
+        Some(unsafe { TaskRef::new(current) })
     }
 
-    /// Cancels the task that is being polled. False: there is none, or it is cancelled already.
-    pub(crate) fn cancel_current(&self) -> bool {
+    /// Cancels the task that is being polled. False: there is none.
+    pub(crate) fn cancel_current(&self, reason: Reason) -> bool {
         let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr));
-        // SAFETY: a task that is being polled is alive.
-        current.is_some_and(|task| unsafe { task.cancel() })
+        // SAFETY: a task that is being polled is alive, and so is its loop.
+        current.is_some_and(|task| unsafe { task.request(reason) })
     }
 }
 
@@ -1366,9 +1511,42 @@ impl<T> RawTask<T> {
         Poll::Pending
     }
 
-    pub(crate) fn cancel(&self) -> bool {
+    /// Asks for the task's end. False: it is over.
+    pub(crate) fn cancel(&self, reason: Reason) -> bool {
+        // SAFETY: as in `is_over`; a task that is not over has an open loop.
+        unsafe { self.task.request(reason) }
+    }
+
+    /// Takes one request back. Answers how many are left.
+    pub(crate) fn uncancel(&self) -> u32 {
         // SAFETY: as in `is_over`.
-        unsafe { self.task.cancel() }
+        let requests = unsafe { self.task.own(|own| own.requests.clone()) };
+        requests.uncancel()
+    }
+
+    /// The count of requests, and the open ones of scopes inside.
+    pub(crate) fn cancelling(&self) -> usize {
+        let count = |own: &mut Own| (own.requests.count() as usize, own.root.open_inside());
+        // SAFETY: as in `is_over`; counting runs no foreign code.
+        let (asked, inside) = unsafe { self.task.own(count) };
+        asked + if self.is_running() { open_inside_here() } else { inside }
+    }
+
+    /// Whether the outcome is there, and is "cancelled".
+    pub(crate) fn ended_cancelled(&self) -> bool {
+        // SAFETY: as in `is_over`.
+        if unsafe { self.task.own(|own| own.flags & (OVER | TAKEN)) } != OVER {
+            return false;
+        }
+        // SAFETY: HANDLE keeps it alive.
+        let header = unsafe { self.task.header() };
+        // SAFETY: T3: the outcome is there.
+        unsafe { (header.vtable.is_cancelled)(self.task) }
+    }
+
+    /// Whether the task is being polled.
+    pub(crate) fn is_running(&self) -> bool {
+        self.about().running
     }
 
     pub(crate) fn about(&self) -> About {
