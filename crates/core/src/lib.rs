@@ -13,6 +13,7 @@
 //! | `timers`     | a clock, and wake-ups at its instants                                     |
 //! | `reactor`    | descriptors, and what is known about their readiness                      |
 //! | `runtime`    | the bundle of the above, and which one is current                         |
+//! | `within`     | a future that takes its runtime along                                     |
 //! | [`cancel`]   | scopes that can be cancelled, and code that cleans up when they are       |
 
 #![cfg_attr(not(evenloop_tsan), forbid(unsafe_code))]
@@ -32,6 +33,8 @@ mod reactor;
 
 mod runtime;
 
+mod within;
+
 pub mod cancel;
 
 pub use park::{Park, ParkState, ThreadPark, Unpark};
@@ -40,3 +43,4 @@ pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime, Runtim
 pub use spawn::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
 pub use timers::{TimerKey, Timers, TimersEnded, deadline_after};
 pub use wake_batch::WakeBatch;
+pub use within::Within;

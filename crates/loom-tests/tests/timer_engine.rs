@@ -3,9 +3,10 @@
 use evenloop_core::shim::{StdArc, thread};
 use evenloop_core::{Park, Runtime, ThreadPark, TimerKey, Timers, Unpark};
 use evenloop_loom_tests::{Witness, Woken, block_on, model, model_reaching, poll};
-use evenloop_time::{Driver, Engine, VirtualClock, sleep_until_on};
+use evenloop_time::{Driver, Engine, VirtualClock, guest, sleep_until_on};
+use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -237,5 +238,50 @@ fn advance_races_insert_and_park() {
         assert!(poll(nap.as_mut(), &waker).is_ready());
         assert_eq!(witness.get(), 1);
         other.join().unwrap();
+    });
+}
+
+/// Does a timer that another thread sets while a guest's future falls asleep wake the host's task that drives it?
+#[test]
+fn insert_races_guest() {
+    model(|| {
+        let clock = VirtualClock::paused();
+        let (timers, drive) = guest(clock.clone().into(), |_| std::future::pending());
+        let witness = StdArc::new(Witness::new(0));
+        let (count, waker) = Woken::waker();
+        let other = thread::spawn({
+            let (timers, witness) = (timers.clone(), witness.clone());
+            move || {
+                witness.set(1);
+                timers.insert(clock.now(), &waker).unwrap();
+            }
+        });
+        let mut drive = pin!(drive);
+        block_on(poll_fn(|cx| {
+            let driving = std::future::Future::poll(drive.as_mut(), cx);
+            assert!(driving.is_pending());
+            if count.times() > 0 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
+/// Does a guest's future end when the last handle of its timers goes while it falls asleep?
+#[test]
+fn last_handle_races_guest() {
+    model(|| {
+        let (timers, drive) = guest(VirtualClock::paused().into(), |_| std::future::pending());
+        let witness = StdArc::new(Witness::new(0));
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(timers);
+            }
+        });
+        block_on(drive);
+        other.join().unwrap();
+        assert_eq!(witness.get(), 1);
     });
 }

@@ -10,6 +10,7 @@
 //! | `clock`    | the real clock and the virtual one                               | the wheel                |
 //! | `engine`   | wheel, lock and clock: the `Timers` of our hosts                 | how its host sleeps      |
 //! | `driver`   | an engine on a park                                              | tasks                    |
+//! | `guest`    | an engine on another host's timer                                | the host                 |
 //! | `entry`    | a leaf's place with some engine                                  | which engine             |
 //! | `sleep`, `interval`, `timeout` | the leaves                                   | the driver               |
 //! | `now`      | what time it is by the current runtime, and moving it            | which clock that is      |
@@ -24,6 +25,8 @@ mod engine;
 
 mod driver;
 
+mod guest;
+
 mod entry;
 
 mod sleep;
@@ -37,6 +40,7 @@ mod timeout;
 pub use clock::{Clock, VirtualClock};
 pub use driver::Driver;
 pub use engine::Engine;
+pub use guest::{Guest, guest};
 pub use interval::{Interval, MissedTick, interval, interval_at, interval_at_on, interval_on};
 pub use now::{advance, now, sleep_blocking};
 pub use sleep::{Sleep, sleep, sleep_on, sleep_until, sleep_until_on};
