@@ -6,7 +6,9 @@
 //!   its wake-up.
 //! - With `LOAD_RMW=1` every load runs as a read-modify-write that changes nothing. Stock loom forgets that another
 //!   thread's store could have come between a thread's own load and its compare-exchange; a read-modify-write is
-//!   remembered, so this second pass explores those orders (and no stale reads, which the first pass explores).
+//!   remembered, so this second pass explores those orders (and no stale reads, which the first pass explores). Stores
+//!   run as swaps then: loom would leave open whether a store came before or after a read-modify-write of another
+//!   thread, even in between its two halves, and so find races that no machine can have.
 
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
@@ -248,7 +250,12 @@ pub mod atomic {
             /// Writes the value.
             #[track_caller]
             pub fn store(&self, value: $value, ordering: Ordering) {
-                self.0.store(value, ord("store", 0, ordering, Location::caller()));
+                let ordering = ord("store", 0, ordering, Location::caller());
+                if load_rmw() {
+                    self.0.swap(value, ordering);
+                } else {
+                    self.0.store(value, ordering);
+                }
             }
 
             /// Writes the value and answers the one before.
