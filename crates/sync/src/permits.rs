@@ -26,6 +26,9 @@
 //! Discussion: why the fast path cannot lose a wake-up. A task that is about to wait sets `WAITERS` in the word it found
 //! too small; a release changes that same word. Whichever comes second sees the other: the waiter's exchange fails and it
 //! looks again, or the release finds `WAITERS`, and then the mutex, which the waiter holds until it is in line.
+//!
+//! ORDERING: a Relaxed look at the word decides nothing by itself: the exchange that follows it does, or the mutex, or the
+//! look is a snapshot and called one.
 
 use crate::wait_list::{self, Place, Waiters};
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering, fence};
