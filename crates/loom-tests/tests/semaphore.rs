@@ -80,15 +80,37 @@ fn cancel_of_the_first_races_release() {
         let scene = scene(1);
         let mut much = scene.semaphore.acquire_many(3);
         assert!(poll(Pin::new(&mut much), Waker::noop()).is_pending());
+        let (woken, waker) = Woken::waker();
         let mut little = [scene.semaphore.acquire(), scene.semaphore.acquire()];
-        assert!(little.iter_mut().all(|little| poll(Pin::new(little), Waker::noop()).is_pending()));
+        assert!(little.iter_mut().all(|little| poll(Pin::new(little), &waker).is_pending()));
         let releaser = release_on_a_thread(&scene, 0);
         drop(much);
-        let permits = little.map(|little| block_on(little).expect("open"));
-        assert_eq!(scene.done[0].get(), 1);
-        drop(permits);
         releaser.join().unwrap();
-        assert_eq!(scene.semaphore.value(), 2);
+        assert_eq!(woken.times(), 2);
+        assert!(little.iter_mut().all(|little| poll(Pin::new(little), &waker).is_ready()));
+        assert_eq!((scene.semaphore.value(), scene.done[0].get()), (2, 1));
+    });
+}
+
+/// Does a newcomer that takes what a waiter left over see what came before the release, though it never meets the line?
+#[test]
+fn release_of_many_races_try_acquire() {
+    model_reaching(["left over", "too early"], |outcomes: Outcomes| {
+        let scene = scene(0);
+        let mut waits = scene.semaphore.acquire();
+        assert!(poll(Pin::new(&mut waits), Waker::noop()).is_pending());
+        let newcomer = thread::spawn({
+            let scene = scene.clone();
+            move || {
+                let permit = scene.semaphore.try_acquire();
+                outcomes.count(if permit.is_ok() { "left over" } else { "too early" });
+                assert!(permit.is_err() || scene.done[0].get() == 1);
+            }
+        });
+        scene.done[0].set(1);
+        scene.semaphore.release(2);
+        newcomer.join().unwrap();
+        assert!(poll(Pin::new(&mut waits), Waker::noop()).is_ready());
     });
 }
 

@@ -186,7 +186,8 @@ impl Permits {
             if new == word {
                 break outcome; // closed for good, or others wait and the word is ours
             }
-            // ORDERING: Acquire as in `try_acquire`. The flag itself orders nothing: who sees it takes the mutex (P1).
+            // ORDERING: Acquire as in `try_acquire`, also with the flag: what is free already may be granted in `settle`. The
+            // flag itself publishes nothing: who sees it takes the mutex (P1).
             match self.word.compare_exchange_weak(word, new, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => break outcome,
                 Err(now) => word = now,
@@ -275,8 +276,9 @@ impl Permits {
     ///
     /// The caller holds the mutex and has found, or set, `WAITERS`: the word is ours.
     fn settle(&self, mut waiters: MutexGuard<'_, Waiters<u32>>, count: usize) {
-        // ORDERING: Acquire sees what was done under the permits that are free already: they may be granted here.
-        let word = self.word.load(Ordering::Acquire);
+        // ORDERING: Relaxed: what was done under the permits that are free already was acquired by whoever set `WAITERS`
+        // (see `join`), and came here through the mutex.
+        let word = self.word.load(Ordering::Relaxed);
         debug_assert_eq!(word & (WAITERS | CLOSED), WAITERS);
         let mut free = word / ONE + count;
         let mut first = None;
