@@ -8,6 +8,7 @@ const UNSAFE_FILES: &[&str] = &[
     "crates/core/src/shim/tsan.rs",
     "crates/executor/src/task/raw.rs",
     "crates/sync/src/lock.rs",
+    "crates/sync/src/rwlock.rs",
     "crates/sync/src/slot.rs",
     "crates/sync/src/spin_lock.rs",
     "crates/streams/src/signal.rs",
