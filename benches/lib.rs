@@ -1,5 +1,8 @@
 //! What the benches share: the least loop that can run tasks, so that what is measured is the primitive.
 
+#[path = "lib/executors.rs"]
+pub mod executors;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};

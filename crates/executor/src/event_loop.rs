@@ -17,6 +17,7 @@ use crate::current::Current;
 use crate::handle::Handle;
 use crate::task::raw::{RawTask, Running, Sched};
 use crate::task::{JoinError, Task};
+use crate::thread_pool::ThreadPool;
 use crate::unhandled::Unhandled;
 use evenloop_core::cancel::Reason;
 use evenloop_core::{Entered, Park, Runtime, RuntimeBuilder, ThreadPark, deadline_after};
@@ -55,6 +56,7 @@ pub struct EventLoop {
 /// A loop's inside: shared with the functions that find it through the thread.
 pub(crate) struct Core {
     sched: Sched,
+    handle: Handle,
     park: RefCell<Box<dyn Park>>,
     runtime: OnceCell<Runtime>,
     /// Asked to leave after this pass.
@@ -69,6 +71,7 @@ pub struct Builder {
     park: Option<Box<dyn Park>>,
     runtime: RuntimeBuilder,
     on_unhandled: Option<Rc<crate::unhandled::Hook>>,
+    pool: Option<ThreadPool>,
 }
 
 /// Why [`EventLoop::run_task`] gave no value.
@@ -120,14 +123,24 @@ impl Builder {
         self
     }
 
+    /// Blocking jobs of this loop run on `pool`: asyncio's `set_default_executor`. Default: one of its own, of as many
+    /// threads as processors and four more, at most 32. Either is shut down when the loop is closed, without waiting.
+    pub fn thread_pool(mut self, pool: ThreadPool) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
     /// The loop, for the calling thread.
     pub fn build(self) -> EventLoop {
         let park = self.park.unwrap_or_else(|| Box::new(ThreadPark::new()));
         let sched = Sched::new(park.unparker(), self.on_unhandled);
-        let handle = Handle::new(sched.shared().clone());
-        let runtime = OnceCell::from(self.runtime.spawn(evenloop_core::shim::StdArc::new(handle)).build());
+        let pool = self.pool.unwrap_or_else(ThreadPool::default_of_a_loop);
+        let handle = Handle::new(sched.shared().clone(), pool);
+        let runtime =
+            OnceCell::from(self.runtime.spawn(evenloop_core::shim::StdArc::new(handle.clone())).build());
         let (stopping, unlooked) = (Cell::new(false), Cell::new(0));
-        EventLoop { core: Rc::new(Core { sched, park: RefCell::new(park), runtime, stopping, unlooked }) }
+        let park = RefCell::new(park);
+        EventLoop { core: Rc::new(Core { sched, handle, park, runtime, stopping, unlooked }) }
     }
 }
 
@@ -147,7 +160,7 @@ impl EventLoop {
 
     /// Starts putting a loop together.
     pub fn builder() -> Builder {
-        Builder { park: None, runtime: Runtime::builder("evenloop"), on_unhandled: None }
+        Builder { park: None, runtime: Runtime::builder("evenloop"), on_unhandled: None, pool: None }
     }
 
     /// Runs the loop until `future` is complete, and answers what it gave. Other tasks run meanwhile and stay for the
@@ -281,7 +294,7 @@ impl EventLoop {
 
     /// The loop's handle for other threads.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.core.sched.shared().clone())
+        self.core.handle.clone()
     }
 
     /// The loop's runtime, as its tasks find it.
@@ -454,6 +467,7 @@ impl Core {
         if !self.sched.is_closed() {
             let _entered = self.enter();
             self.sched.close();
+            self.handle.thread_pool().close();
         }
     }
 }

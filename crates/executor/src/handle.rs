@@ -3,6 +3,7 @@
 use crate::current;
 use crate::remote::RemoteTask;
 use crate::task::raw::Shared;
+use crate::thread_pool::ThreadPool;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
 use std::fmt;
@@ -15,11 +16,18 @@ const CLOSED: &str = "the event loop is closed";
 #[derive(Clone)]
 pub struct Handle {
     shared: StdArc<Shared>,
+    /// Where blocking jobs run.
+    pool: ThreadPool,
 }
 
 impl Handle {
-    pub(crate) fn new(shared: StdArc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: StdArc<Shared>, pool: ThreadPool) -> Self {
+        Self { shared, pool }
+    }
+
+    /// The threads on which [`to_thread`](crate::to_thread) runs jobs of this loop. Shut down when the loop is closed.
+    pub fn thread_pool(&self) -> &ThreadPool {
+        &self.pool
     }
 
     /// Whether the loop is closed. It may be by the time this returns.
@@ -113,22 +121,7 @@ impl Spawn for Handle {
         if self.is_closed() {
             return Err(NotSpawned { value: job, why: CLOSED });
         }
-        // The job comes back if the thread cannot be started: it waits in a slot that both sides can reach.
-        let slot = StdArc::new(evenloop_core::shim::Mutex::new(Some(job)));
-        let inside = slot.clone();
-        let run = move || {
-            let job = inside.lock().take();
-            if let Some(job) = job {
-                job();
-            }
-        };
-        match std::thread::Builder::new().name("evenloop-job".into()).spawn(run) {
-            Ok(_) => Ok(()),
-            Err(_) => match slot.lock().take() {
-                Some(value) => Err(NotSpawned { value, why: "no thread could be started" }),
-                None => Ok(()),
-            },
-        }
+        self.pool.execute(job)
     }
 }
 

@@ -10,6 +10,8 @@
 //! | `current`    | the loop that runs on this thread                                                     |
 //! | `handle`     | the loop's handle for other threads                                                   |
 //! | `remote`     | tasks that another thread waits for                                                   |
+//! | `thread_pool`, `job` | threads for what would block the loop, and one such job                       |
+//! | `slot`       | where an outcome is delivered to whoever waits elsewhere                              |
 //! | `unhandled`  | errors that nobody can see any more                                                   |
 //! | `interrupt`  | Ctrl-C as a future (feature `signal`)                                                 |
 //!
@@ -23,7 +25,10 @@ mod task;
 
 mod current;
 mod handle;
+mod job;
 mod remote;
+mod slot;
+mod thread_pool;
 mod unhandled;
 mod yield_now;
 
@@ -35,7 +40,9 @@ pub use event_loop::{Builder, EventLoop, RunError};
 pub use handle::Handle;
 #[cfg(feature = "signal")]
 pub use interrupt::{CtrlC, ctrl_c};
+pub use job::{Job, JobScope, to_thread, try_to_thread};
 pub use remote::RemoteTask;
 pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
+pub use thread_pool::ThreadPool;
 pub use unhandled::Unhandled;
 pub use yield_now::{YieldNow, yield_now};

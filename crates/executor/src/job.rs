@@ -1,0 +1,279 @@
+//! One blocking job, awaited.
+//!
+//! ```text
+//! Queued (the work) ── begins ──► Running ── ends ──► delivered into the slot
+//!   │ cancelled: the work is dropped at once            ▲
+//!   └───────────────────────────────────────────────────┘ as cancelled
+//! ```
+//!
+//! J1. Whoever takes the work out, the thread that runs it or who cancels it, has it alone; the work is never run after that.
+//! J2. The slot is filled once: by the thread, or with "cancelled" by who took the work out to drop it.
+
+use crate::slot::Slot;
+use crate::task::JoinError;
+use crate::thread_pool::ThreadPool;
+use evenloop_core::cancel::Reason;
+use evenloop_core::shim::atomic::{AtomicBool, Ordering};
+use evenloop_core::shim::{Mutex, StdArc};
+use evenloop_core::{BoxJob, NoRuntime, NotSpawned, Runtime};
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A job on another thread: awaiting it gives what the job returned.
+///
+/// Dropping it cancels the job: one that has not begun never runs, and what it holds is dropped at once; one that runs is
+/// abandoned, and learns of it through [`JobScope::is_cancelled`]. [`detach`](Self::detach) lets it run on instead, and
+/// [`cancel`](Self::cancel) waits for its end.
+///
+/// # Cancel safety
+///
+/// **Not cancel safe:** dropping it cancels the job. Await `&mut job` to be able to go on.
+///
+/// # Panics
+///
+/// Awaiting panics with the job's own panic; when the pool dropped the job; if the outcome was taken before.
+#[must_use = "dropping a job cancels it: await it, or call `detach`"]
+pub struct Job<T> {
+    inner: Option<StdArc<dyn Control<T>>>,
+}
+
+/// What a job may ask while it runs.
+#[derive(Debug)]
+pub struct JobScope {
+    cancelled: StdArc<AtomicBool>,
+}
+
+impl JobScope {
+    /// Whether nobody waits for this job any more. It may well end then.
+    pub fn is_cancelled(&self) -> bool {
+        // ORDERING: Relaxed: a flag and nothing else.
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+struct Inner<F, T> {
+    /// The work, until somebody takes it out (J1).
+    work: Mutex<Option<F>>,
+    slot: Slot<T>,
+    cancelled: StdArc<AtomicBool>,
+}
+
+/// A job, whatever its work is.
+trait Control<T>: Send + Sync {
+    fn slot(&self) -> &Slot<T>;
+    /// Tells the job that nobody waits, and drops the work if it has not begun.
+    fn cancel(&self);
+}
+
+impl<F: Send, T: Send> Control<T> for Inner<F, T> {
+    fn slot(&self) -> &Slot<T> {
+        &self.slot
+    }
+
+    fn cancel(&self) {
+        // ORDERING: Relaxed: a flag and nothing else.
+        self.cancelled.store(true, Ordering::Relaxed);
+        let work = self.work.lock().take();
+        if let Some(work) = work {
+            drop(work);
+            drop(self.slot.deliver(Err(JoinError::cancelled(Reason::default())))); // J2
+        }
+    }
+}
+
+/// What the pool holds: runs the work, or tells that it was dropped.
+struct Shell<F, T>(StdArc<Inner<F, T>>)
+where
+    F: FnOnce(&JobScope) -> T + Send,
+    T: Send;
+
+impl<F, T> Shell<F, T>
+where
+    F: FnOnce(&JobScope) -> T + Send,
+    T: Send,
+{
+    fn run(&self) {
+        let work = self.0.work.lock().take();
+        let Some(work) = work else { return };
+        let scope = JobScope { cancelled: self.0.cancelled.clone() };
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&scope))).map_err(JoinError::panicked);
+        if let Some(panic) = self.0.slot.deliver(outcome) {
+            // A job that nobody waits for: the thread's own message has told of it.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+        }
+    }
+}
+
+impl<F, T> Drop for Shell<F, T>
+where
+    F: FnOnce(&JobScope) -> T + Send,
+    T: Send,
+{
+    fn drop(&mut self) {
+        let work = self.0.work.lock().take();
+        if let Some(work) = work {
+            drop(work);
+            drop(self.0.slot.deliver(Err(JoinError::cancelled(Reason::default())))); // J2
+        }
+    }
+}
+
+/// Makes a job and gives its shell to `execute`.
+fn start<F, T>(
+    work: F,
+    execute: impl FnOnce(BoxJob) -> Result<(), NotSpawned<BoxJob>>,
+) -> Result<Job<T>, NotSpawned<F>>
+where
+    F: FnOnce(&JobScope) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let cancelled = StdArc::new(AtomicBool::new(false));
+    let inner = StdArc::new(Inner { work: Mutex::new(Some(work)), slot: Slot::new(), cancelled });
+    let shell = Shell(inner.clone());
+    match execute(Box::new(move || shell.run())) {
+        Ok(()) => Ok(Job { inner: Some(inner) }),
+        Err(refused) => {
+            let why = refused.why;
+            let value = inner.work.lock().take().expect("a refused job has not begun");
+            drop(refused);
+            Err(NotSpawned { value, why })
+        }
+    }
+}
+
+impl ThreadPool {
+    /// Runs a job that may block on one of the pool's threads: asyncio's `run_in_executor`.
+    ///
+    /// # Panics
+    ///
+    /// When the pool is shut down, or no thread can be started; [`try_run`](Self::try_run) tells instead.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Job<T> {
+        self.try_run(|_| work()).unwrap_or_else(|refused| panic!("`ThreadPool::run`: {}", refused.why))
+    }
+
+    /// As [`run`](Self::run); the job is told whether somebody still waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The pool is shut down, or no thread can be started; the work comes back.
+    pub fn try_run<F, T>(&self, work: F) -> Result<Job<T>, NotSpawned<F>>
+    where
+        F: FnOnce(&JobScope) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        start(work, |job| self.execute(job))
+    }
+}
+
+/// Runs a job that may block on a thread of the current runtime: asyncio's `to_thread`.
+///
+/// Under Evenloop's own loop that is a pool of as many threads as there are processors and four more, at most 32. A pool
+/// of one's own is [`ThreadPool`].
+///
+/// # Panics
+///
+/// When there is no runtime, or it cannot run blocking jobs (any more); [`try_to_thread`] tells instead.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, to_thread};
+/// EventLoop::new().run_until_complete(async {
+///     let answer = to_thread(|| 6 * 7).await;
+///     assert_eq!(answer, 42);
+/// });
+/// ```
+pub fn to_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<T> {
+    match try_to_thread(|_| work()) {
+        Ok(Ok(job)) => job,
+        Ok(Err(refused)) => panic!("`to_thread`: {}", refused.why),
+        Err(missing) => panic!("{missing}"),
+    }
+}
+
+/// As [`to_thread`]; the job is told whether somebody still waits for it.
+///
+/// # Errors
+///
+/// There is no runtime that spawns. Inside `Ok`: it takes no more, or cannot start a thread; the work comes back.
+pub fn try_to_thread<F, T>(work: F) -> Result<Result<Job<T>, NotSpawned<F>>, NoRuntime>
+where
+    F: FnOnce(&JobScope) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let spawner = Runtime::current_spawn("to_thread")?;
+    Ok(start(work, |job| spawner.spawn_blocking(job)))
+}
+
+impl<T> Job<T> {
+    fn inner(&self) -> &dyn Control<T> {
+        &**self.inner.as_ref().expect("taken by `detach` and `cancel` only, which end the handle")
+    }
+
+    /// Lets the job run on without a handle.
+    pub fn detach(mut self) {
+        self.inner = None;
+    }
+
+    /// Whether the job is over. A snapshot.
+    pub fn is_finished(&self) -> bool {
+        self.inner().slot().is_delivered()
+    }
+
+    /// Waits for the job and tells how it ended, without handing on its panic.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** Dropping it leaves the job running; join again.
+    ///
+    /// # Errors
+    ///
+    /// The job panicked, or was dropped before it began.
+    pub fn join(&mut self) -> impl Future<Output = Result<T, JoinError>> {
+        std::future::poll_fn(|cx| self.inner().slot().poll(cx))
+    }
+
+    /// Cancels the job and waits until it is no longer running: `None` if it never began, else how it ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** Dropping it leaves a job that runs to its end, abandoned.
+    pub async fn cancel(mut self) -> Option<Result<T, JoinError>> {
+        self.inner().cancel();
+        match self.join().await {
+            Err(error) if error.is_cancelled() => None,
+            outcome => Some(outcome),
+        }
+    }
+}
+
+impl<T> Future for Job<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.inner().slot().poll(cx).map(|outcome| match outcome {
+            Ok(value) => value,
+            Err(error) => match error.into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(_) => panic!("the job was dropped before it began: its pool is shut down"),
+            },
+        })
+    }
+}
+
+impl<T> Drop for Job<T> {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            inner.cancel();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Job<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Job [{}]", if self.is_finished() { "finished" } else { "pending" })
+    }
+}

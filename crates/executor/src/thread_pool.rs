@@ -1,0 +1,271 @@
+//! Threads for what would block the loop.
+//!
+//! ```text
+//!           execute                      taken by a worker
+//! (new) ────────────► queue, first in first out ────────────► runs ──► the worker takes the next, or waits
+//!                        │ shut down: dropped                             │ idle for too long, or shut down: ends
+//! ```
+//!
+//! P1. A worker is started when a job comes, nobody idles and the bound allows it. `idle` counts workers that wait and have
+//!     been promised no job: who adds a job takes one off, so two jobs never count on one worker.
+//! P2. Jobs, their destructors and what they wake run after the lock is released.
+//! P3. After a shutdown nothing is taken; what was queued is dropped, unless the shutdown waits; a running job ends by itself.
+
+use evenloop_core::shim::{Condvar, Mutex, StdArc, thread};
+use evenloop_core::{BoxJob, NotSpawned, deadline_after};
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// A bounded set of threads that run jobs which may block. Cheap to clone; clones are the same pool.
+///
+/// Threads are started when they are needed, and end after having had nothing to do for a while, or when the last clone of
+/// the pool is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, ThreadPool};
+/// let pool = ThreadPool::new(2);
+/// let answer = EventLoop::new().run_until_complete(pool.run(|| 6 * 7));
+/// assert_eq!(answer, 42);
+/// ```
+#[derive(Clone)]
+pub struct ThreadPool {
+    owners: StdArc<Owners>,
+}
+
+/// Shuts the pool down when its last clone goes; workers hold the inside only.
+struct Owners(StdArc<Inside>);
+
+struct Inside {
+    state: Mutex<State>,
+    /// A job came, or the pool is shut down.
+    work: Condvar,
+    /// A worker ended.
+    ended: Condvar,
+    name: &'static str,
+    max_threads: usize,
+    keep_alive: Duration,
+}
+
+/// Owned by the pool's mutex.
+#[derive(Default)]
+struct State {
+    queue: VecDeque<BoxJob>,
+    threads: usize,
+    /// P1.
+    idle: usize,
+    /// Jobs that idle workers were promised and have not taken yet.
+    promised: usize,
+    closed: bool,
+}
+
+/// What has to be done for a job that was queued.
+#[must_use]
+enum Added {
+    Start,
+    Wake,
+    Nothing,
+}
+
+impl State {
+    /// Queues a job (P1).
+    fn add(&mut self, job: BoxJob, max_threads: usize) -> Added {
+        self.queue.push_back(job);
+        if self.idle > 0 {
+            self.idle -= 1;
+            self.promised += 1;
+            Added::Wake
+        } else if self.threads < max_threads {
+            self.threads += 1;
+            Added::Start
+        } else {
+            Added::Nothing
+        }
+    }
+}
+
+/// How long a worker waits for its next job before it ends.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+impl ThreadPool {
+    /// A pool of at most so many threads; none is started yet.
+    ///
+    /// # Panics
+    ///
+    /// For zero threads: nothing would ever run.
+    pub fn new(max_threads: usize) -> Self {
+        Self::named("evenloop-pool", max_threads, KEEP_ALIVE)
+    }
+
+    /// As [`new`](Self::new); the threads bear `name`, and end after having waited `keep_alive` for a job.
+    ///
+    /// # Panics
+    ///
+    /// As for `new`.
+    pub fn named(name: &'static str, max_threads: usize, keep_alive: Duration) -> Self {
+        assert!(max_threads > 0, "`ThreadPool` needs at least one thread: with none nothing would ever run");
+        let inside = Inside {
+            state: Mutex::new(State::default()),
+            work: Condvar::new(),
+            ended: Condvar::new(),
+            name,
+            max_threads,
+            keep_alive,
+        };
+        Self { owners: StdArc::new(Owners(StdArc::new(inside))) }
+    }
+
+    /// asyncio's default: as many threads as processors and four more, at most 32.
+    pub(crate) fn default_of_a_loop() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::named("evenloop-job", (processors + 4).min(32), KEEP_ALIVE)
+    }
+
+    /// Queues a job for the first thread that is free.
+    ///
+    /// # Errors
+    ///
+    /// The pool is shut down, or not a single thread can be started; the job comes back.
+    pub fn execute(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
+        let inside = &self.owners.0;
+        let mut state = inside.state.lock();
+        if state.closed {
+            return Err(NotSpawned { value: job, why: "the thread pool is shut down" });
+        }
+        let added = state.add(job, inside.max_threads);
+        drop(state);
+        match added {
+            Added::Nothing => Ok(()),
+            Added::Wake => {
+                inside.work.notify_one();
+                Ok(())
+            }
+            Added::Start => self.start(),
+        }
+    }
+
+    /// Starts the worker that `add` counted.
+    fn start(&self) -> Result<(), NotSpawned<BoxJob>> {
+        let inside = self.owners.0.clone();
+        let name = inside.name.to_owned();
+        if thread::Builder::new().name(name).spawn(move || inside.work()).is_ok() {
+            return Ok(());
+        }
+        let inside = &self.owners.0;
+        let mut state = inside.state.lock();
+        state.threads -= 1;
+        // With others at work the job waits for one of them.
+        let back = if state.threads == 0 { state.queue.pop_back() } else { None };
+        drop(state);
+        inside.ended.notify_all();
+        match back {
+            Some(value) => Err(NotSpawned { value, why: "no thread could be started" }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes no more jobs and drops those that have not begun. Running ones end by themselves, nobody waits for them.
+    pub fn close(&self) {
+        self.owners.0.close();
+    }
+
+    /// Takes no more jobs and blocks until those that are queued or running are done, but no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// So many threads are still at work; what has not begun by then is dropped.
+    pub fn shutdown(&self, timeout: Duration) -> Result<(), usize> {
+        let deadline = deadline_after(Instant::now(), timeout);
+        let inside = &self.owners.0;
+        let mut state = inside.state.lock();
+        state.closed = true;
+        inside.work.notify_all();
+        while state.threads > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let (busy, dropped) = (state.threads, std::mem::take(&mut state.queue));
+                drop(state);
+                drop(dropped); // P2
+                return Err(busy);
+            }
+            inside.ended.wait_for(&mut state, left);
+        }
+        Ok(())
+    }
+
+    /// How many threads there are. A snapshot.
+    pub fn threads(&self) -> usize {
+        self.owners.0.state.lock().threads
+    }
+
+    /// How many jobs wait for a thread. A snapshot.
+    pub fn queued(&self) -> usize {
+        self.owners.0.state.lock().queue.len()
+    }
+}
+
+impl Inside {
+    fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let dropped = std::mem::take(&mut state.queue);
+        drop(state);
+        self.work.notify_all();
+        for job in dropped {
+            // A destructor that panics keeps the others from nothing.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(job)));
+        }
+    }
+
+    /// A worker's life.
+    fn work(&self) {
+        let mut state = self.state.lock();
+        'life: loop {
+            while let Some(job) = state.queue.pop_front() {
+                drop(state);
+                // What the job has to say about a panic it says itself; this thread goes on.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+                state = self.state.lock();
+            }
+            if state.closed {
+                break;
+            }
+            state.idle += 1;
+            let deadline = deadline_after(Instant::now(), self.keep_alive);
+            loop {
+                if state.promised > 0 {
+                    state.promised -= 1; // whoever promised took this worker off `idle`
+                    continue 'life;
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                if state.closed || left.is_zero() {
+                    state.idle -= 1;
+                    break 'life;
+                }
+                self.work.wait_for(&mut state, left);
+            }
+        }
+        state.threads -= 1;
+        drop(state);
+        self.ended.notify_all();
+    }
+}
+
+impl Drop for Owners {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inside = &self.owners.0;
+        let state = inside.state.lock();
+        let closed = if state.closed { ", closed" } else { "" };
+        let (threads, most, queued) = (state.threads, inside.max_threads, state.queue.len());
+        write!(f, "ThreadPool [threads: {threads} of {most}, queued: {queued}{closed}]")
+    }
+}

@@ -1,0 +1,275 @@
+//! Other threads: blocking jobs, tasks that another thread waits for.
+
+use evenloop_executor::{EventLoop, ThreadPool, to_thread, try_to_thread, yield_now};
+use std::cell::RefCell;
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// The words of the panic that `f` ends with.
+fn panic_of<R>(f: impl FnOnce() -> R) -> String {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else { panic!("no panic came") };
+    match panic.downcast::<String>() {
+        Ok(words) => *words,
+        Err(panic) => panic.downcast::<&'static str>().unwrap().to_string(),
+    }
+}
+
+#[test]
+fn a_job_runs_on_another_thread_and_answers() {
+    let (here, there) = EventLoop::new()
+        .run_until_complete(async { (thread::current().id(), to_thread(|| thread::current().id()).await) });
+    assert_ne!(here, there);
+}
+
+#[test]
+fn the_loop_goes_on_while_a_job_blocks() {
+    EventLoop::new().run_until_complete(async {
+        let (send, receive) = mpsc::channel();
+        let job = to_thread(move || receive.recv().unwrap());
+        yield_now().await;
+        send.send("from the loop").unwrap();
+        assert_eq!(job.await, "from the loop");
+    });
+}
+
+#[test]
+fn a_pool_keeps_its_bound_and_its_order() {
+    let pool = ThreadPool::new(1);
+    let (order, seen) = mpsc::channel();
+    let (go, gate) = mpsc::channel::<()>();
+    EventLoop::new().run_until_complete(async {
+        let first = pool.run(move || gate.recv().unwrap());
+        let rest: Vec<_> = (0..3)
+            .map(|number| {
+                let order = order.clone();
+                pool.run(move || order.send(number).unwrap())
+            })
+            .collect();
+        assert_eq!(pool.threads(), 1);
+        go.send(()).unwrap();
+        first.await;
+        for job in rest {
+            job.await;
+        }
+    });
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn a_job_cancelled_before_it_begins_never_runs_and_holds_nothing() {
+    let pool = ThreadPool::new(1);
+    let (go, gate) = mpsc::channel::<()>();
+    let busy = pool.run(move || gate.recv().unwrap());
+    let held = Arc::new(());
+    let inside = held.clone();
+    let late = pool.run(move || drop(inside));
+    drop(late);
+    assert_eq!(Arc::strong_count(&held), 1);
+
+    let inside = held.clone();
+    let late = pool.run(move || drop(inside));
+    EventLoop::new().run_until_complete(async {
+        assert!(late.cancel().await.is_none());
+        go.send(()).unwrap();
+        busy.await;
+    });
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[test]
+fn a_running_job_learns_that_it_was_cancelled_and_is_waited_for() {
+    let pool = ThreadPool::new(2);
+    let (began, begins) = mpsc::channel();
+    let job = pool
+        .try_run(move |scope| {
+            began.send(()).unwrap();
+            while !scope.is_cancelled() {
+                thread::yield_now();
+            }
+            "ended early"
+        })
+        .unwrap();
+    begins.recv_timeout(LONG).unwrap();
+    let outcome = EventLoop::new().run_until_complete(job.cancel());
+    assert_eq!(outcome.unwrap().unwrap(), "ended early");
+}
+
+#[test]
+fn an_abandoned_job_learns_of_it() {
+    let pool = ThreadPool::new(1);
+    let (told, tells) = mpsc::channel();
+    let (began, begins) = mpsc::channel();
+    let job = pool
+        .try_run(move |scope| {
+            began.send(()).unwrap();
+            while !scope.is_cancelled() {
+                thread::yield_now();
+            }
+            told.send(()).unwrap();
+        })
+        .unwrap();
+    begins.recv_timeout(LONG).unwrap();
+    drop(job);
+    tells.recv_timeout(LONG).unwrap();
+}
+
+#[test]
+fn a_detached_job_runs_on() {
+    let pool = ThreadPool::new(1);
+    let (told, tells) = mpsc::channel();
+    pool.try_run(move |scope| told.send(scope.is_cancelled()).unwrap()).unwrap().detach();
+    assert!(!tells.recv_timeout(LONG).unwrap());
+}
+
+#[test]
+fn a_jobs_panic_is_handed_over_and_its_thread_goes_on() {
+    let pool = ThreadPool::new(1);
+    EventLoop::new().run_until_complete(async {
+        let error = pool.run(|| panic!("in a job")).join().await.unwrap_err();
+        assert_eq!(error.to_string(), "the task panicked: in a job");
+        assert_eq!(pool.run(|| 1).await, 1);
+    });
+    assert_eq!(pool.threads(), 1);
+}
+
+#[test]
+fn a_job_can_call_back_into_the_loop() {
+    let event_loop = EventLoop::new();
+    let handle = event_loop.handle();
+    let loops_thread = thread::current().id();
+    event_loop.run_until_complete(async {
+        let asked =
+            to_thread(move || handle.spawn(async { thread::current().id() }).unwrap().join_blocking());
+        assert_eq!(asked.await.unwrap(), loops_thread);
+    });
+}
+
+#[test]
+fn a_pool_that_is_shut_down_gives_the_work_back() {
+    let pool = ThreadPool::new(1);
+    pool.close();
+    let held = Arc::new(());
+    let inside = held.clone();
+    let refused = pool.try_run(move |_| drop(inside)).unwrap_err();
+    assert_eq!(refused.why, "the thread pool is shut down");
+    assert_eq!(Arc::strong_count(&held), 2);
+    drop(refused);
+    assert_eq!(panic_of(|| pool.run(|| ())), "`ThreadPool::run`: the thread pool is shut down");
+}
+
+#[test]
+fn shutdown_waits_for_what_is_queued_and_ends_the_threads() {
+    let pool = ThreadPool::new(2);
+    let (told, tells) = mpsc::channel();
+    for number in 0..10 {
+        let told = told.clone();
+        pool.run(move || told.send(number).unwrap()).detach();
+    }
+    pool.shutdown(LONG).unwrap();
+    assert_eq!((tells.try_iter().count(), pool.threads()), (10, 0));
+}
+
+#[test]
+fn shutdown_gives_up_at_its_deadline() {
+    let pool = ThreadPool::new(1);
+    let (go, gate) = mpsc::channel::<()>();
+    let (began, begins) = mpsc::channel();
+    pool.run(move || {
+        began.send(()).unwrap();
+        gate.recv().unwrap();
+    })
+    .detach();
+    begins.recv_timeout(LONG).unwrap();
+    let held = Arc::new(());
+    let inside = held.clone();
+    let late = pool.run(move || drop(inside));
+    assert_eq!(pool.shutdown(Duration::ZERO), Err(1));
+    assert_eq!(Arc::strong_count(&held), 1);
+    drop(late);
+    go.send(()).unwrap();
+    pool.shutdown(LONG).unwrap();
+}
+
+#[test]
+fn an_idle_thread_ends_after_its_time() {
+    let pool = ThreadPool::named("short-lived", 1, Duration::ZERO);
+    EventLoop::new().run_until_complete(async {
+        let name = pool.run(|| thread::current().name().map(str::to_owned)).await;
+        assert_eq!(name.as_deref(), Some("short-lived"));
+    });
+    pool.shutdown(LONG).unwrap();
+}
+
+#[test]
+fn a_closed_loop_ends_its_threads() {
+    let event_loop = EventLoop::new();
+    let pool = event_loop.handle().thread_pool().clone();
+    event_loop.run_until_complete(to_thread_later());
+    assert_eq!(pool.threads(), 1);
+    drop(event_loop);
+    pool.shutdown(LONG).unwrap();
+}
+
+/// `to_thread` looks for its runtime when it is called.
+async fn to_thread_later() {
+    to_thread(|| ()).await;
+}
+
+#[test]
+fn without_a_runtime_to_thread_says_so() {
+    let message = panic_of(|| to_thread(|| ()));
+    assert!(message.starts_with("`to_thread` needs to spawn, and this thread has no runtime"), "{message}");
+    assert!(try_to_thread(|_| ()).is_err());
+}
+
+#[test]
+fn waiting_for_oneself_says_so() {
+    let event_loop = EventLoop::new();
+    let handle = event_loop.handle();
+    let message = event_loop.run_until_complete(async {
+        let task = handle.spawn(async {}).unwrap();
+        panic_of(|| task.join_blocking())
+    });
+    assert!(message.starts_with("`join_blocking` on the thread of the task's own loop"), "{message}");
+}
+
+#[test]
+fn joining_with_a_time_limit_gives_the_handle_back() {
+    let event_loop = EventLoop::new();
+    let task = event_loop.handle().spawn(async { 5 }).unwrap();
+    let task = task.join_timeout(Duration::ZERO).unwrap_err();
+    event_loop.run_once(Some(Duration::ZERO));
+    assert_eq!(task.join_timeout(Duration::MAX).unwrap().unwrap(), 5);
+}
+
+#[test]
+fn a_task_of_a_loop_that_closes_ends_cancelled() {
+    let event_loop = EventLoop::new();
+    let task = event_loop.handle().spawn(pending::<()>()).unwrap();
+    event_loop.run_once(Some(Duration::ZERO));
+    drop(event_loop);
+    assert!(task.join_blocking().unwrap_err().is_cancelled());
+}
+
+#[test]
+fn a_panic_that_no_thread_took_is_reported_once() {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let hook = reports.clone();
+    let event_loop = EventLoop::builder()
+        .on_unhandled(move |error| hook.borrow_mut().push(error.panic_message().unwrap().to_owned()))
+        .build();
+    let (before, after) = (event_loop.handle(), event_loop.handle());
+    drop(before.spawn(async { panic!("nobody waits") }).unwrap());
+    event_loop.run_once(Some(Duration::ZERO));
+    let unread = after.spawn(async { panic!("nobody looked") }).unwrap();
+    event_loop.run_once(Some(Duration::ZERO));
+    drop(unread);
+    event_loop.run_once(Some(Duration::ZERO));
+    assert_eq!(*reports.borrow(), ["nobody waits", "nobody looked"]);
+}
