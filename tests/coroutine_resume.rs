@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, ready};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -167,6 +167,16 @@ fn a_function_that_panics_before_it_returns_its_future_is_done() {
     let mut body = Coroutine::new(panics);
     assert_eq!(panic_of(|| body.next()), "at once");
     assert_eq!(body.next(), None);
+}
+
+#[test]
+fn a_yield_polled_before_the_body_has_begun_is_withdrawn() {
+    fn hasty<'a>(mut co: Co<'a, u8, String>) -> Pin<Box<dyn Future<Output = Option<u8>> + 'a>> {
+        let mut leaked = ManuallyDrop::new(co.yield_("too early".into()));
+        assert!((&mut *leaked).now_or_never().is_none());
+        Box::pin(async move { co.argument() })
+    }
+    assert_eq!(Coroutine::new(hasty).resume(7), Resumed::Returned(Some(7)));
 }
 
 #[test]

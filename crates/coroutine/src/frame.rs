@@ -400,6 +400,8 @@ impl<R, Y, B: ?Sized + Future> Frame<R, Y, B> {
         let waker = unsafe { Waker::new(ptr::from_ref(exchange).cast(), &ADDRESS) };
         let polled = body.poll(&mut Context::from_waker(&waker));
         debug_assert!(polled.is_pending(), "the first poll of a body starts it");
+        // A function that returns its future may have polled a yield before: there is nobody yet to take that.
+        exchange.withdraw();
     }
 }
 
