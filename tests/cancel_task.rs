@@ -194,7 +194,7 @@ fn a_task_that_gives_a_value_all_the_same_ends_the_cancellation() {
             catch_cancel(pending::<()>()).await.unwrap_err().absorb();
             "saved"
         });
-        let outer = create_task(async { inner.await });
+        let outer = create_task(inner);
         yield_now().await;
         yield_now().await;
         outer.cancel("why");

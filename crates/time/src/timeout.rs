@@ -3,9 +3,13 @@
 //! T1. The first poll asks the inner future first: code without a pending await never times out.
 //! T2. Every later poll asks the timer first: an inner future that is always woken cannot run past the deadline.
 //! T3. The timer is set only once the inner future was pending.
-//! T4. When the deadline is met the inner future is dropped, before `Elapsed` is given.
+//! T4. When the deadline is met, that is a request on the timeout's own scope: who catches inside is asked first, and may
+//!     clean up; then the inner future is dropped, before `Elapsed` is given. If it gives a value all the same, that wins.
+//! T5. While a scope around the timeout is being left, the timeout reports nothing: of nested timeouts with one deadline
+//!     only the outer one reports.
 
 use crate::entry::{Entry, or_panic};
+use evenloop_core::cancel::{Reason, Scope};
 use evenloop_core::{Runtime, deadline_after};
 use pin_project_lite::pin_project;
 use std::error::Error;
@@ -17,7 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Waits for `future`, but no longer than `duration`, counted from this call.
 ///
-/// The future runs as part of the calling task. If it is pending when the time is over, it is dropped. A future that is
+/// The future runs as part of the calling task. If it is pending when the time is over, it is dropped, after whoever
+/// catches inside it (`catch_cancel`, an awaited task) was asked and has cleaned up. A future that is
 /// ready at its first poll always gives its value, even with `Duration::ZERO`; after that the deadline comes first if both
 /// are met. Never early; the resolution is 1 ms, rounded up. `Duration::MAX` is about thirty years.
 ///
@@ -50,6 +55,7 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoF
         limit: Limit::after(duration, &entry),
         entry,
         expired: false,
+        scope: Scope::new(),
         inner: Some(future.into_future()),
     }
 }
@@ -69,6 +75,7 @@ pub fn timeout_on<F: IntoFuture>(runtime: &Runtime, duration: Duration, future: 
         limit: Limit::after(duration, &entry),
         entry,
         expired: false,
+        scope: Scope::new(),
         inner: Some(future.into_future()),
     }
 }
@@ -97,7 +104,7 @@ pub fn timeout_on<F: IntoFuture>(runtime: &Runtime, duration: Duration, future: 
 /// ```
 pub fn timeout_at<F: IntoFuture>(deadline: impl Into<Option<Instant>>, future: F) -> Timeout<F::IntoFuture> {
     let inner = Some(future.into_future());
-    Timeout { limit: deadline.into().into(), entry: Entry::new(), expired: false, inner }
+    Timeout { limit: deadline.into().into(), entry: Entry::new(), expired: false, scope: Scope::new(), inner }
 }
 
 /// As [`timeout_at`], on the given runtime.
@@ -115,7 +122,13 @@ pub fn timeout_at_on<F: IntoFuture>(
     future: F,
 ) -> Timeout<F::IntoFuture> {
     let inner = Some(future.into_future());
-    Timeout { limit: deadline.into().into(), entry: Entry::on(runtime), expired: false, inner }
+    Timeout {
+        limit: deadline.into().into(),
+        entry: Entry::on(runtime),
+        expired: false,
+        scope: Scope::new(),
+        inner,
+    }
 }
 
 /// The deadline was met before the future was ready.
@@ -143,6 +156,7 @@ pin_project! {
         limit: Limit,
         entry: Entry,
         expired: bool,
+        scope: Scope,
         // Gone once it has ended, or was dropped at the deadline.
         #[pin]
         inner: Option<F>,
@@ -188,7 +202,7 @@ impl<F> Timeout<F> {
         }
     }
 
-    /// Whether it gave [`Elapsed`].
+    /// Whether the deadline was met. It gives its value all the same if the future catches that and is ready.
     pub fn expired(&self) -> bool {
         self.expired
     }
@@ -201,30 +215,28 @@ impl<F: Future> Future for Timeout<F> {
     ///
     /// When it is polled after its end, and as [`timeout`] says.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Limit::After(duration) = *this.limit {
             // Before the future has its turn, which may take a while.
             let now = this.entry.now("timeout");
             *this.limit = now.map_or(*this.limit, |now| Limit::At(deadline_after(now, duration)));
         }
-        let asked = this.entry.is_set();
-        if let (true, Limit::At(deadline)) = (asked, *this.limit) {
+        let waits = this.scope.is_running() && !*this.expired;
+        let set = this.entry.is_set();
+        if let (true, true, Limit::At(deadline)) = (waits, set, *this.limit) {
             // T2
             if or_panic(this.entry.poll("timeout", deadline, cx.waker())) {
                 *this.expired = true;
-                this.inner.set(None); // T4
-                return Poll::Ready(Err(Elapsed));
+                this.scope.ask(DEADLINE); // T4
             }
         }
-        let inner = this.inner.as_mut().as_pin_mut().expect("`Timeout` polled after its end");
-        if let Poll::Ready(output) = inner.poll(cx) {
+        if let Poll::Ready(outcome) = this.scope.poll(this.inner, cx) {
             this.entry.clear();
-            this.inner.set(None);
-            return Poll::Ready(Ok(output));
+            return Poll::Ready(outcome.map_err(|_| Elapsed));
         }
         match *this.limit {
             Limit::Never => {}
-            Limit::At(_) if asked => {}
+            Limit::At(_) if set || *this.expired => {}
             Limit::At(deadline) => {
                 // T3: only now; what has passed already fires in the next turn.
                 let fired = or_panic(this.entry.poll("timeout", deadline, cx.waker()));
@@ -238,11 +250,15 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
+/// What those who catch inside are told.
+const DEADLINE: Reason = Reason::new("deadline");
+
 impl<F> fmt::Debug for Timeout<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.inner {
             None if self.expired => "expired",
             None => "done",
+            Some(_) if self.expired => "expiring",
             Some(_) if self.entry.is_set() => "waiting",
             Some(_) => "new",
         };

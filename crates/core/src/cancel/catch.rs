@@ -106,11 +106,7 @@ impl Catcher {
         }
         let polled = {
             let _entered = frames::enter(&mut self.seat, Kind::Catcher);
-            future
-                .as_mut()
-                .as_pin_mut()
-                .expect("`catch_cancel` needs not to be polled after it has ended")
-                .poll(cx)
+            future.as_mut().as_pin_mut().expect("`catch_cancel` was polled after its end").poll(cx)
         };
         match polled {
             Poll::Ready(value) => {

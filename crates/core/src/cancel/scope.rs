@@ -67,7 +67,7 @@ impl Scope {
         match self.state {
             State::Running => {}
             State::Taken(_) => return self.report(cx.waker()),
-            State::Ended => panic!("a scope needs not to be polled after it has ended"),
+            State::Ended => panic!("the future of a scope was polled after its end"),
         }
         frames::relink(&mut self.seat);
         if let Some(inbox) = &self.seat.inbox {
