@@ -39,6 +39,14 @@ pub trait Spawn: Send + Sync {
     ///
     /// The host has ended or cannot start a thread; the job comes back.
     fn spawn_blocking(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>>;
+
+    /// Tells whoever watches over the host what nobody else can see any more, such as an error that was never asked for.
+    /// Called from destructors too, so it must not panic.
+    ///
+    /// Prints to the standard error stream, unless the host has a better place.
+    fn report(&self, what: &dyn fmt::Display) {
+        eprintln!("{what}");
+    }
 }
 
 /// A spawn that did not happen, with what was handed in.
