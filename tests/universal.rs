@@ -361,6 +361,22 @@ fn rows() -> Vec<Row> {
             |queue| end((queue.get_nowait(), queue.statistics())),
         ),
         row(
+            "Future::wait",
+            evenloop_sync::Future::<u8, u8>::new,
+            |future| Box::pin(async { end(future.wait().await) }),
+            |future| end(future.set_result(1)),
+            |future| future.statistics().waiters,
+            |future| end((future.done(), format!("{future:?}"))),
+        ),
+        row(
+            "Future, awaited by value, cancelled",
+            evenloop_sync::Future::<u8, u8>::new,
+            |future| Box::pin(async { end(future.clone().await) }),
+            |future| end(future.cancel()),
+            |future| future.statistics().waiters,
+            |future| end((future.result(), future.add_done_callback(|_| ()))),
+        ),
+        row(
             "PriorityQueue::get",
             || PriorityQueue::new(0),
             |queue| Box::pin(async { end(queue.get().await) }),

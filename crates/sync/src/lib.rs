@@ -57,10 +57,15 @@ mod lifo_queue;
 
 mod priority_queue;
 
+mod future;
+
 pub use barrier::{Barrier, BarrierPassed, BarrierStatistics, BarrierWait, BrokenBarrier};
 pub use bounded_semaphore::{BoundedSemaphore, ReleasedTooOften};
 pub use condition::{Condition, ConditionStatistics, ConditionWait, ConditionWaitFor};
 pub use event::{Event, EventStatistics, EventWait};
+pub use future::{
+    CallbackId, Future, FutureError, FutureStatistics, FutureWait, InvalidStateError, OwnedFutureWait,
+};
 pub use lifo_queue::LifoQueue;
 pub use limiter::{
     AlreadyBorrowing, Borrower, Limiter, LimiterAcquire, LimiterAcquireFor, LimiterStatistics, LimiterToken,
