@@ -3,11 +3,14 @@
 //! Each scope and catcher puts a frame on the stack around the poll of its inner future and takes it off again, also when
 //! that panics. A task's root is a floor: what is below it belongs to somebody else. A frame has a node only once
 //! somebody inside needs it as a parent.
+//!
+//! A root that nothing was asked of and that nobody has joined is only owed to the stack: a flag says so, and whoever looks
+//! at the stack first puts the frame there. So a task that uses none of this pays for two stores a poll.
 
 use super::inbox::Inbox;
 use super::tree::{Node, Place};
 use crate::shim::{Arc, thread_local};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::task::Waker;
 
@@ -44,12 +47,28 @@ impl Seat {
 
 thread_local! {
     static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    /// The root entered last has no frame yet. Nothing lies above it then.
+    static OWED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says whether a root is owed, and answers whether one was.
+#[inline]
+fn owe(owed: bool) -> bool {
+    OWED.try_with(|it| it.replace(owed)).unwrap_or_default()
 }
 
 /// Calls `f` with the stack; `None` when the thread is ending and has none any more: then everything is inert.
 #[inline]
 fn with_frames<R>(f: impl FnOnce(&mut Vec<Frame>) -> R) -> Option<R> {
-    FRAMES.try_with(|frames| f(&mut frames.borrow_mut())).ok()
+    FRAMES
+        .try_with(|frames| {
+            let mut frames = frames.borrow_mut();
+            if owe(false) {
+                frames.push(Frame { kind: Kind::Root, crossed: false, place: None, inbox: None });
+            }
+            f(&mut frames)
+        })
+        .ok()
 }
 
 /// Keeps a task, scope or catcher on the stack of what this thread polls; dropping it takes it off.
@@ -75,6 +94,14 @@ pub(crate) fn enter(seat: &mut Seat, kind: Kind) -> Entered<'_> {
 
 #[inline]
 pub(crate) fn enter_root<'a>(node: &'a mut Option<Arc<Node>>, inbox: Option<&Arc<Inbox>>) -> Entered<'a> {
+    if node.is_none() && inbox.is_none() {
+        if owe(true) {
+            // Another root is owed: its frame comes first.
+            with_frames(|_| ());
+            owe(true);
+        }
+        return Entered { home: Home::Root(node), not_send: PhantomData };
+    }
     let place = node.take().map(Place::root);
     push(Frame { kind: Kind::Root, crossed: false, place, inbox: inbox.cloned() });
     Entered { home: Home::Root(node), not_send: PhantomData }
@@ -88,6 +115,9 @@ fn push(frame: Frame) {
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
+        if owe(false) {
+            return; // Nobody has looked.
+        }
         let Some(Some(frame)) = with_frames(Vec::pop) else { return };
         match &mut self.home {
             Home::Seat(seat) => {

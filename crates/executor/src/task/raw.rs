@@ -36,7 +36,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{ManuallyDrop, MaybeUninit, needs_drop};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
@@ -80,6 +80,15 @@ struct Own {
     requests: Requests,
     /// Who inside the task catches cancellations. Taken out for the time of a poll.
     root: Root,
+}
+
+impl Own {
+    /// Hands out what a poll is wrapped with. Nearly always both are empty, and then nothing is counted or allocated.
+    #[inline]
+    fn begin_poll(&mut self) -> (Root, Requests) {
+        self.flags |= STARTED;
+        (std::mem::take(&mut self.root), self.requests.clone())
+    }
 }
 
 /// In the run queue.
@@ -197,10 +206,11 @@ impl<F: Future> TaskCell<F> {
     ///
     /// As for `stage`; the stage holds the future.
     unsafe fn replace(stage: *mut Stage<F>, outcome: Outcome<F::Output>) {
-        let dropped = catch_unwind(AssertUnwindSafe(|| {
+        let drop_future = || {
             // SAFETY: T3: the stage holds the future, and below it holds the outcome, so nobody drops it again.
             unsafe { ptr::drop_in_place(stage.cast::<F>()) }
-        }));
+        };
+        let dropped = if needs_drop::<F>() { catch_unwind(AssertUnwindSafe(drop_future)) } else { Ok(()) };
         let outcome = match (dropped, outcome) {
             (Err(panic), Ok(value)) => {
                 // Its destructor may panic too; the first panic is the one to tell of.
@@ -502,7 +512,9 @@ impl TaskPtr {
         };
         // SAFETY: as for this function.
         let (unseen, joiner) = unsafe { self.own(take) };
-        drop_quietly(joiner);
+        if joiner.is_some() {
+            drop_quietly(joiner);
+        }
         if unseen {
             // SAFETY: T3: the outcome was there, and TAKEN keeps others off.
             unsafe { self.discard() }
@@ -1271,15 +1283,12 @@ impl Sched {
         let waker = unsafe { borrowed_waker(task) };
         let mut cx = Context::from_waker(&waker);
         // SAFETY: as above.
-        let (mut root, requests) =
-            unsafe { task.own(|own| (std::mem::take(&mut own.root), own.requests.clone())) };
+        let (mut root, requests) = unsafe { task.own(Own::begin_poll) };
         if !requests.is_empty() {
             if let Turn::Take(reason) = self.turn(task, || root.before(&requests, &waker)) {
                 return self.take(task, root, reason);
             }
         }
-        // SAFETY: as above.
-        unsafe { task.own(|own| own.flags |= STARTED) }
         // SAFETY: as above.
         let header = unsafe { task.header() };
         let over = {
