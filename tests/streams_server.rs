@@ -3,8 +3,8 @@
 use evenloop_core::cancel::catch_cancel;
 use evenloop_executor::yield_now;
 use evenloop_streams::{
-    Server, ServerConfig, StreamReader, StreamWriter, open_connection, open_unix_connection, start_server,
-    start_unix_server,
+    Server, ServerConfig, StreamReader, StreamWriter, UnixReader, UnixWriter, open_connection,
+    open_unix_connection, start_server, start_unix_server,
 };
 use evenloop_tests::on_loop;
 use futures::{future, poll};
@@ -130,7 +130,7 @@ fn a_handlers_error_is_reported_and_its_connection_closed() {
             move |error| errors.lock().unwrap().push(error.to_owned())
         });
         let fails = async |_: StreamReader, _: StreamWriter| Err::<(), _>("out of tea");
-        let server = config.start(move |reader, writer| fails(reader, writer), loopback()).unwrap();
+        let server = config.start(fails, loopback()).unwrap();
         let (mut reader, _writer) = connect(&server).await;
         assert!(reader.read(1).await.unwrap().is_empty());
         let (mut reader, _writer) = connect(&server).await;
@@ -178,17 +178,17 @@ fn who_serves_for_ever_closes_when_it_is_dropped() {
 fn a_socket_file_is_replaced_refused_and_removed_as_it_should() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    let quiet = async |_: StreamReader<_>, _: StreamWriter<_>| ();
+    async fn quiet(_: UnixReader, _: UnixWriter) {}
     on_loop(async {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // leaves its file
-        let server = start_unix_server(move |reader, writer| quiet(reader, writer), &path).unwrap();
+        let server = start_unix_server(quiet, &path).unwrap();
         drop(open_unix_connection(&path).await.unwrap());
 
-        let error = start_unix_server(move |reader, writer| quiet(reader, writer), &path).unwrap_err();
+        let error = start_unix_server(quiet, &path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
         let file = directory.path().join("file");
         std::fs::write(&file, "precious").unwrap();
-        let error = start_unix_server(move |reader, writer| quiet(reader, writer), &file).unwrap_err();
+        let error = start_unix_server(quiet, &file).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
         assert_eq!(std::fs::read(&file).unwrap(), b"precious");
 
@@ -196,7 +196,7 @@ fn a_socket_file_is_replaced_refused_and_removed_as_it_should() {
         server.wait_closed().await;
         assert!(!path.exists());
 
-        let server = start_unix_server(move |reader, writer| quiet(reader, writer), &path).unwrap();
+        let server = start_unix_server(quiet, &path).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "another's").unwrap();
         server.close();

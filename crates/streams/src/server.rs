@@ -55,19 +55,17 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
-/// use evenloop_streams::start_server;
+/// use evenloop_streams::{StreamReader, StreamWriter, start_server};
 ///
-/// let echo = async |mut reader: evenloop_streams::StreamReader, mut writer: evenloop_streams::StreamWriter| {
-///     loop {
-///         let bytes = reader.read(1024).await?;
-///         if bytes.is_empty() {
-///             return Ok::<(), std::io::Error>(());
-///         }
-///         writer.write(&bytes)?;
+/// async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> std::io::Result<()> {
+///     while let bytes @ [_, ..] = &reader.read(1024).await?[..] {
+///         writer.write(bytes)?;
 ///         writer.drain().await?;
 ///     }
-/// };
-/// let server = start_server(move |reader, writer| echo(reader, writer), ([127, 0, 0, 1], 8888).into())?;
+///     writer.wait_closed().await
+/// }
+///
+/// let server = start_server(echo, ([127, 0, 0, 1], 8888).into())?;
 /// server.serve_forever().await
 /// # }
 /// ```
@@ -133,7 +131,7 @@ impl<E: fmt::Display> Outcome for Result<(), E> {
 /// };
 /// let server = ServerConfig::new()
 ///     .max_connections(1000)
-///     .start(move |reader, writer| handler(reader, writer), ([127, 0, 0, 1], 0).into())?;
+///     .start(handler, ([127, 0, 0, 1], 0).into())?;
 /// println!("listening on {}", server.local_addr().expect("a TCP server"));
 /// # Ok(()) }
 /// ```

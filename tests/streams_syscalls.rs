@@ -1,0 +1,110 @@
+//! System calls for an echo, counted by strace: six for client and server together (each waits, reads and writes), and not
+//! one to find out that a socket is dry.
+
+use evenloop_streams::{StreamReader, StreamWriter, TcpListener, TcpStream, open_connection, start_server};
+use evenloop_tests::on_loop;
+use futures::{AsyncReadExt, AsyncWriteExt, future};
+use std::collections::BTreeMap;
+use std::io;
+use std::process::{Command, Stdio};
+
+const ECHOES: &str = "EVENLOOP_TEST_ECHOES";
+
+/// How many echoes this process is to make, if it is the one that is watched.
+fn echoes() -> Option<usize> {
+    std::env::var(ECHOES).ok()?.parse().ok()
+}
+
+/// System calls for one echo by name, in the test of that name, or nothing where strace does not work.
+fn per_echo(test: &str) -> Option<BTreeMap<String, f64>> {
+    const FEW: usize = 100;
+    const MANY: usize = 1100;
+    let (few, many) = (counted(test, FEW)?, counted(test, MANY)?);
+    let each = many.into_iter().map(|(name, calls)| {
+        let before = few.get(&name).copied().unwrap_or(0.0);
+        (name, (calls - before) / (MANY - FEW) as f64)
+    });
+    Some(each.filter(|(_, calls)| *calls >= 0.01).collect())
+}
+
+fn counted(test: &str, echoes: usize) -> Option<BTreeMap<String, f64>> {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let status = Command::new("strace")
+        .args(["-f", "-c", "-o"])
+        .arg(out.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(ECHOES, echoes.to_string())
+        .stdout(Stdio::null())
+        .status();
+    if !status.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: `strace` is not installed (cargo xtask setup) or may not watch");
+        return None;
+    }
+    let table = std::fs::read_to_string(out.path()).unwrap();
+    // "% time, seconds, usecs/call, calls, errors (or nothing), syscall"
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let calls = rows.filter(|row| row.len() >= 5 && row.last() != Some(&"total"));
+    Some(calls.filter_map(|row| Some((row.last()?.to_string(), row[3].parse().ok()?))).collect())
+}
+
+fn assert_budget(test: &str) {
+    let Some(calls) = per_echo(test) else { return };
+    let all: f64 = calls.values().sum();
+    println!("system calls an echo: {calls:?}");
+    assert!(all <= 6.05, "{all} system calls an echo: {calls:?}");
+    assert!(all >= 4.0, "strace saw too few: {calls:?}");
+}
+
+#[test]
+fn raw_streams_make_six_system_calls_an_echo() {
+    let Some(echoes) = echoes() else { return assert_budget("raw_streams_make_six_system_calls_an_echo") };
+    on_loop(async {
+        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (client, server) =
+            future::join(TcpStream::connect(listener.local_addr()), listener.accept()).await;
+        let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
+        let serve = async {
+            let mut room = [0; 128];
+            while let n @ 1.. = server.read(&mut room).await.unwrap() {
+                server.write_all(&room[..n]).await.unwrap();
+            }
+        };
+        let ask = async {
+            let mut room = [0; 128];
+            for _ in 0..echoes {
+                client.write_all(&[7; 64]).await.unwrap();
+                assert_eq!(client.read(&mut room).await.unwrap(), 64);
+            }
+            client.close().await.unwrap();
+        };
+        future::join(serve, ask).await;
+    });
+}
+
+#[test]
+fn readers_and_writers_make_six_system_calls_an_echo() {
+    async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
+        while let line @ [_, ..] = &reader.readline().await?[..] {
+            writer.write(line)?;
+            writer.drain().await?;
+        }
+        Ok(())
+    }
+    let Some(echoes) = echoes() else {
+        return assert_budget("readers_and_writers_make_six_system_calls_an_echo");
+    };
+    on_loop(async {
+        let server = start_server(echo, ([127, 0, 0, 1], 0).into()).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let (mut reader, mut writer) = open_connection("127.0.0.1", port).await.unwrap();
+        for _ in 0..echoes {
+            writer.write(b"hello\n").unwrap();
+            writer.drain().await.unwrap();
+            assert_eq!(reader.readline().await.unwrap(), b"hello\n");
+        }
+        server.close();
+        writer.wait_closed().await.unwrap();
+        server.wait_closed().await;
+    });
+}
