@@ -1,36 +1,29 @@
 //! Scopes that are cancelled, and code that cleans up.
 
 use crate::Host;
-use crate::together::{spawn, until};
+use crate::together::{Shared, spawn, until};
 use evenloop_core::cancel::{CancelScope, catch_cancel};
 use evenloop_time::{Clock, VirtualClock, sleep};
 use futures_util::poll;
 use std::future::pending;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A counter that tasks share.
-fn counter() -> (Arc<AtomicUsize>, Arc<AtomicUsize>) {
-    let counter = Arc::new(AtomicUsize::new(0));
-    (counter.clone(), counter)
-}
-
 /// Cancelled by another task; the reason comes out.
 pub fn a_cancelled_scope_drops_what_waits<H: Host>() {
     H::run(Clock::Real, async {
-        let (begun, counts) = counter();
+        let begun = Shared::default();
+        let counts = begun.clone();
         let scope = CancelScope::new();
         let task = spawn({
             let run = scope.run(async move {
-                counts.store(1, Ordering::Release);
+                counts.set(1);
                 pending::<()>().await
             });
             async move { run.await.unwrap_err().text().map(str::to_owned) }
         });
-        until(|| begun.load(Ordering::Acquire) == 1).await;
+        until(|| begun.get() == 1).await;
         scope.cancel("no longer wanted");
         assert_eq!(task.await.as_deref(), Some("no longer wanted"));
     });
@@ -39,19 +32,20 @@ pub fn a_cancelled_scope_drops_what_waits<H: Host>() {
 /// The clean-up has run when the scope ends.
 pub fn a_catcher_cleans_up_and_passes_on<H: Host>() {
     H::run(Clock::Real, async {
-        let (steps, counts) = counter();
+        let steps = Shared::default();
+        let counts = steps.clone();
         let scope = CancelScope::new();
         let task = spawn(scope.run(async move {
-            counts.store(1, Ordering::Release);
+            counts.set(1);
             if let Err(cancelled) = catch_cancel(pending::<()>()).await {
-                counts.store(2, Ordering::Release);
+                counts.set(2);
                 cancelled.resume().await;
             }
         }));
-        until(|| steps.load(Ordering::Acquire) == 1).await;
+        until(|| steps.get() == 1).await;
         scope.cancel("shutdown");
         assert!(task.await.is_err());
-        assert_eq!(steps.load(Ordering::Acquire), 2);
+        assert_eq!(steps.get(), 2);
     });
 }
 
@@ -78,17 +72,18 @@ pub fn a_catcher_may_await_while_it_cleans_up<H: Host>() {
 /// Who absorbs a cancellation goes on, and gives a value.
 pub fn an_absorbed_cancellation_is_over<H: Host>() {
     H::run(Clock::Real, async {
-        let (steps, counts) = counter();
+        let steps = Shared::default();
+        let counts = steps.clone();
         let scope = CancelScope::new();
         let task = spawn(scope.run(async move {
-            counts.store(1, Ordering::Release);
+            counts.set(1);
             if let Err(cancelled) = catch_cancel(pending::<()>()).await {
                 cancelled.absorb();
             }
             sleep(Duration::from_millis(1)).await;
             7
         }));
-        until(|| steps.load(Ordering::Acquire) == 1).await;
+        until(|| steps.get() == 1).await;
         scope.cancel("not so fast");
         assert_eq!(task.await.ok(), Some(7));
     });

@@ -1,14 +1,13 @@
 //! Tasks that wait for each other.
 
 use crate::Host;
-use crate::together::{spawn, until};
+use crate::together::{Shared, spawn, until};
 use evenloop_core::Runtime;
+use evenloop_core::shim::{StdArc, thread};
 use evenloop_sync::{Event, Lock, Queue, Semaphore, oneshot};
 use evenloop_time::{Clock, sleep};
 use futures_util::future::join_all;
 use futures_util::poll;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const TASKS: usize = 20;
@@ -16,7 +15,7 @@ const TASKS: usize = 20;
 /// What one task reads under the lock, no other has written since.
 pub fn a_lock_is_held_by_one_task_at_a_time<H: Host>() {
     H::run(Clock::Real, async {
-        let count = Arc::new(Lock::new(0_usize));
+        let count = StdArc::new(Lock::new(0_usize));
         let tasks = (0..TASKS).map(|_| {
             let count = count.clone();
             spawn(async move {
@@ -36,16 +35,16 @@ pub fn a_lock_is_held_by_one_task_at_a_time<H: Host>() {
 /// One `set` is enough.
 pub fn an_event_wakes_all_who_wait<H: Host>() {
     H::run(Clock::Real, async {
-        let (event, begun) = (Arc::new(Event::new()), Arc::new(AtomicUsize::new(0)));
+        let (event, begun) = (StdArc::new(Event::new()), Shared::default());
         let tasks = (0..TASKS).map(|_| {
             let (event, begun) = (event.clone(), begun.clone());
             spawn(async move {
-                begun.fetch_add(1, Ordering::Relaxed);
+                begun.add_one();
                 event.wait().await;
             })
         });
         let tasks = tasks.collect::<Vec<_>>();
-        until(|| begun.load(Ordering::Relaxed) == TASKS).await;
+        until(|| begun.get() == TASKS).await;
         event.set();
         join_all(tasks).await;
     });
@@ -54,14 +53,14 @@ pub fn an_event_wakes_all_who_wait<H: Host>() {
 /// Never more at once, and all in the end.
 pub fn a_semaphore_lets_in_as_many_as_it_has<H: Host>() {
     H::run(Clock::Real, async {
-        let (semaphore, inside) = (Arc::new(Semaphore::new(3)), Arc::new(AtomicUsize::new(0)));
+        let (semaphore, inside) = (StdArc::new(Semaphore::new(3)), Shared::default());
         let tasks = (0..TASKS).map(|_| {
             let (semaphore, inside) = (semaphore.clone(), inside.clone());
             spawn(async move {
                 let _permit = semaphore.acquire().await;
-                assert!(inside.fetch_add(1, Ordering::AcqRel) < 3);
+                assert!(inside.add_one() < 3);
                 sleep(Duration::ZERO).await;
-                inside.fetch_sub(1, Ordering::AcqRel);
+                inside.take_one();
             })
         });
         join_all(tasks.collect::<Vec<_>>()).await;
@@ -72,7 +71,7 @@ pub fn a_semaphore_lets_in_as_many_as_it_has<H: Host>() {
 /// It had been given the lock, and was dropped before it knew.
 pub fn a_waiter_that_is_dropped_takes_nothing_with_it<H: Host>() {
     H::run(Clock::Real, async {
-        let lock = Arc::new(Lock::new(()));
+        let lock = StdArc::new(Lock::new(()));
         let held = lock.acquire().await;
         let mut chosen = Box::pin(lock.acquire());
         assert!(poll!(chosen.as_mut()).is_pending());
@@ -89,7 +88,7 @@ pub fn a_waiter_that_is_dropped_takes_nothing_with_it<H: Host>() {
 /// Producers and consumers that know nothing of each other.
 pub fn a_queue_hands_each_item_to_one_consumer<H: Host>() {
     H::run(Clock::Real, async {
-        let queue = Arc::new(Queue::new(2));
+        let queue = StdArc::new(Queue::new(2));
         let producers = (0..4_usize).map(|producer| {
             let queue = queue.clone();
             spawn(async move {
@@ -133,14 +132,20 @@ pub fn a_oneshot_carries_its_value_to_another_task<H: Host>() {
 pub fn a_blocking_job_runs_beside_the_tasks<H: Host>() {
     H::run(Clock::Real, async {
         let (send, receive) = oneshot::channel();
-        let (go, wait) = std::sync::mpsc::channel();
+        let go = Shared::default();
         let spawn = Runtime::current_spawn("conformance").expect("a host that spawns");
-        let job = spawn.spawn_blocking(Box::new(move || {
-            let _ = send.send(wait.recv());
+        let job = spawn.spawn_blocking(Box::new({
+            let go = go.clone();
+            move || {
+                while go.get() == 0 {
+                    thread::yield_now();
+                }
+                let _ = send.send(7);
+            }
         }));
         assert!(job.is_ok());
-        sleep(Duration::from_millis(1)).await; // the loop is not blocked
-        go.send(7).expect("the job waits");
-        assert_eq!(receive.await.ok(), Some(Ok(7)));
+        sleep(Duration::from_millis(1)).await; // no task is blocked
+        go.set(1);
+        assert_eq!(receive.await.ok(), Some(7));
     });
 }

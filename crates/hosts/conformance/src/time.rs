@@ -1,14 +1,13 @@
 //! Sleeping, timing out and ticking.
 
 use crate::Host;
-use crate::together::{spawn, until};
+use crate::together::{Shared, spawn, until};
 use evenloop_core::Runtime;
+use evenloop_core::shim::StdArc;
 use evenloop_time::{Clock, Elapsed, VirtualClock, interval, sleep, sleep_on, sleep_until, timeout};
 use futures_util::future::{join_all, join3};
 use futures_util::poll;
 use std::future::{Future, pending, ready};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -34,12 +33,12 @@ pub fn a_sleep_is_never_early<H: Host>() {
 /// A task that only yields does not keep another from running.
 pub fn a_sleep_of_zero_lets_others_run<H: Host>() {
     H::run(Clock::Real, async {
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Shared::default();
         let other = spawn({
             let stop = stop.clone();
-            async move { stop.store(true, Ordering::Release) }
+            async move { stop.set(1) }
         });
-        until(|| stop.load(Ordering::Acquire)).await;
+        until(|| stop.get() == 1).await;
         other.await;
     });
 }
@@ -59,20 +58,20 @@ pub fn sleeps_run_at_the_same_time<H: Host>() {
 /// However many they are, none is forgotten and none is early.
 pub fn a_hundred_sleeping_tasks_all_wake<H: Host>() {
     by_hand::<H, _>(|clock| async move {
-        let awake = Arc::new(AtomicUsize::new(0));
+        let awake = Shared::default();
         let tasks = (0..100_u32).map(|number| {
             let (awake, clock) = (awake.clone(), clock.clone());
             spawn(async move {
                 let deadline = clock.now() + (number % 10) * 100 * MS;
                 sleep_until(deadline).await;
                 assert!(clock.now() >= deadline);
-                awake.fetch_add(1, Ordering::Release);
+                awake.add_one();
             })
         });
         let tasks = join_all(tasks.collect::<Vec<_>>());
         until(|| {
             clock.advance(MS);
-            awake.load(Ordering::Acquire) == 100
+            awake.get() == 100
         })
         .await;
         tasks.await;
@@ -135,7 +134,7 @@ pub fn a_reset_sleep_ends_at_its_new_time<H: Host>() {
 /// The future is gone before the error is there.
 pub fn a_timeout_ends_what_waits_and_drops_it<H: Host>() {
     H::run(Clock::Real, async {
-        let held = Arc::new(());
+        let held = StdArc::new(());
         let inner = {
             let held = held.clone();
             async move {
@@ -144,7 +143,7 @@ pub fn a_timeout_ends_what_waits_and_drops_it<H: Host>() {
             }
         };
         assert_eq!(timeout(2 * MS, inner).await, Err(Elapsed));
-        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(StdArc::strong_count(&held), 1);
     });
 }
 

@@ -8,7 +8,7 @@
 //! use evenloop_time::sleep;
 //! use std::time::Duration;
 //!
-//! let tokio = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
+//! let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
 //! tokio.block_on(async {
 //!     evenloop_tokio::install()?; // once per process: every task and thread finds it
 //!     tokio::spawn(async { sleep(Duration::from_millis(1)).await }).await?;
