@@ -159,3 +159,74 @@ pub fn on_loop<F: Future>(future: F) -> F::Output {
         in_time.expect("nothing takes twenty seconds")
     })
 }
+
+// === Hosts ===
+
+/// A task of a scenario.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs the tasks that `scenario` makes on Evenloop's loop, on tokio's threads, on smol's, and each on a plain thread under
+/// a bare `block_on`. `scenario` makes new ones each time.
+pub fn everywhere(scenario: impl Fn() -> Vec<Task>) {
+    evenloop::run(async {
+        let tasks: Vec<_> = scenario().into_iter().map(evenloop::create_task).collect();
+        for task in tasks {
+            task.await;
+        }
+    });
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+    tokio.block_on(async {
+        let tasks: Vec<_> = scenario().into_iter().map(tokio::spawn).collect();
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+    });
+    let smol = smol::Executor::new();
+    let (end, ended) = smol::channel::unbounded::<()>();
+    std::thread::scope(|threads| {
+        threads.spawn(|| smol::block_on(smol.run(ended.recv())));
+        let tasks: Vec<_> = scenario().into_iter().map(|task| smol.spawn(task)).collect();
+        smol::block_on(smol.run(async {
+            for task in tasks {
+                task.await;
+            }
+        }));
+        drop(end);
+    });
+    let threads: Vec<_> =
+        scenario().into_iter().map(|task| std::thread::spawn(move || park_until(task))).collect();
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+}
+
+/// The bare `block_on`: polls to the end, and sleeps in between.
+pub fn park_until<F: Future>(future: F) -> F::Output {
+    struct Unparks(std::thread::Thread);
+    impl Wake for Unparks {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unparks(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// Lets others run once, under any host.
+pub async fn give_way() {
+    let mut gave = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

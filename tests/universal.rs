@@ -505,9 +505,12 @@ enum On {
     Drop,
 }
 
+/// What a hostile waker does.
+type Act = Arc<dyn Fn()>;
+
 thread_local! {
     /// What hostile wakers of this thread do on which occasion, and whether they are at it.
-    static HOSTILITY: RefCell<Option<(On, Arc<dyn Fn()>)>> = const { RefCell::new(None) };
+    static HOSTILITY: RefCell<Option<(On, Act)>> = const { RefCell::new(None) };
     static AT_IT: Cell<bool> = const { Cell::new(false) };
     static DONE: Cell<u32> = const { Cell::new(0) };
 }
