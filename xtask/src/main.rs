@@ -11,6 +11,7 @@ mod loom;
 mod models;
 mod msrv;
 mod ordmut;
+mod plant;
 mod sanitize;
 mod setup;
 mod sh;
@@ -37,6 +38,7 @@ cargo xtask COMMAND
                             the tests under the sanitizers
   bench [NAME...] [--table] run the benches and write the README's table (--table: from the last measurement)
   counts [--bless]          instructions of the key operations against benches/counts.toml
+  plant [WORD...]           put the faults of plants.toml into a copy and see the named check fail
   msrv                      build the library crates with the oldest Rust they promise
   help                      this text
 ";
@@ -77,6 +79,7 @@ fn run() -> Result<Outcome, lexopt::Error> {
         "examples" => examples::run(&names(args)?),
         "loom" => loom::run(loom::Options::parse(args)?),
         "ordmut" => ordmut::run(ordmut::Options::parse(args)?),
+        "plant" => plant::run(&names(args)?),
         "sanitize" => {
             let mut skips = ci::Skips::default();
             sanitize::run(&names(args)?, &mut skips)

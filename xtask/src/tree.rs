@@ -113,7 +113,7 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 /// Calls `visit` with each file below, build output and git's own left out.
-fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf)) {
+pub(crate) fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf)) {
     walk_into(folder, &|name| name != "target" && name != ".git", visit);
 }
 
