@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod counts;
 mod examples;
+mod faults;
 mod loom;
 mod models;
 mod msrv;
@@ -39,6 +40,7 @@ cargo xtask COMMAND
   bench [NAME...] [--table] run the benches and write the README's table (--table: from the last measurement)
   counts [--bless]          instructions of the key operations against benches/counts.toml
   plant [WORD...]           put the faults of plants.toml into a copy and see the named check fail
+  faults                    the tests of streams while system calls fail
   msrv                      build the library crates with the oldest Rust they promise
   help                      this text
 ";
@@ -79,6 +81,7 @@ fn run() -> Result<Outcome, lexopt::Error> {
         "examples" => examples::run(&names(args)?),
         "loom" => loom::run(loom::Options::parse(args)?),
         "ordmut" => ordmut::run(ordmut::Options::parse(args)?),
+        "faults" => faults::run(&mut ci::Skips::default()),
         "plant" => plant::run(&names(args)?),
         "sanitize" => {
             let mut skips = ci::Skips::default();

@@ -139,7 +139,7 @@ fn with_filter(mut command: Command, check: &str) -> Command {
 /// A check that waits for ever has noticed, too: `timeout` ends it.
 fn succeeds(command: &mut Command) -> bool {
     let mut limited = Command::new("timeout");
-    limited.arg("600").arg(command.get_program()).args(command.get_args());
+    limited.arg("180").arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
             Some(value) => limited.env(key, value),

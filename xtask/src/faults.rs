@@ -1,0 +1,107 @@
+//! `cargo xtask faults`: the tests of streams while the kernel says no.
+//!
+//! strace makes one system call fail at its k-th use. `EINTR` has to go unnoticed. Any other error may fail a test, as an
+//! error that reaches its caller does, but nothing may hang, be killed by a signal, or abort.
+
+use crate::ci::Skips;
+use crate::{Outcome, models, sh};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Calls that may be interrupted at any time, and are then repeated.
+const INTERRUPTED: &[&str] =
+    &["accept4", "epoll_wait", "read", "recvfrom", "sendto", "wait4", "waitid", "write"];
+
+/// Other errors that a call of ours can answer.
+const ERRORS: &[(&str, &[&str])] = &[
+    ("accept4", &["EMFILE", "ENFILE", "ECONNABORTED", "ENOBUFS"]),
+    ("clone3", &["EAGAIN"]),
+    ("connect", &["EADDRNOTAVAIL", "ECONNREFUSED", "ENETUNREACH"]),
+    ("epoll_create1", &["EMFILE", "ENOMEM"]),
+    ("epoll_ctl", &["ENOMEM", "ENOSPC", "EPERM"]),
+    ("eventfd2", &["EMFILE", "ENOSYS"]),
+    ("getsockopt", &["ENOBUFS"]),
+    ("pidfd_open", &["EMFILE", "ENOSYS"]),
+    ("pipe2", &["EMFILE", "ENFILE"]),
+    ("recvfrom", &["ECONNRESET", "ENOMEM", "ETIMEDOUT"]),
+    ("sendto", &["ECONNRESET", "ENOBUFS", "EPIPE"]),
+    ("socket", &["EAFNOSUPPORT", "EMFILE"]),
+];
+
+/// At which use of the call; the last entry of strace's own syntax: the second and every third after it.
+const WHEN: &[&str] = &["1", "3"];
+const OFTEN: &str = "2+3";
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(skips: &mut Skips) -> Outcome {
+    if !skips.unless_found("strace", "fault injection") {
+        return Ok(());
+    }
+    let mut build = sh::cargo("test --package evenloop-tests --tests --no-run --quiet");
+    let programs = models::executables(&sh::read(build.arg("--message-format=json-render-diagnostics"))?);
+    let programs: Vec<_> = programs.into_iter().filter(|(name, _)| name.starts_with("streams_")).collect();
+    if programs.is_empty() {
+        skips.note("there are no tests of streams yet");
+        return Ok(());
+    }
+    if strace(Path::new("true"), &[], None)? != Some(0) {
+        skips.note("strace may not trace here (ptrace is not allowed)");
+        return Ok(());
+    }
+    let mut plans = Vec::new();
+    for (name, program) in &programs {
+        plans.extend(INTERRUPTED.iter().map(|call| (name, program, *call, "EINTR", OFTEN)));
+        for (call, errors) in ERRORS {
+            let each = errors.iter().flat_map(|error| WHEN.iter().map(move |when| (*error, *when)));
+            plans.extend(each.map(|(error, when)| (name, program, *call, error, when)));
+        }
+    }
+    let outcomes = models::in_parallel(&plans, |(name, program, call, error, when)| {
+        let inject = format!("inject={call}:error={error}:when={when}");
+        let code = strace(program, &["--quiet", "--test-threads=1"], Some(&inject))?;
+        let fine = match code {
+            Some(0) => true,
+            Some(101) => *error != "EINTR",
+            _ => false,
+        };
+        let ended = code.map_or("a signal or the time limit".to_owned(), |code| format!("exit code {code}"));
+        Ok::<_, String>(
+            (!fine).then(|| format!("{name}: {call} answers {error} at use {when}: ended by {ended}")),
+        )
+    });
+    println!("{} faults in {} test programs", plans.len(), programs.len());
+    let mut failures = Vec::new();
+    for outcome in outcomes {
+        failures.extend(outcome?);
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+/// The exit code of a traced program; `None`: killed by a signal, or by us at the limit.
+fn strace(program: &Path, arguments: &[&str], inject: Option<&str>) -> Result<Option<i32>, String> {
+    let mut strace = Command::new("strace");
+    strace.args(["--follow-forks", "--output=/dev/null", "--seccomp-bpf", "--quiet=all"]);
+    match inject {
+        // A call that this machine does not have is never made, so its failing is not to be seen either.
+        Some(inject) => strace.args(["-e", inject]),
+        None => strace.args(["-e", "trace=none"]),
+    };
+    strace.arg(program).args(arguments).current_dir(sh::root());
+    strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = strace.spawn().map_err(|error| format!("strace: {error}"))?;
+    let begin = Instant::now();
+    loop {
+        match child.try_wait().map_err(|error| format!("strace: {error}"))? {
+            Some(status) => return Ok(status.code()),
+            None if begin.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(10)),
+            None => {
+                // SIGTERM lets strace take its program along; a killed strace would leave it running.
+                let _ = Command::new("kill").arg(child.id().to_string()).status();
+                let _ = child.wait();
+                return Ok(None);
+            }
+        }
+    }
+}
