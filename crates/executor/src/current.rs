@@ -1,6 +1,7 @@
 //! The loop that runs on this thread, for functions that are given none.
 
 use crate::event_loop::Core;
+use crate::task::raw::Sched;
 use crate::task::{Task, TaskInfo};
 use evenloop_core::cancel::Reason;
 use evenloop_core::shim::thread_local;
@@ -46,11 +47,13 @@ pub(crate) fn with_current<R>(f: impl FnOnce(&Rc<Core>) -> R) -> Option<R> {
 /// [`Handle::spawn_detached`](crate::Handle::spawn_detached) from any thread.
 #[track_caller]
 pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
-    let location = std::panic::Location::caller();
-    let mut future = Some(future);
-    with_current(|core| core.create_task(future.take().expect("called once"), None, location)).unwrap_or_else(
-        || panic!("`create_task` needs a running event loop on this thread: call it inside `run`, or use `EventLoop::create_task`"),
-    )
+    match Sched::spawn_here(future, std::panic::Location::caller()) {
+        Ok(task) => Task::new(task),
+        Err(_) => panic!(
+            "`create_task` needs a running event loop on this thread: call it inside `run`, or use \
+             `EventLoop::create_task`"
+        ),
+    }
 }
 
 /// Whether an event loop runs on this thread.

@@ -89,6 +89,12 @@ impl Root {
         Self { node: None }
     }
 
+    /// Whether nobody inside the task catches or can be cancelled.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.node.is_none()
+    }
+
     /// To be called before each poll with the waker of that poll.
     #[inline]
     pub fn before(&mut self, requests: &Requests, waker: &Waker) -> Turn {

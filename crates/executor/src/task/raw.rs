@@ -73,9 +73,18 @@ struct Own {
     next: *mut Header,
     id: u64,
     spawned_at: &'static Location<'static>,
-    /// Who awaits the task.
-    joiner: Option<Waker>,
+    /// Who awaits the task, if that is a task of ours: the data of its waker, which is counted. Else null.
+    joiner: *const (),
+    /// What few tasks have.
+    extra: Option<Box<Extra>>,
+}
+
+/// What few tasks have.
+#[derive(Default)]
+struct Extra {
     name: Option<Box<str>>,
+    /// Who awaits the task, if that is none of ours.
+    joiner: Option<Waker>,
     /// What was asked of the task.
     requests: Requests,
     /// Who inside the task catches cancellations. Taken out for the time of a poll.
@@ -83,11 +92,68 @@ struct Own {
 }
 
 impl Own {
-    /// Hands out what a poll is wrapped with. Nearly always both are empty, and then nothing is counted or allocated.
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// What was asked of the task, to be used without a borrow of this.
     #[inline]
-    fn begin_poll(&mut self) -> (Root, Requests) {
-        self.flags |= STARTED;
-        (std::mem::take(&mut self.root), self.requests.clone())
+    fn requests(&self) -> Requests {
+        self.extra.as_ref().map_or_else(Requests::new, |extra| extra.requests.clone())
+    }
+
+    /// Hands out what a poll is wrapped with. Nearly always both are empty.
+    #[inline]
+    fn take_root(&mut self) -> (Root, Requests) {
+        match &mut self.extra {
+            None => (Root::new(), Requests::new()),
+            Some(extra) => (std::mem::take(&mut extra.root), extra.requests.clone()),
+        }
+    }
+
+    /// Puts back what `take_root` handed out.
+    #[inline]
+    fn put_root(&mut self, root: Root) {
+        if !root.is_empty() {
+            self.extra().root = root;
+        }
+    }
+
+    /// Whether this waker is kept already.
+    fn knows_joiner(&self, waker: &Waker) -> bool {
+        match &self.extra {
+            _ if !self.joiner.is_null() => ptr::eq(waker.vtable(), &WAKER) && waker.data() == self.joiner,
+            Some(extra) => extra.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker)),
+            None => false,
+        }
+    }
+
+    /// Keeps a waker; answers the one before, to be dropped without a borrow of this.
+    fn set_joiner(&mut self, waker: Waker) -> Option<Waker> {
+        let before = self.take_joiner();
+        if ptr::eq(waker.vtable(), &WAKER) {
+            self.joiner = ManuallyDrop::new(waker).data();
+        } else {
+            self.extra().joiner = Some(waker);
+        }
+        before
+    }
+
+    #[inline]
+    fn take_joiner(&mut self) -> Option<Waker> {
+        let data = std::mem::replace(&mut self.joiner, ptr::null());
+        if data.is_null() {
+            return self.extra.as_mut().and_then(|extra| extra.joiner.take());
+        }
+        // SAFETY: `set_joiner` took it from a waker of ours, which it did not drop.
+        Some(unsafe { Waker::new(data, &WAKER) })
+    }
+}
+
+impl Drop for Own {
+    /// On whatever thread: `OVER` took the joiner out, and the rest may be dropped anywhere.
+    fn drop(&mut self) {
+        debug_assert!(self.joiner.is_null(), "a task that is over has no joiner");
     }
 }
 
@@ -172,10 +238,8 @@ impl<F: Future> TaskCell<F> {
             next: ptr::null_mut(),
             id: 0,
             spawned_at,
-            joiner: None,
-            name: None,
-            requests: Requests::new(),
-            root: Root::new(),
+            joiner: ptr::null(),
+            extra: None,
         };
         let header = Header {
             word,
@@ -508,7 +572,7 @@ impl TaskPtr {
             if unseen {
                 own.flags |= TAKEN;
             }
-            (unseen, own.joiner.take())
+            (unseen, own.take_joiner())
         };
         // SAFETY: as for this function.
         let (unseen, joiner) = unsafe { self.own(take) };
@@ -568,12 +632,13 @@ impl TaskPtr {
     unsafe fn about(self) -> About {
         let about = |own: &mut Own| About {
             id: TaskId::new(own.id),
-            name: own.name.clone(),
+            name: own.extra.as_ref().and_then(|extra| extra.name.clone()),
             spawned_at: own.spawned_at,
             over: own.flags & OVER != 0,
             running: false,
             started: own.flags & STARTED != 0,
-            cancelling: own.flags & (KILL | DYING) != 0 || own.requests.open() > 0,
+            cancelling: own.flags & (KILL | DYING) != 0
+                || own.extra.as_ref().is_some_and(|extra| extra.requests.open() > 0),
         };
         // SAFETY: as for this function.
         let mut about = unsafe { self.own(about) };
@@ -590,7 +655,7 @@ impl TaskPtr {
     ///
     /// As for `own`, and the loop is alive.
     unsafe fn request(self, reason: Reason) -> bool {
-        let ask = |own: &mut Own| own.flags & (OVER | DYING) == 0 && own.requests.request(reason);
+        let ask = |own: &mut Own| own.flags & (OVER | DYING) == 0 && own.extra().requests.request(reason);
         // SAFETY: as for this function; asking runs no foreign code.
         let asked = unsafe { self.own(ask) };
         if asked {
@@ -1124,8 +1189,10 @@ impl Sched {
         spawned_at: &'static Location<'static>,
     ) -> RawTask<F::Output> {
         let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), HANDLE, spawned_at);
-        // SAFETY: just made, by the owner.
-        unsafe { task.own(|own| own.name = name) }
+        if name.is_some() {
+            // SAFETY: just made, by the owner.
+            unsafe { task.own(|own| own.extra().name = name) }
+        }
         self.list(task);
         if self.own(|queue| queue.closed) {
             self.kill(task, JoinError::cancelled(Reason::default()));
@@ -1134,6 +1201,26 @@ impl Sched {
             unsafe { task.schedule() }
         }
         RawTask { task, not_send: PhantomData }
+    }
+
+    /// Spawns on the loop that runs on this thread.
+    ///
+    /// # Errors
+    ///
+    /// None does; the future comes back.
+    #[inline]
+    pub(crate) fn spawn_here<F: Future + 'static>(
+        future: F,
+        spawned_at: &'static Location<'static>,
+    ) -> Result<RawTask<F::Output>, F> {
+        let shared = running();
+        if shared.is_null() {
+            return Err(future);
+        }
+        // SAFETY: a loop that runs is alive, and holds a reference. This one is borrowed only, so it is never dropped.
+        let shared = unsafe { StdArc::from_raw(shared) };
+        let here = ManuallyDrop::new(Self { shared, not_send: PhantomData });
+        Ok(here.spawn(future, None, spawned_at))
     }
 
     /// Runs `drive` with a task that may borrow: when it returns, or unwinds, the task is over. Answers the outcome.
@@ -1283,12 +1370,14 @@ impl Sched {
         let waker = unsafe { borrowed_waker(task) };
         let mut cx = Context::from_waker(&waker);
         // SAFETY: as above.
-        let (mut root, requests) = unsafe { task.own(Own::begin_poll) };
+        let (mut root, requests) = unsafe { task.own(Own::take_root) };
         if !requests.is_empty() {
             if let Turn::Take(reason) = self.turn(task, || root.before(&requests, &waker)) {
                 return self.take(task, root, reason);
             }
         }
+        // SAFETY: as above.
+        unsafe { task.own(|own| own.flags |= STARTED) }
         // SAFETY: as above.
         let header = unsafe { task.header() };
         let over = {
@@ -1298,7 +1387,7 @@ impl Sched {
         };
         // The first request may have come during the poll.
         // SAFETY: as above.
-        let requests = unsafe { task.own(|own| own.requests.clone()) };
+        let requests = unsafe { task.own(|own| own.requests()) };
         if over {
             if !requests.is_empty() {
                 if let Turn::Take(reason) = self.turn(task, || root.finish(&requests)) {
@@ -1316,7 +1405,7 @@ impl Sched {
             }
         }
         // SAFETY: as above.
-        unsafe { task.own(|own| own.root = root) }
+        unsafe { task.own(|own| own.put_root(root)) }
         self.own(|queue| queue.current = ptr::null_mut());
     }
 
@@ -1333,7 +1422,7 @@ impl Sched {
     #[cold]
     fn take(&self, task: TaskPtr, root: Root, reason: Reason) {
         // SAFETY: not over, so it is alive.
-        unsafe { task.own(|own| own.root = root) }
+        unsafe { task.own(|own| own.put_root(root)) }
         self.kill(task, JoinError::cancelled(reason));
     }
 
@@ -1359,8 +1448,7 @@ impl Sched {
             if own.flags & HANDLE == 0 {
                 own.flags |= TAKEN;
             }
-            let asked = (std::mem::take(&mut own.root), own.requests.clone());
-            (own.flags, own.joiner.take(), asked)
+            (own.flags, own.take_joiner(), own.take_root())
         };
         // SAFETY: LOOP is set, so it is alive until `let_go`.
         let (flags, joiner, (mut root, requests)) = unsafe { task.own(end) };
@@ -1509,12 +1597,12 @@ impl<T> RawTask<T> {
                 self.take().expect("a task gives its outcome once, and this one was awaited before"),
             );
         }
-        let known = |own: &mut Own| own.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker));
+        let known = |own: &mut Own| own.knows_joiner(waker);
         // SAFETY: as in `is_over`; `will_wake` compares two pointers.
         if !unsafe { self.task.own(known) } {
             let joiner = waker.clone();
             // SAFETY: as in `is_over`.
-            let before = unsafe { self.task.own(|own| own.joiner.replace(joiner)) };
+            let before = unsafe { self.task.own(|own| own.set_joiner(joiner)) };
             drop(before);
         }
         Poll::Pending
@@ -1529,13 +1617,16 @@ impl<T> RawTask<T> {
     /// Takes one request back. Answers how many are left.
     pub(crate) fn uncancel(&self) -> u32 {
         // SAFETY: as in `is_over`.
-        let requests = unsafe { self.task.own(|own| own.requests.clone()) };
+        let requests = unsafe { self.task.own(|own| own.requests()) };
         requests.uncancel()
     }
 
     /// The count of requests, and the open ones of scopes inside.
     pub(crate) fn cancelling(&self) -> usize {
-        let count = |own: &mut Own| (own.requests.count() as usize, own.root.open_inside());
+        let count = |own: &mut Own| match &own.extra {
+            None => (0, 0),
+            Some(extra) => (extra.requests.count() as usize, extra.root.open_inside()),
+        };
         // SAFETY: as in `is_over`; counting runs no foreign code.
         let (asked, inside) = unsafe { self.task.own(count) };
         asked + if self.is_running() { open_inside_here() } else { inside }
@@ -1555,7 +1646,10 @@ impl<T> RawTask<T> {
 
     /// Whether the task is being polled.
     pub(crate) fn is_running(&self) -> bool {
-        self.about().running
+        // SAFETY: HANDLE keeps it alive, and with it its loop's part (T5).
+        let shared = unsafe { self.task.shared() };
+        // SAFETY: as in `is_over`.
+        unsafe { shared.own(|queue| queue.current == self.task.0.as_ptr()) }
     }
 
     pub(crate) fn about(&self) -> About {
@@ -1565,7 +1659,7 @@ impl<T> RawTask<T> {
 
     pub(crate) fn set_name(&self, name: Box<str>) {
         // SAFETY: as in `is_over`.
-        let before = unsafe { self.task.own(|own| own.name.replace(name)) };
+        let before = unsafe { self.task.own(|own| own.extra().name.replace(name)) };
         drop(before);
     }
 
