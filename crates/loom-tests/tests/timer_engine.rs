@@ -1,7 +1,7 @@
 //! Models of time's `Engine`.
 
 use evenloop_core::shim::{StdArc, thread};
-use evenloop_core::{Park, Runtime, ThreadPark, TimerKey, Timers, Unpark};
+use evenloop_core::{Park, Runtime, ThreadPark, TimerKey, Timers, TimersEnded, Unpark};
 use evenloop_loom_tests::{Witness, Woken, block_on, model, model_reaching, poll};
 use evenloop_time::{Driver, Engine, VirtualClock, guest, sleep_until_on};
 use std::future::poll_fn;
@@ -195,17 +195,23 @@ fn insert_races_end() {
         let other = thread::spawn({
             let witness = witness.clone();
             move || {
-                let (count, waker) = Woken::waker();
                 let deadline = clock.now() + MS;
-                let set = timers.insert(deadline, &waker);
-                if let Ok(key) = set {
-                    while count.times() == 0 {
-                        thread::yield_now();
+                let mut set = None;
+                let outcome = block_on(poll_fn(|cx| match set {
+                    None => match timers.insert(deadline, cx.waker()) {
+                        Ok(key) => {
+                            set = Some(key);
+                            Poll::Pending
+                        }
+                        Err(TimersEnded) => Poll::Ready("refused"),
+                    },
+                    Some(key) => {
+                        timers.update(key, deadline, Some(cx.waker())).expect_err("it never fires");
+                        Poll::Ready("woken")
                     }
-                    timers.update(key, deadline, Some(&waker)).expect_err("it never fires");
-                }
+                }));
                 assert_eq!(witness.get(), 1);
-                outcomes.count(if set.is_ok() { "woken" } else { "refused" });
+                outcomes.count(outcome);
             }
         });
         witness.set(1);
