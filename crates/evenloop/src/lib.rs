@@ -25,6 +25,7 @@
 //! | the root        | `evenloop-executor`  | [`run`], [`create_task`], [`EventLoop`], [`Task`] |
 //! | [`time`]        | `evenloop-time`      | [`sleep`], [`timeout`], intervals, clocks                     |
 //! | [`sync`]        | `evenloop-sync`      | locks, events, semaphores, queues                             |
+//! | [`streams`]     | `evenloop-streams`   | sockets, readers and writers, servers                         |
 //! | [`coroutine`]   | `evenloop-coroutine` | generators and async generators                               |
 //! | [`cancel`]      | `evenloop-core`      | scopes that can be cancelled, and clean-up that can await     |
 //!
@@ -44,6 +45,8 @@ pub use evenloop_coroutine as coroutine;
 pub use evenloop_executor::*;
 #[cfg(feature = "macros")]
 pub use evenloop_macros::{main, test};
+pub use evenloop_streams as streams;
+pub use evenloop_streams::{open_connection, open_unix_connection, start_server, start_unix_server};
 pub use evenloop_sync as sync;
 pub use evenloop_time as time;
 pub use evenloop_time::{sleep, sleep_until, timeout, timeout_at};

@@ -1,11 +1,13 @@
 //! Putting a loop together, and running a program on it.
 //!
 //! ```text
-//! EventLoop ── parks on ──► Driver (timers, clock) ── parks on ──► ThreadPark
+//! EventLoop ── parks on ──► Driver (timers, clock) ── parks on ──► ReactorDriver (descriptors, other threads)
 //! ```
 
-use evenloop_core::{Runtime, ThreadPark};
+use evenloop_core::Runtime;
+use evenloop_core::shim::StdArc;
 use evenloop_executor::EventLoop;
+use evenloop_streams::ReactorDriver;
 use evenloop_time::{Clock, Driver};
 use std::fmt;
 use std::future::Future;
@@ -14,7 +16,11 @@ use std::time::Duration;
 #[cfg(feature = "signal")]
 use {evenloop_core::cancel::CancelScope, std::future::poll_fn, std::pin::pin};
 
-/// An event loop with timers on the real clock: asyncio's `new_event_loop`.
+/// An event loop with timers on the real clock and a reactor: asyncio's `new_event_loop`. Opens two descriptors.
+///
+/// # Panics
+///
+/// When the process has no descriptors left.
 ///
 /// # Examples
 ///
@@ -36,7 +42,7 @@ pub fn new_event_loop() -> EventLoop {
 ///
 /// # Panics
 ///
-/// When `clock` is virtual and drives another loop already.
+/// When `clock` is virtual and drives another loop already; when the process has no descriptors left.
 ///
 /// # Examples
 ///
@@ -50,8 +56,10 @@ pub fn new_event_loop() -> EventLoop {
 /// assert_eq!(clock.elapsed(), Duration::from_secs(3600)); // in no time
 /// ```
 pub fn event_loop_on(clock: Clock) -> EventLoop {
-    let driver = Driver::new(ThreadPark::new(), clock);
-    let runtime = Runtime::builder("evenloop").timers(driver.timers());
+    let reactor = ReactorDriver::new().expect("a loop needs two descriptors for its reactor");
+    let handle = StdArc::new(reactor.handle());
+    let driver = Driver::new(reactor, clock);
+    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
     EventLoop::builder().runtime(runtime).park(Box::new(driver)).build()
 }
 

@@ -141,16 +141,16 @@ pub struct ServerConfig {
     max_connections: usize,
     limit: Option<usize>,
     nodelay: bool,
-    on_error: StdArc<OnError>,
+    /// None: whoever watches over the host is told.
+    on_error: Option<StdArc<OnError>>,
 }
 
 type OnError = dyn Fn(&str) + Send + Sync;
 
 impl ServerConfig {
-    /// Any number of connections, small writes sent at once, errors told on the standard error stream.
+    /// Any number of connections, small writes sent at once, errors told to the host, which prints them or knows better.
     pub fn new() -> Self {
-        let on_error = StdArc::new(|error: &str| eprintln!("evenloop: {error}"));
-        Self { max_connections: usize::MAX, limit: None, nodelay: true, on_error }
+        Self { max_connections: usize::MAX, limit: None, nodelay: true, on_error: None }
     }
 
     /// How many connections there may be at a time; further ones wait in the kernel until one ends.
@@ -178,7 +178,7 @@ impl ServerConfig {
 
     /// What is called with each error that nobody else sees: of a handler, and of accepting.
     pub fn on_error(mut self, on_error: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.on_error = StdArc::new(on_error);
+        self.on_error = Some(StdArc::new(on_error));
         self
     }
 
@@ -246,7 +246,7 @@ impl ServerConfig {
         let start = move |stream: UnixStream| {
             let (mut reader, writer) = unix_pair(stream);
             config.limit.into_iter().for_each(|limit| reader.set_limit(limit));
-            let connection = Connection::new(&table, handler(reader, writer), config.on_error.clone());
+            let connection = Connection::new(&table, handler(reader, writer));
             spawn_each.spawn_local(Box::pin(connection)).map_err(not_spawned)
         };
         let accepting = accept(listener, shared.clone(), removes, start);
@@ -264,7 +264,11 @@ impl ServerConfig {
             acceptor: None,
             waiting: Slab::new(),
         };
-        Ok((StdArc::new(Shared { table: Mutex::new(table), on_error: self.on_error.clone() }), spawn))
+        let on_error = self.on_error.clone().unwrap_or_else(|| {
+            let host = spawn.clone();
+            StdArc::new(move |error: &str| host.report(&error))
+        });
+        Ok((StdArc::new(Shared { table: Mutex::new(table), on_error }), spawn))
     }
 
     fn tcp_connection<F: Future>(
@@ -278,7 +282,7 @@ impl ServerConfig {
         }
         let (mut reader, writer) = tcp_pair(stream);
         self.limit.into_iter().for_each(|limit| reader.set_limit(limit));
-        Ok(Connection::new(table, handler(reader, writer), self.on_error.clone()))
+        Ok(Connection::new(table, handler(reader, writer)))
     }
 }
 
@@ -680,15 +684,14 @@ pin_project! {
 struct Place {
     shared: StdArc<Shared>,
     key: usize,
-    on_error: StdArc<OnError>,
 }
 
 impl<F: Future> Connection<F> {
-    fn new(shared: &StdArc<Shared>, handler: F, on_error: StdArc<OnError>) -> Self {
+    fn new(shared: &StdArc<Shared>, handler: F) -> Self {
         let scope = CancelScope::new();
         let entry = Entry { scope: scope.clone(), aborted: false, waker: None };
         let key = shared.table.lock().connections.insert(entry);
-        Self { run: Some(scope.run(handler)), place: Place { shared: shared.clone(), key, on_error } }
+        Self { run: Some(scope.run(handler)), place: Place { shared: shared.clone(), key } }
     }
 }
 
@@ -706,7 +709,7 @@ impl<F: Future<Output: Outcome>> Future for Connection<F> {
         let outcome = ready!(run.poll(cx)).ok();
         this.run.set(None);
         if let Some(error) = outcome.and_then(Outcome::into_error) {
-            (this.place.on_error)(&format!("the handler of a connection failed: {error}"));
+            (this.place.shared.on_error)(&format!("the handler of a connection failed: {error}"));
         }
         Poll::Ready(())
     }

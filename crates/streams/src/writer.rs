@@ -18,6 +18,7 @@
 use crate::buffer::Buffer;
 use crate::split::OwnedWriteHalf;
 use crate::tcp::TcpStream;
+use evenloop_core::Runtime;
 use futures_io::AsyncWrite;
 use std::fmt;
 use std::future::Future;
@@ -288,11 +289,16 @@ struct Unsent(Buffer);
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        if cfg!(debug_assertions) && !self.0.is_empty() && !std::thread::panicking() {
-            eprintln!(
-                "evenloop: a StreamWriter was dropped with {} bytes unsent: await `drain` or `wait_closed` first",
-                self.0.len()
-            );
+        if !cfg!(debug_assertions) || self.0.is_empty() || std::thread::panicking() {
+            return;
+        }
+        let what = format!(
+            "a StreamWriter was dropped with {} bytes unsent: await `drain` or `wait_closed` first",
+            self.0.len()
+        );
+        match Runtime::current_spawn("StreamWriter") {
+            Ok(host) => host.report(&what),
+            Err(_) => eprintln!("{what}"),
         }
     }
 }
