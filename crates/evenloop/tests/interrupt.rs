@@ -1,12 +1,13 @@
 //! Ctrl-C, sent to an example in a process of its own.
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 /// Starts an example, and waits for its first line.
 fn start(name: &str) -> (Child, BufReader<ChildStdout>) {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.ancestors().nth(2).unwrap().join("examples").join(name);
+    let program = support::program(name);
     let child = Command::new(&program).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     let mut output = BufReader::new(child.stdout.take().unwrap());

@@ -1,0 +1,158 @@
+//! What does one value of an asynchronous generator cost its consumer, and how large is the generator?
+//!
+//! Peers: async-stream (a macro; thread-local exchange), asynk-strim (data in the waker), async-gen (a macro; a cell
+//! beside the future), genawaiter's `Rc` form as a stream. Each yields 1,000 numbers and awaits nothing else, so the
+//! cost is that of the exchange; `awaiting` awaits a ready future before each yield and passes Pending on every tenth
+//! time, with a waker that costs nothing.
+//!
+//! Not measured: closing (no peer can), executors, and bodies that hold much across a yield.
+
+use std::future::{Future, poll_fn};
+use std::hint::black_box;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use evenloop_coroutine::{AsyncGenerator, PinnedAsyncGenerator};
+use futures::Stream;
+
+const VALUES: u64 = 1_000;
+
+/// Polls the stream to its end; pending means poll again.
+fn sum(mut stream: Pin<&mut impl Stream<Item = u64>>) -> u64 {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut sum = 0;
+    loop {
+        match stream.as_mut().poll_next(&mut cx) {
+            Poll::Ready(Some(n)) => sum += black_box(n),
+            Poll::Ready(None) => {
+                assert_eq!(sum, VALUES * (VALUES - 1) / 2);
+                return sum;
+            }
+            Poll::Pending => {}
+        }
+    }
+}
+
+/// Pending once, every tenth time.
+fn maybe_pending(n: u64) -> impl Future<Output = ()> {
+    let mut pending = n.is_multiple_of(10);
+    poll_fn(move |_| if std::mem::take(&mut pending) { Poll::Pending } else { Poll::Ready(()) })
+}
+
+macro_rules! measured {
+    ($name:ident, $n:ident => $before:expr) => {
+        fn $name(c: &mut Criterion) {
+            let mut group = c.benchmark_group(stringify!($name));
+            group.bench_function("evenloop_pinned", |b| {
+                b.iter(|| {
+                    let bound = black_box(VALUES);
+                    sum(pin!(PinnedAsyncGenerator::new(async move |mut co| {
+                        for $n in 0..bound {
+                            $before;
+                            if co.yield_($n).await.is_err() {
+                                break;
+                            }
+                        }
+                    })))
+                });
+            });
+            group.bench_function("evenloop_hidden", |b| {
+                b.iter(|| {
+                    let bound = black_box(VALUES);
+                    let numbers = AsyncGenerator::new(async move |mut co| {
+                        for $n in 0..bound {
+                            $before;
+                            if co.yield_($n).await.is_err() {
+                                break;
+                            }
+                        }
+                    });
+                    sum(pin!(black_box(numbers.boxed())))
+                });
+            });
+            group.bench_function("async_stream", |b| {
+                b.iter(|| {
+                    let bound = black_box(VALUES);
+                    sum(pin!(async_stream::stream! {
+                        for $n in 0..bound {
+                            $before;
+                            yield $n;
+                        }
+                    }))
+                });
+            });
+            group.bench_function("asynk_strim", |b| {
+                b.iter(|| {
+                    let bound = black_box(VALUES);
+                    sum(pin!(asynk_strim::stream_fn(move |mut yielder| async move {
+                        for $n in 0..bound {
+                            $before;
+                            yielder.yield_item($n).await;
+                        }
+                    })))
+                });
+            });
+            group.bench_function("async_gen", |b| {
+                b.iter(|| {
+                    let bound = black_box(VALUES);
+                    sum(pin!(async_gen::stream! {
+                        for $n in 0..bound {
+                            $before;
+                            yield $n;
+                        }
+                    }))
+                });
+            });
+            group.bench_function("genawaiter_rc", |b| {
+                b.iter(|| {
+                    let bound = black_box(VALUES);
+                    sum(pin!(genawaiter::rc::Gen::new(move |co| async move {
+                        for $n in 0..bound {
+                            $before;
+                            co.yield_($n).await;
+                        }
+                    })))
+                });
+            });
+            group.finish();
+        }
+    };
+}
+
+measured!(stream_1000, n => ());
+measured!(awaiting_1000, n => maybe_pending(n).await);
+
+/// Bytes of the generator of `stream_1000`.
+fn bytes(_: &mut Criterion) {
+    let bound = black_box(VALUES);
+    let ours = PinnedAsyncGenerator::new(async move |mut co| {
+        for n in 0..bound {
+            if co.yield_(n).await.is_err() {
+                break;
+            }
+        }
+    });
+    let async_stream = async_stream::stream! {
+        for n in 0..bound {
+            yield n;
+        }
+    };
+    let asynk_strim = asynk_strim::stream_fn(move |mut yielder| async move {
+        for n in 0..bound {
+            yielder.yield_item(n).await;
+        }
+    });
+    let async_gen = async_gen::stream! {
+        for n in 0..bound {
+            yield n;
+        }
+    };
+    println!("bytes evenloop_pinned {}", size_of_val(&ours));
+    println!("bytes async_stream {}", size_of_val(&async_stream));
+    println!("bytes asynk_strim {}", size_of_val(&asynk_strim));
+    println!("bytes async_gen {}", size_of_val(&async_gen));
+}
+
+criterion_group!(benches, bytes, stream_1000, awaiting_1000);
+criterion_main!(benches);
