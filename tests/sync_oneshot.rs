@@ -174,6 +174,7 @@ fn check(sequence: &[Operation]) {
             Close => {
                 let Some(receiver) = &mut receiver else { continue };
                 receiver.close();
+                twin.receiver_waits = None; // who closes waits for nothing
                 twin.receiver_ends();
             }
             DropReceiver => {

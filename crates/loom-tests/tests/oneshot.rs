@@ -230,6 +230,27 @@ fn drop_of_receiver_races_closed() {
     });
 }
 
+/// Does a sender that only looks see what the receiver did before it was dropped?
+#[test]
+fn drop_of_receiver_races_is_closed() {
+    model(|| {
+        let witness = StdArc::new(Witness::new(0));
+        let (sender, receiver) = oneshot::channel::<Item>();
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(receiver);
+            }
+        });
+        while !sender.is_closed() {
+            thread::yield_now();
+        }
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
 /// Does a sender that waits for the closing learn of it, though the receiver stays?
 #[test]
 fn close_races_closed() {

@@ -35,6 +35,7 @@
 //! Discussion: in the giver's turn above, the taker can already take the value (S1), and only the memory has to wait for the
 //! giver. So neither half ever waits for the other one inside a call.
 
+use crate::wait_list::wake;
 use evenloop_core::shim::UnsafeCell;
 use evenloop_core::shim::atomic::{AtomicU8, Ordering};
 use std::marker::PhantomData;
@@ -189,14 +190,20 @@ impl<T> Giver<T> {
     /// What is left to do for a giver that set `GIVER_GONE` and found `before`.
     #[inline]
     fn after_going(&self, before: u8) {
-        let shared = self.shared();
-        if before & TAKER_WAITS == 0 {
-            if taker_is_through(before) {
-                // SAFETY: S3: through was the taker, and now the giver.
-                unsafe { Shared::free(self.shared) };
+        if before & TAKER_WAITS != 0 {
+            if let Some(waker) = self.claim_waker() {
+                wake(waker);
             }
-            return;
+        } else if taker_is_through(before) {
+            // SAFETY: S3: through was the taker, and now the giver.
+            unsafe { Shared::free(self.shared) };
         }
+    }
+
+    /// The giver's turn: it is gone, and found the taker waiting. Answers the waker if the taker is still there.
+    #[inline(never)]
+    fn claim_waker(&self) -> Option<Waker> {
+        let shared = self.shared();
         // SAFETY: S2: the taker waited when the giver ended, so the waker is ours.
         let waker = unsafe { shared.taker_waker.take() };
         // ORDERING: Release lets the taker free the memory after we read the waker, Acquire lets us free it after the
@@ -205,10 +212,9 @@ impl<T> Giver<T> {
         if taker_is_through(before) {
             // SAFETY: S3, as above. The value was the taker's, and it took it before it was gone.
             unsafe { Shared::free(self.shared) };
-            drop(waker);
-        } else {
-            crate::wait_list::wake(waker);
+            return None;
         }
+        Some(waker)
     }
 
     fn shared(&self) -> &Shared<T> {
@@ -261,6 +267,9 @@ impl<T> Taker<T> {
     /// Accepts no value from now on, and wakes the giver if it waits for that. A value that is there can be taken.
     pub(crate) fn close(&mut self) {
         let shared = self.shared();
+        // Who closes waits for nothing any more.
+        // SAFETY: the place is the taker's own, and `&mut self` says that this is the only one at it.
+        drop(unsafe { shared.withdraw(&shared.taker_waker, TAKER_WAITS, GIVER_GONE) });
         // ORDERING: Release publishes what came before the closing, Acquire sees the giver's waker; pairs with the Acquire
         // and Release in `wait`, and the Acquire in `is_closed`.
         let before = shared.word.fetch_or(CLOSED, Ordering::AcqRel);
@@ -269,7 +278,7 @@ impl<T> Taker<T> {
             let waker = unsafe { shared.giver_waker.take() };
             // ORDERING: Relaxed: nobody frees the memory before this half leaves, and that publishes our reading.
             shared.word.fetch_and(!GIVER_WAITS, Ordering::Relaxed);
-            crate::wait_list::wake(waker);
+            wake(waker);
         }
     }
 
@@ -283,7 +292,7 @@ impl<T> Taker<T> {
     fn end_in_place(&mut self) -> Option<T> {
         let shared = self.shared();
         // ORDERING: Acquire sees the value and all that the giver did with the memory; pairs with the Release in `give`,
-        // in the giver's drop and in `after_going`.
+        // in the giver's drop and in `claim_waker`.
         let seen = shared.word.load(Ordering::Acquire);
         if giver_is_through(seen) {
             // SAFETY: S1: the bits that were read say whether the value is there, and nobody else took it.
@@ -307,7 +316,7 @@ impl<T> Taker<T> {
         // SAFETY: S1: GAVE was read, and nobody else took the value.
         let mut value = early.then(|| unsafe { shared.read_value() });
         // ORDERING: Release lets the giver free the memory after us; Acquire sees its waker or its value, and lets us free
-        // the memory after it. Pairs with the same in `give`, `wait` and `after_going`.
+        // the memory after it. Pairs with the same in `give`, `wait` and `claim_waker`.
         let before = shared.word.fetch_or(CLOSED | TAKER_GONE, Ordering::AcqRel);
         if giver_is_through(before) {
             if !early && before & GAVE != 0 {
@@ -319,14 +328,14 @@ impl<T> Taker<T> {
         } else if before & (CLOSED | GIVER_GONE | GIVER_WAITS) == GIVER_WAITS {
             // SAFETY: S2: the giver waited when this closed, so the waker is ours.
             let waker = unsafe { shared.giver_waker.take() };
-            // ORDERING: as in `after_going`, with the halves exchanged.
+            // ORDERING: as in `claim_waker`, with the halves exchanged.
             let before = shared.word.fetch_and(!GIVER_WAITS, Ordering::AcqRel);
             if giver_is_through(before) {
                 // SAFETY: S3, as above. There is no value: who closes gets none.
                 unsafe { Shared::free(self.shared) };
                 drop(waker);
             } else {
-                crate::wait_list::wake(waker);
+                wake(waker);
             }
         }
         drop(own);

@@ -67,8 +67,8 @@ impl<T> SpinLock<T> {
     #[inline]
     fn try_take(&self) -> bool {
         // ORDERING: Acquire sees what the holder before did; pairs with the Release in the guard's drop. Failure tells
-        // nothing.
-        self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        // nothing, and without a reason it costs one more round.
+        self.taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
