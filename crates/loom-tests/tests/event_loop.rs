@@ -215,6 +215,23 @@ fn join_races_complete() {
     });
 }
 
+/// Does a thread that blocks until a task is over wake up, and see what the task did?
+#[test]
+fn blocking_join_races_complete() {
+    model(|| {
+        let event_loop = event_loop();
+        let witness = StdArc::new(Witness::new(0));
+        let inside = witness.clone();
+        let task = event_loop.handle().spawn(async move { inside.set(7) }).unwrap();
+        let other = thread::spawn(move || {
+            task.join_blocking().unwrap();
+            witness.get()
+        });
+        event_loop.run_once(Some(Duration::ZERO));
+        assert_eq!(other.join().unwrap(), 7);
+    });
+}
+
 /// Is the outcome dropped once when the thread that asked for it goes away at that moment?
 #[test]
 fn remote_task_dropped_while_it_completes() {

@@ -471,6 +471,10 @@ impl TaskPtr {
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
         let (vtable, shared, settled) = (header.vtable, header.shared, header.word.is_settled());
+        // Taken out by hand, so that a model sees that this thread comes after the owner's last touch.
+        // SAFETY: nobody refers to the task, so this thread stands in for the owner.
+        let extra = unsafe { self.own(|own| own.extra.take()) };
+        drop(extra);
         // SAFETY: as for this function.
         unsafe { (vtable.free)(self) }
         if settled {
@@ -1325,8 +1329,8 @@ impl Sched {
     /// Announces sleep. False: something is in the inbox, so do not sleep. `drain` ends it.
     pub(crate) fn prepare_park(&self) -> bool {
         let (empty, parked) = (ptr::null_mut(), PARKED);
-        // ORDERING: Relaxed: the swap in `drain` sees what comes.
-        match self.shared.inbox.compare_exchange(empty, parked, Ordering::Relaxed, Ordering::Relaxed) {
+        // ORDERING: Relaxed: the swap in `drain` sees what comes. One that fails without reason costs one look more.
+        match self.shared.inbox.compare_exchange_weak(empty, parked, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => true,
             Err(seen) => seen == PARKED,
         }
@@ -1514,8 +1518,8 @@ impl Sched {
         if self.own(|queue| std::mem::replace(&mut queue.closed, true)) {
             return;
         }
-        // ORDERING: Acquire as in `drain`; Release lets who finds CLOSED see the loop as it was closed.
-        let taken = self.shared.inbox.swap(CLOSED, Ordering::AcqRel);
+        // ORDERING: Acquire as in `drain`. Who finds CLOSED reads nothing else of the loop.
+        let taken = self.shared.inbox.swap(CLOSED, Ordering::Acquire);
         if taken != CLOSED {
             self.adopt(taken);
         }
