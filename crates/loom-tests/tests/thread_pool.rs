@@ -43,6 +43,16 @@ fn job_races_idle() {
     });
 }
 
+/// Is a worker woken for a job that comes when it has gone idle, or is about to?
+#[test]
+fn next_job_races_idle() {
+    model(|| {
+        let pool = ThreadPool::new(1);
+        assert_eq!(block_on(pool.run(|| 1)), 1);
+        assert_eq!(block_on(pool.run(|| 2)), 2);
+    });
+}
+
 /// Does whoever waits for a job get what it gave, and see what it did?
 #[test]
 fn await_races_complete() {
