@@ -49,7 +49,7 @@ macro_rules! measured {
                     let bound = black_box(VALUES);
                     sum(pin!(PinnedAsyncGenerator::new(async move |mut co| {
                         for $n in 0..bound {
-                            $before;
+                            let () = $before;
                             if co.yield_($n).await.is_err() {
                                 break;
                             }
@@ -62,7 +62,7 @@ macro_rules! measured {
                     let bound = black_box(VALUES);
                     let numbers = AsyncGenerator::new(async move |mut co| {
                         for $n in 0..bound {
-                            $before;
+                            let () = $before;
                             if co.yield_($n).await.is_err() {
                                 break;
                             }
@@ -76,7 +76,7 @@ macro_rules! measured {
                     let bound = black_box(VALUES);
                     sum(pin!(async_stream::stream! {
                         for $n in 0..bound {
-                            $before;
+                            let () = $before;
                             yield $n;
                         }
                     }))
@@ -87,7 +87,7 @@ macro_rules! measured {
                     let bound = black_box(VALUES);
                     sum(pin!(asynk_strim::stream_fn(move |mut yielder| async move {
                         for $n in 0..bound {
-                            $before;
+                            let () = $before;
                             yielder.yield_item($n).await;
                         }
                     })))
@@ -98,7 +98,7 @@ macro_rules! measured {
                     let bound = black_box(VALUES);
                     sum(pin!(async_gen::stream! {
                         for $n in 0..bound {
-                            $before;
+                            let () = $before;
                             yield $n;
                         }
                     }))
@@ -109,7 +109,7 @@ macro_rules! measured {
                     let bound = black_box(VALUES);
                     sum(pin!(genawaiter::rc::Gen::new(move |co| async move {
                         for $n in 0..bound {
-                            $before;
+                            let () = $before;
                             co.yield_($n).await;
                         }
                     })))

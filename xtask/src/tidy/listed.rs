@@ -7,6 +7,11 @@ pub(super) fn check(findings: &mut Vec<String>) {
         let manifest = tree::manifest(&sh::root().join(folder).join("Cargo.toml"));
         let entries = manifest.get(table).and_then(|entries| entries.as_array()).cloned().unwrap_or_default();
         let listed: Vec<_> = entries.iter().filter_map(|entry| entry.get("path")?.as_str()).collect();
+        for key in entries.iter().filter_map(|entry| entry.as_table()).flat_map(|entry| entry.keys()) {
+            if !["harness", "name", "path", "required-features"].contains(&key.as_str()) {
+                findings.push(format!("{folder}/Cargo.toml: `{key}` has slipped into a [[{table}]]"));
+            }
+        }
         for file in tree::files(folder, "rs") {
             let path = tree::relative(&file);
             let name = &path[folder.len() + 1..];
