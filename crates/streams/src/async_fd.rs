@@ -19,8 +19,8 @@
 //! Discussion: on Linux a stream (TCP, a pipe) that moved fewer bytes than there was room for is dry, so the next call
 //! would block, and this costs no system call to find out. There are three exceptions. The end of the stream, which no
 //! further event announces, and urgent data, at which the kernel cuts reads short, are flags of the readiness. Unix
-//! sockets cut reads short where a descriptor was sent along, which nobody announces: there the rule is not used
-//! for reads.
+//! sockets cut reads short where a descriptor was sent along, and pipes of packets at their borders, which nobody
+//! announces: there the rule is not used for reads.
 
 use evenloop_core::shim::StdArc;
 use evenloop_core::{AwaitReady, Direction, Reactor, Readiness, Ready, Runtime, SourceKey};
@@ -247,12 +247,12 @@ impl<T: AsFd> AsyncFd<T> {
     }
 }
 
-/// Reading and writing streams of bytes, in the owner's place (A3).
+/// Reading streams of bytes, in the owner's place (A3).
 ///
-/// `SHORT_IS_DRY` is false for Unix sockets (see the discussion above).
+/// `SHORT_IS_DRY` is false where the kernel cuts reads for other reasons (see the discussion above).
 impl<T: AsFd> AsyncFd<T>
 where
-    for<'a> &'a T: Read + Write,
+    for<'a> &'a T: Read,
 {
     #[inline]
     pub(crate) fn poll_read<const SHORT_IS_DRY: bool>(
@@ -280,7 +280,13 @@ where
         let short = |n: &usize| SHORT_IS_DRY && (1..room).contains(n);
         self.poll_with(Direction::Read, cx, |mut io| io.read_vectored(bufs), short)
     }
+}
 
+/// Writing streams of bytes, in the owner's place (A3).
+impl<T: AsFd> AsyncFd<T>
+where
+    for<'a> &'a T: Write,
+{
     #[inline]
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let short = |n: &usize| *n < bytes.len();

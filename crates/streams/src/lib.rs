@@ -14,11 +14,13 @@
 //! | [`reactor`] | the innermost park: one wait for every descriptor, and for other threads     |
 //! | `async_fd` | a descriptor with its readiness; everything else stands on it                |
 //! | [`tcp`], [`unix`] | streams and listeners                                                 |
+//! | [`pipe`], `datagram` | the ends of pipes; UDP and Unix datagrams                        |
 //! | `split`    | the two halves of a stream                                                   |
 //! | `buffer`   | bytes that were received and not yet taken; knows no descriptor              |
 //! | `reader`, `writer` | asyncio's calls, around any `AsyncRead` and `AsyncWrite`             |
 //! | `resolve`, `connect` | names, staggered attempts, `open_connection`                      |
 //! | `server`   | accepting, a task for each connection, three ways to end                     |
+//! | `signal`   | signals as streams and as handlers (feature `signal`)                        |
 //! | `error`    | what a failed call was doing, and with whom                                  |
 //!
 //! What this crate does not know: who runs its futures, and what time it is. It finds both in
@@ -33,6 +35,10 @@ mod async_fd;
 pub mod tcp;
 
 pub mod unix;
+
+pub mod pipe;
+
+mod datagram;
 
 mod split;
 
@@ -50,10 +56,14 @@ mod connect;
 
 mod server;
 
+#[cfg(feature = "signal")]
+pub mod signal;
+
 mod error;
 
 pub use async_fd::{AsyncFd, NotWatched};
 pub use connect::{ConnectFailures, open_connection, open_unix_connection};
+pub use datagram::{UdpSocket, UnixDatagram};
 pub use error::{IncompleteRead, IoFailure, LimitOverrun, ReadError};
 pub use reactor::{ReactorDriver, ReactorHandle};
 pub use reader::{Chunks, Lines, Reading, StreamReader};

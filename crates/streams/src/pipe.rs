@@ -1,0 +1,187 @@
+//! The ends of pipes.
+//!
+//! A pipe carries bytes one way, between tasks, processes or programs. Reading ends when every writing end is closed;
+//! writing fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe) when every reading end is.
+
+use crate::async_fd::AsyncFd;
+use crate::error::IoFailure;
+use evenloop_core::{Ready, Runtime};
+use futures_io::{AsyncRead, AsyncWrite};
+use rustix::fs::FileType;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A new pipe, closed on exec.
+///
+/// # Errors
+///
+/// The kernel's reason, or there is no reactor here.
+///
+/// # Examples
+///
+/// ```no_run
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// # async fn example() -> std::io::Result<()> {
+/// let (mut sender, mut receiver) = evenloop_streams::pipe::pipe()?;
+/// sender.write_all(b"hello").await?;
+/// drop(sender);
+/// let mut all = String::new();
+/// receiver.read_to_string(&mut all).await?;
+/// # Ok(()) }
+/// ```
+pub fn pipe() -> io::Result<(Sender, Receiver)> {
+    let reactor = Runtime::current_reactor("pipe").map_err(io::Error::other)?;
+    let (sender, receiver) = mio::unix::pipe::new()?;
+    let sender = Sender { fd: AsyncFd::watch(sender, reactor.clone(), Ready::WRITE)? };
+    let receiver = Receiver { fd: AsyncFd::watch(receiver, reactor, Ready::NOTHING)?, short_is_dry: true };
+    Ok((sender, receiver))
+}
+
+/// Takes over one end, after a look at what it is.
+fn open_end(fd: &OwnedFd) -> io::Result<()> {
+    if FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) != FileType::Fifo {
+        let message = "not a pipe: a terminal, a device or a socket goes into an `AsyncFd`";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    rustix::io::ioctl_fionbio(fd, true)?;
+    Ok(())
+}
+
+/// The writing end of a pipe.
+#[must_use = "dropping it ends the pipe"]
+pub struct Sender {
+    fd: AsyncFd<mio::unix::pipe::Sender>,
+}
+
+/// The reading end of a pipe.
+#[must_use = "dropping it breaks the pipe"]
+pub struct Receiver {
+    fd: AsyncFd<mio::unix::pipe::Receiver>,
+    /// A read that comes short proves that the pipe is dry. Not so in a pipe of packets (`O_DIRECT`), where a read ends with
+    /// its packet, and only the writing end knows that it is one: so this is true for the pipes that are made here.
+    short_is_dry: bool,
+}
+
+impl Sender {
+    /// Takes over the writing end of a pipe or a named one (FIFO), and makes it non-blocking.
+    ///
+    /// Being non-blocking belongs to the open file: a process that shares it sees it too. A new pipe's two ends do not
+    /// share it with each other.
+    ///
+    /// # Errors
+    ///
+    /// It is no pipe ([`InvalidInput`](io::ErrorKind::InvalidInput)), or there is no reactor here.
+    pub fn from_fd(fd: impl Into<OwnedFd>) -> io::Result<Self> {
+        let reactor = Runtime::current_reactor("Sender::from_fd").map_err(io::Error::other)?;
+        let fd = fd.into();
+        open_end(&fd)?;
+        Ok(Self { fd: AsyncFd::watch(fd.into(), reactor, Ready::WRITE)? })
+    }
+}
+
+impl Receiver {
+    /// Takes over the reading end of a pipe or a named one (FIFO), and makes it non-blocking.
+    ///
+    /// Being non-blocking belongs to the open file: a process that shares it sees it too. A new pipe's two ends do not
+    /// share it with each other.
+    ///
+    /// # Errors
+    ///
+    /// It is no pipe ([`InvalidInput`](io::ErrorKind::InvalidInput)), or there is no reactor here.
+    pub fn from_fd(fd: impl Into<OwnedFd>) -> io::Result<Self> {
+        let reactor = Runtime::current_reactor("Receiver::from_fd").map_err(io::Error::other)?;
+        let fd = fd.into();
+        open_end(&fd)?;
+        Ok(Self { fd: AsyncFd::watch(fd.into(), reactor, Ready::NOTHING)?, short_is_dry: false })
+    }
+}
+
+fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| IoFailure::wrap(operation, "a pipe", error)
+}
+
+impl AsyncRead for Receiver {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let polled = match self.short_is_dry {
+            true => self.fd.poll_read::<true>(cx, buf),
+            false => self.fd.poll_read::<false>(cx, buf),
+        };
+        polled.map_err(failed("reading from"))
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = match self.short_is_dry {
+            true => self.fd.poll_read_vectored::<true>(cx, bufs),
+            false => self.fd.poll_read_vectored::<false>(cx, bufs),
+        };
+        polled.map_err(failed("reading from"))
+    }
+}
+
+impl AsyncWrite for Sender {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.fd.poll_write(cx, bytes).map_err(failed("writing to"))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.fd.poll_write_vectored(cx, bytes).map_err(failed("writing to"))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does nothing: the end of a pipe is sent by dropping this.
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The descriptor, still non-blocking.
+impl From<Sender> for OwnedFd {
+    fn from(sender: Sender) -> Self {
+        sender.fd.into_inner().into()
+    }
+}
+
+/// The descriptor, still non-blocking.
+impl From<Receiver> for OwnedFd {
+    fn from(receiver: Receiver) -> Self {
+        receiver.fd.into_inner().into()
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sender").field(self.fd.get_ref()).finish()
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Receiver").field(self.fd.get_ref()).finish()
+    }
+}

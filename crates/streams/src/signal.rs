@@ -1,0 +1,235 @@
+//! Signals, as streams and as handlers on the loop.
+//!
+//! A signal handler may do next to nothing, so it writes one byte into a socket of each listener's, and the reactor wakes
+//! the listener as it does for any other descriptor: signals end the same wait as everything else.
+//!
+//! G1. A signal that comes while its listener is busy is not lost, and several may become one: as the kernel does it.
+//! G2. While nobody listens to a signal (any more), it does what the system would have done. SIGINT is an exception: it is
+//!     left to whoever else listens, such as the loop's own Ctrl-C.
+
+#![allow(unsafe_code)]
+
+use crate::async_fd::AsyncFd;
+use evenloop_core::shim::atomic::{AtomicUsize, Ordering};
+use evenloop_core::shim::{GlobalMutex, OnceLock, StdArc};
+use evenloop_core::{Direction, Ready, Runtime};
+use futures_core::Stream;
+use signal_hook::SigId;
+use signal_hook::low_level;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, Read as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// Which signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SignalKind(i32);
+
+impl SignalKind {
+    /// SIGHUP: the terminal is gone; for servers often "read your settings again".
+    pub const HANGUP: Self = Self(signal_hook::consts::SIGHUP);
+    /// SIGINT: Ctrl-C.
+    pub const INTERRUPT: Self = Self(signal_hook::consts::SIGINT);
+    /// SIGQUIT: Ctrl-\.
+    pub const QUIT: Self = Self(signal_hook::consts::SIGQUIT);
+    /// SIGTERM: please end.
+    pub const TERMINATE: Self = Self(signal_hook::consts::SIGTERM);
+    /// SIGUSR1: whatever the program says it means.
+    pub const USER_1: Self = Self(signal_hook::consts::SIGUSR1);
+    /// SIGUSR2: whatever the program says it means.
+    pub const USER_2: Self = Self(signal_hook::consts::SIGUSR2);
+    /// SIGCHLD: a child has changed its state.
+    pub const CHILD: Self = Self(signal_hook::consts::SIGCHLD);
+    /// SIGWINCH: the terminal has another size.
+    pub const WINDOW_CHANGE: Self = Self(signal_hook::consts::SIGWINCH);
+
+    /// The signal of that number.
+    pub const fn from_raw(number: i32) -> Self {
+        Self(number)
+    }
+
+    /// The signal's number.
+    pub const fn as_raw(self) -> i32 {
+        self.0
+    }
+}
+
+/// Listens to a signal, from this call on.
+///
+/// # Errors
+///
+/// The signal cannot be listened to (SIGKILL, SIGSTOP, SIGSEGV, SIGFPE, SIGILL); or there is no reactor here.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::signal::{SignalKind, signal};
+/// # async fn example() -> std::io::Result<()> {
+/// let mut terminate = signal(SignalKind::TERMINATE)?;
+/// terminate.recv().await?;
+/// println!("asked to end");
+/// # Ok(()) }
+/// ```
+pub fn signal(kind: SignalKind) -> io::Result<Signal> {
+    let reactor = Runtime::current_reactor("signal").map_err(io::Error::other)?;
+    if signal_hook::consts::FORBIDDEN.contains(&kind.0) {
+        let message = format!("signal {} cannot be listened to", kind.0);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let (reading, writing) = mio::net::UnixStream::pair()?;
+    let fd = AsyncFd::watch(reading, reactor, Ready::NOTHING)?;
+    let listens = Listens::start(kind)?;
+    let hook = low_level::pipe::register(kind.0, writing)?;
+    Ok(Signal { kind, fd, hook, _listens: listens })
+}
+
+/// A signal that is listened to. A `Stream` of its arrivals; several may become one.
+#[must_use = "dropping it stops listening"]
+pub struct Signal {
+    kind: SignalKind,
+    fd: AsyncFd<mio::net::UnixStream>,
+    hook: SigId,
+    _listens: Listens,
+}
+
+impl Signal {
+    /// Waits for the signal.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** A signal that has come and was not told stays for the next call.
+    ///
+    /// # Errors
+    ///
+    /// The reactor has ended.
+    pub async fn recv(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // All that have come are one (G1).
+        let mut bytes = [0; 64];
+        let mut read = |mut socket: &mio::net::UnixStream| socket.read(&mut bytes);
+        ready!(self.fd.poll_with(Direction::Read, cx, &mut read, |_| false))?;
+        while self.fd.try_with(Direction::Read, &mut read).is_ok_and(|n| n > 0) {}
+        Poll::Ready(Ok(()))
+    }
+
+    /// Which signal this listens to.
+    pub fn kind(&self) -> SignalKind {
+        self.kind
+    }
+}
+
+impl Stream for Signal {
+    type Item = io::Result<()>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_recv(cx).map(Some)
+    }
+}
+
+impl Drop for Signal {
+    fn drop(&mut self) {
+        low_level::unregister(self.hook);
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signal [{}]", low_level::signal_name(self.kind.0).unwrap_or("unnamed"))
+    }
+}
+
+/// Calls `handler` on this loop whenever the signal comes, until the guard is dropped: asyncio's `add_signal_handler`.
+///
+/// # Errors
+///
+/// As [`signal`]; or the runtime cannot spawn on this thread.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::signal::{SignalKind, add_signal_handler};
+/// # fn example() -> std::io::Result<()> {
+/// let _reload = add_signal_handler(SignalKind::HANGUP, || println!("reading the settings again"))?;
+/// # Ok(()) }
+/// ```
+pub fn add_signal_handler(
+    kind: SignalKind,
+    mut handler: impl FnMut() + 'static,
+) -> io::Result<SignalHandler> {
+    let spawn = Runtime::current_spawn("add_signal_handler").map_err(io::Error::other)?;
+    let mut arrivals = signal(kind)?;
+    let scope = evenloop_core::cancel::CancelScope::new();
+    let serves = scope.run(async move {
+        while arrivals.recv().await.is_ok() {
+            handler();
+        }
+    });
+    let task = async move { drop(serves.await) };
+    spawn.spawn_local(Box::pin(task)).map_err(|not| io::Error::other(not.why))?;
+    Ok(SignalHandler { kind, scope })
+}
+
+/// A handler that is called when a signal comes. Dropping it takes the handler away.
+#[must_use = "dropping it takes the handler away"]
+pub struct SignalHandler {
+    kind: SignalKind,
+    scope: evenloop_core::cancel::CancelScope,
+}
+
+impl Drop for SignalHandler {
+    fn drop(&mut self) {
+        self.scope.cancel("the signal handler was removed");
+    }
+}
+
+impl fmt::Debug for SignalHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignalHandler [{}]", low_level::signal_name(self.kind.0).unwrap_or("unnamed"))
+    }
+}
+
+// === What happens while nobody listens ===
+
+static LISTENERS: OnceLock<GlobalMutex<BTreeMap<SignalKind, StdArc<AtomicUsize>>>> = OnceLock::new();
+
+/// One listener, counted.
+struct Listens(StdArc<AtomicUsize>);
+
+impl Listens {
+    /// Counts one more, and the first time sees to it that a signal nobody listens to does what it would have done (G2).
+    fn start(kind: SignalKind) -> io::Result<Self> {
+        let mut listeners = LISTENERS.get_or_init(GlobalMutex::default).lock();
+        if let Some(count) = listeners.get(&kind) {
+            // ORDERING: Relaxed throughout: the count orders nothing, and a signal comes when it comes.
+            count.fetch_add(1, Ordering::Relaxed);
+            return Ok(Self(count.clone()));
+        }
+        let count = StdArc::new(AtomicUsize::new(1));
+        if kind != SignalKind::INTERRUPT {
+            let counted = count.clone();
+            let otherwise = move || {
+                // ORDERING: Relaxed, as above.
+                if counted.load(Ordering::Relaxed) == 0 {
+                    let _ = low_level::emulate_default_handler(kind.0);
+                }
+            };
+            // SAFETY: the handler loads an atomic and calls what is documented as safe in a signal handler; it neither
+            // allocates, nor locks, nor panics.
+            unsafe { low_level::register(kind.0, otherwise) }?;
+        }
+        listeners.insert(kind, count.clone());
+        Ok(Self(count))
+    }
+}
+
+impl Drop for Listens {
+    fn drop(&mut self) {
+        // ORDERING: Relaxed, as above.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

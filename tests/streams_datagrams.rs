@@ -1,0 +1,97 @@
+//! UDP and Unix datagrams.
+
+use evenloop_streams::{UdpSocket, UnixDatagram};
+use evenloop_tests::on_reactor;
+use futures::{future, poll};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+#[test]
+fn datagrams_keep_their_borders_and_their_senders() {
+    on_reactor(async {
+        let (one, other) = (UdpSocket::bind(loopback()).unwrap(), UdpSocket::bind(loopback()).unwrap());
+        one.send_to(b"first", other.local_addr()).await.unwrap();
+        one.send_to(b"", other.local_addr()).await.unwrap();
+        one.send_to(b"third", other.local_addr()).await.unwrap();
+        let mut room = [0; 100];
+        assert_eq!(other.peek_from(&mut room).await.unwrap(), (5, one.local_addr()));
+        assert_eq!(other.recv_from(&mut room).await.unwrap(), (5, one.local_addr()));
+        assert_eq!(other.recv_from(&mut room).await.unwrap().0, 0, "an empty datagram is one too");
+        assert_eq!(other.recv_from(&mut room[..2]).await.unwrap().0, 2, "cut, and the rest is lost");
+        let nothing = other.try_recv_from(&mut room).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn each_datagram_goes_to_one_of_those_who_wait() {
+    on_reactor(async {
+        let (one, other) = (UdpSocket::bind(loopback()).unwrap(), UdpSocket::bind(loopback()).unwrap());
+        let (mut left, mut right) = ([0; 8], [0; 8]);
+        let both = future::join(other.recv_from(&mut left), other.recv_from(&mut right));
+        let send = async {
+            one.send_to(b"a", other.local_addr()).await.unwrap();
+            one.send_to(b"bb", other.local_addr()).await.unwrap();
+        };
+        let ((left, right), ()) = future::join(both, send).await;
+        let mut lengths = [left.unwrap().0, right.unwrap().0];
+        lengths.sort();
+        assert_eq!(lengths, [1, 2]);
+    });
+}
+
+#[test]
+fn a_refused_datagram_is_told_once_and_the_socket_goes_on() {
+    on_reactor(async {
+        let gone = UdpSocket::bind(loopback()).unwrap().local_addr();
+        let socket = UdpSocket::bind(loopback()).unwrap();
+        socket.connect(gone).unwrap();
+        socket.send(b"anybody?").await.unwrap();
+        let mut room = [0; 8];
+        let error = socket.recv(&mut room).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(error.to_string().starts_with(&format!("receiving on {}", socket.local_addr())), "{error}");
+        assert!(poll!(pin!(socket.recv(&mut room))).is_pending(), "once");
+
+        let friend = UdpSocket::bind(loopback()).unwrap();
+        socket.connect(friend.local_addr()).unwrap();
+        friend.send_to(b"here", socket.local_addr()).await.unwrap();
+        assert_eq!(socket.recv(&mut room).await.unwrap(), 4);
+    });
+}
+
+#[test]
+fn unix_datagrams_wait_for_room_and_lose_none() {
+    on_reactor(async {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        let send = async {
+            for number in 0..1000_u32 {
+                one.send(&number.to_le_bytes()).await.unwrap();
+            }
+        };
+        let receive = async {
+            let mut room = [0; 4];
+            for number in 0..1000_u32 {
+                other.recv(&mut room).await.unwrap();
+                assert_eq!(u32::from_le_bytes(room), number);
+            }
+        };
+        future::join(send, receive).await;
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    on_reactor(async {
+        let named = UnixDatagram::bind(&path).unwrap();
+        let nameless = UnixDatagram::unbound().unwrap();
+        nameless.send_to(b"hello", &path).await.unwrap();
+        let (n, from) = named.recv_from(&mut [0; 8]).await.unwrap();
+        assert!(n == 5 && from.is_unnamed());
+        let error = nameless.send_to(b"x", directory.path().join("nobody")).await.unwrap_err();
+        assert!(error.to_string().contains("sending to ") && error.to_string().contains("nobody"), "{error}");
+    });
+}
