@@ -4,7 +4,7 @@
 //! here skips what needs it, with a line that names the program; the end counts the skips. With `--strict` a skip is a
 //! failure.
 
-use crate::{Outcome, counts, examples, faults, loom, msrv, ordmut, plant, sanitize, sh, tidy, tree};
+use crate::{Outcome, counts, examples, faults, loom, msrv, ordmut, plant, proof, sanitize, sh, tidy, tree};
 use std::time::Instant;
 
 /// A part of the run that can be run alone.
@@ -28,6 +28,7 @@ const SECTIONS: &[Section] = &[
     quick("format", |_| sh::run(&mut sh::cargo("fmt --all --check"))),
     quick("tidy", |_| tidy::run()),
     quick("dependencies", |_| tidy::dependencies()),
+    quick("proof", |_| proof::run(true)),
     quick("clippy", |_| {
         sh::run(&mut sh::cargo("clippy --workspace --all-targets --all-features --quiet -- -D warnings"))
     }),

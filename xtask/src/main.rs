@@ -13,6 +13,7 @@ mod models;
 mod msrv;
 mod ordmut;
 mod plant;
+mod proof;
 mod sanitize;
 mod setup;
 mod sh;
@@ -40,6 +41,7 @@ cargo xtask COMMAND
   bench [NAME...] [--table] run the benches and write the README's table (--table: from the last measurement)
   counts [--bless]          instructions of the key operations against benches/counts.toml
   plant [WORD...]           put the faults of plants.toml into a copy and see the named check fail
+  proof [--check]           write the tables of crates/PROOF.md; the tests it names have to exist
   faults                    the tests of streams while system calls fail
   msrv                      build the library crates with the oldest Rust they promise
   help                      this text
@@ -82,6 +84,7 @@ fn run() -> Result<Outcome, lexopt::Error> {
         "loom" => loom::run(loom::Options::parse(args)?),
         "ordmut" => ordmut::run(ordmut::Options::parse(args)?),
         "faults" => faults::run(&mut ci::Skips::default()),
+        "proof" => proof::run(flag(args, "check")?),
         "plant" => plant::run(&names(args)?),
         "sanitize" => {
             let mut skips = ci::Skips::default();
