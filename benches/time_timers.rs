@@ -1,6 +1,8 @@
 //! What does a timer cost that is set and given up, as nearly every time-out is; does it depend on how many others are
 //! pending; and what do 100,000 tasks cost that sleep for a second?
 //!
+//! A timer is set for an instant, and `for a time`: that is one clock read more.
+//!
 //! Everybody runs on a current-thread loop of their own and polls with their own task's waker. `limit` is what anybody
 //! would write by hand for one thread: a sorted map without a lock. `wait` is processor time of the whole process, not
 //! wall time, and includes spawning and joining. Not measured: how late timers are, and what sleeping costs in system
@@ -120,27 +122,27 @@ fn peer<F: Future>(
 
 fn set_polled_dropped(c: &mut Criterion) {
     let mut group = c.benchmark_group("timer_set_polled_dropped");
+    let length = 900 * SECOND;
     for pending in PENDING {
         let event_loop = evenloop_loop();
         let run: Run<'_> = &|future| event_loop.run_until_complete(future);
         peer(&mut group, "evenloop", pending, run, sleep_until);
-        peer(&mut group, "evenloop_with_clock_read", pending, run, |_| sleep(900 * SECOND));
+        peer(&mut group, "evenloop: for a time", pending, run, |_| sleep(length));
 
         let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        peer(
-            &mut group,
-            "tokio",
-            pending,
-            // Its budget would have it answer without setting anything.
-            &|future| tokio.block_on(tokio::task::unconstrained(future)),
-            |deadline| tokio::time::sleep_until(deadline.into()),
-        );
+        // Its budget would have it answer without setting anything.
+        let run: Run<'_> = &|future| tokio.block_on(tokio::task::unconstrained(future));
+        peer(&mut group, "tokio", pending, run, |deadline| tokio::time::sleep_until(deadline.into()));
+        peer(&mut group, "tokio: for a time", pending, run, |_| tokio::time::sleep(length));
 
-        peer(&mut group, "smol", pending, &|future| smol::block_on(future), smol::Timer::at);
+        let run: Run<'_> = &|future| smol::block_on(future);
+        peer(&mut group, "smol", pending, run, smol::Timer::at);
+        peer(&mut group, "smol: for a time", pending, run, |_| smol::Timer::after(length));
 
         let monoio = RefCell::new(monoio_loop());
         let run: Run<'_> = &|future| monoio.borrow_mut().block_on(future);
         peer(&mut group, "monoio", pending, run, |deadline| monoio::time::sleep_until(deadline.into()));
+        peer(&mut group, "monoio: for a time", pending, run, |_| monoio::time::sleep(length));
 
         let by_hand = |deadline| ByHand { deadline, set: None };
         peer(&mut group, "limit", pending, &|future| smol::block_on(future), by_hand);

@@ -141,10 +141,9 @@ impl<T> Wheel<T> {
 
     /// Adds an entry and names it.
     pub(crate) fn insert(&mut self, when: When, value: T) -> u64 {
-        let index = self.take_node(when, value);
+        let (index, uses) = self.take_node(when, value);
         self.len += 1;
-        self.link(index, Place::Late);
-        let uses = self.nodes[index as usize].uses;
+        self.link(index, when, Place::Late);
         u64::from(uses) << 32 | u64::from(index)
     }
 
@@ -161,7 +160,7 @@ impl<T> Wheel<T> {
         if self.nodes[index as usize].when != when {
             self.unlink(index);
             self.nodes[index as usize].when = when;
-            self.link(index, Place::Late);
+            self.link(index, when, Place::Late);
         }
         self.nodes[index as usize].value.as_mut()
     }
@@ -235,15 +234,15 @@ impl<T> Wheel<T> {
 
     // --- lists ---
 
-    /// Puts an unlinked node where it belongs; one that is due by now goes to `if_due`.
-    fn link(&mut self, index: u32, if_due: Place) {
-        let when = self.nodes[index as usize].when;
+    /// Puts an unlinked node that is due at `when` where it belongs; one that is due by now goes to `if_due`.
+    #[inline]
+    fn link(&mut self, index: u32, when: When, if_due: Place) {
         let place = if when.tick > self.elapsed { Place::Slot } else { if_due };
         let list = match place {
             Place::Slot => {
                 let (level, slot) = self.slot_of(when.tick);
-                while self.levels.len() <= level {
-                    self.levels.push(Level::EMPTY);
+                if self.levels.len() <= level {
+                    self.levels.resize_with(level + 1, || Level::EMPTY);
                 }
                 let level = &mut self.levels[level];
                 let bit = 1 << slot;
@@ -274,12 +273,13 @@ impl<T> Wheel<T> {
     fn link_all(&mut self, list: List) {
         let mut index = list.head;
         while index != NIL {
-            let next = self.nodes[index as usize].next;
-            self.link(index, Place::Due);
+            let Node { next, when, .. } = self.nodes[index as usize];
+            self.link(index, when, Place::Due);
             index = next;
         }
     }
 
+    #[inline]
     fn unlink(&mut self, index: u32) {
         let Node { prev, next, place, when, .. } = self.nodes[index as usize];
         if prev != NIL {
@@ -321,7 +321,7 @@ impl<T> Wheel<T> {
         indices.sort_by_key(|&index| self.nodes[index as usize].when); // stable
         self.due = List::EMPTY;
         for index in indices {
-            self.link(index, Place::Due);
+            self.link(index, self.nodes[index as usize].when, Place::Due);
         }
     }
 
@@ -333,19 +333,23 @@ impl<T> Wheel<T> {
         (node.uses == uses && node.value.is_some()).then_some(index)
     }
 
-    fn take_node(&mut self, when: When, value: T) -> u32 {
+    /// A place with `value` in it, not yet linked, and how often it was used before.
+    #[inline]
+    fn take_node(&mut self, when: When, value: T) -> (u32, u32) {
         let index = self.free;
-        if index == NIL {
-            let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NIL);
-            let index = index.expect("a wheel holds fewer than 2^32 timers");
-            let value = Some(value);
-            self.nodes.push(Node { value, when, uses: 0, prev: NIL, next: NIL, place: Place::Late });
-            return index;
-        }
-        let node = &mut self.nodes[index as usize];
+        let Some(node) = self.nodes.get_mut(index as usize) else { return (self.new_node(when, value), 0) };
         self.free = node.next;
         node.value = Some(value);
         node.when = when;
+        (index, node.uses)
+    }
+
+    #[cold]
+    fn new_node(&mut self, when: When, value: T) -> u32 {
+        let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NIL);
+        let index = index.expect("a wheel holds fewer than 2^32 timers");
+        let value = Some(value);
+        self.nodes.push(Node { value, when, uses: 0, prev: NIL, next: NIL, place: Place::Late });
         index
     }
 
