@@ -56,6 +56,36 @@ pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     }
 }
 
+/// Spawns a task and polls it at once, as itself, inside this call: asyncio's eager start. If it is complete then, it never
+/// was in the queue.
+///
+/// # Panics
+///
+/// When no loop runs on this thread.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, create_eager_task};
+/// EventLoop::new().run_until_complete(async {
+///     let mut task = create_eager_task(async { 7 });
+///     assert_eq!(task.result().unwrap().unwrap(), 7);
+/// });
+/// ```
+#[track_caller]
+pub fn create_eager_task<F: Future + 'static>(future: F) -> Task<F::Output> {
+    let location = std::panic::Location::caller();
+    let mut future = Some(future);
+    let task = with_current(|core| {
+        let future = future.take().expect("this is called once");
+        if core.sched().is_closed() {
+            return core.create_task(future, None, location);
+        }
+        Task::new(core.sched().spawn_eager(future, None, location))
+    });
+    task.unwrap_or_else(|| panic!("`create_eager_task` needs a running event loop on this thread"))
+}
+
 /// Whether an event loop runs on this thread.
 pub fn is_running() -> bool {
     with_current(|_| ()).is_some()

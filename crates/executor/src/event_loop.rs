@@ -13,6 +13,7 @@
 //! E3. One loop runs on a thread at a time. While it does, it is the thread's current loop, and its runtime is entered.
 //! E4. Tasks are polled and dropped only inside a run, or inside `close`; both enter the runtime first.
 
+use crate::callback::CallHandle;
 use crate::current::Current;
 use crate::handle::Handle;
 use crate::task::raw::{RawTask, Running, Sched};
@@ -28,7 +29,7 @@ use std::future::Future;
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// E2. Measured with a reactor below: at 128 a look costs a yield 2 ns at most.
 const LOOK_EVERY: usize = 128;
@@ -287,6 +288,47 @@ impl EventLoop {
         self.core.create_task(future, None, Location::caller())
     }
 
+    /// Spawns a task that bears `name`, as [`create_task`](Self::create_task).
+    #[track_caller]
+    pub fn create_named_task<F: Future + 'static>(
+        &self,
+        name: impl Into<Box<str>>,
+        future: F,
+    ) -> Task<F::Output> {
+        self.core.create_task(future, Some(name.into()), Location::caller())
+    }
+
+    /// Calls `closure` in the next pass, after what is ready now; see [`call_soon`](crate::call_soon).
+    #[track_caller]
+    pub fn call_soon(&self, closure: impl FnOnce() + 'static) -> CallHandle {
+        self.core.call_soon(Box::new(closure), Location::caller())
+    }
+
+    /// Calls `closure` after `delay`; see [`call_later`](crate::call_later).
+    ///
+    /// # Panics
+    ///
+    /// When the loop has no timers.
+    #[track_caller]
+    pub fn call_later(&self, delay: Duration, closure: impl FnOnce() + 'static) -> CallHandle {
+        self.core.call_later(delay, Box::new(closure), Location::caller())
+    }
+
+    /// Calls `closure` at `when`; see [`call_at`](crate::call_at).
+    ///
+    /// # Panics
+    ///
+    /// When the loop has no timers.
+    #[track_caller]
+    pub fn call_at(&self, when: Instant, closure: impl FnOnce() + 'static) -> CallHandle {
+        self.core.call_at(when, Box::new(closure), "call_at", Location::caller())
+    }
+
+    /// The present instant of the loop's clock; of the system's, if the loop has no timers.
+    pub fn time(&self) -> Instant {
+        self.core.time()
+    }
+
     /// How many tasks are not over.
     pub fn tasks_alive(&self) -> usize {
         self.core.sched.alive()
@@ -346,7 +388,7 @@ impl Core {
         &self.sched
     }
 
-    fn runtime(&self) -> &Runtime {
+    pub(crate) fn runtime(&self) -> &Runtime {
         self.runtime.get().expect("set when the loop is built")
     }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 
-const CLOSED: &str = "the event loop is closed";
+pub(crate) const CLOSED: &str = "the event loop is closed";
 
 /// Reaches a loop from any thread. Cheap to clone; does not keep the loop open.
 #[derive(Clone)]
@@ -23,6 +23,10 @@ pub struct Handle {
 impl Handle {
     pub(crate) fn new(shared: StdArc<Shared>, pool: ThreadPool) -> Self {
         Self { shared, pool }
+    }
+
+    pub(crate) fn shared(&self) -> &StdArc<Shared> {
+        &self.shared
     }
 
     /// The threads on which [`to_thread`](crate::to_thread) runs jobs of this loop. Shut down when the loop is closed.

@@ -8,6 +8,7 @@
 //! | `event_loop` | the loop: passes, parking, running, closing                                           |
 //! | `task`       | the handle; `task/raw.rs` the cell, wakers and queues; `task/state.rs` its shared word |
 //! | `current`    | the loop that runs on this thread                                                     |
+//! | `callback`   | `call_soon` and its relatives                                                         |
 //! | `handle`     | the loop's handle for other threads                                                   |
 //! | `remote`     | tasks that another thread waits for                                                   |
 //! | `thread_pool`, `job` | threads for what would block the loop, and one such job                       |
@@ -23,6 +24,7 @@ mod event_loop;
 
 mod task;
 
+mod callback;
 mod current;
 mod handle;
 mod job;
@@ -35,7 +37,8 @@ mod yield_now;
 #[cfg(feature = "signal")]
 mod interrupt;
 
-pub use current::{all_tasks, create_task, current_task, is_running};
+pub use callback::{CallHandle, ThreadsafeCallHandle, call_at, call_later, call_soon};
+pub use current::{all_tasks, create_eager_task, create_task, current_task, is_running};
 pub use event_loop::{Builder, EventLoop, RunError};
 pub use handle::Handle;
 #[cfg(feature = "signal")]

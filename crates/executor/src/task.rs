@@ -347,6 +347,9 @@ impl fmt::Display for About {
             TaskState::Cancelling => "cancelling",
             TaskState::Finished => "finished",
         };
+        if self.callback {
+            return write!(f, "<Callback {state} created at {}>", self.spawned_at);
+        }
         write!(f, "<Task {state} name='{}' spawned at {}>", self.full_name(), self.spawned_at)
     }
 }

@@ -177,6 +177,8 @@ const DYING: u32 = 128;
 const LISTED: u32 = 256;
 /// The loop is not done with it: cleared by `let_go`.
 const LOOP: u32 = 512;
+/// A callback in the guise of a task: neither numbered nor counted nor shown to anybody.
+const CALLBACK: u32 = 1024;
 
 struct VTable {
     /// Polls the future; true: it is over and the outcome is in place.
@@ -625,7 +627,9 @@ impl TaskPtr {
             let shared = unsafe { self.shared() };
             // SAFETY: this is the owner.
             let hook = unsafe { shared.own(|queue| queue.hook.clone()) };
-            Unhandled::new("task panicked, and nobody awaits it", Some(about), Some(&*panic)).report(hook);
+            let what =
+                if about.callback { "callback panicked" } else { "task panicked, and nobody awaits it" };
+            Unhandled::new(what, Some(about), Some(&*panic)).report(hook);
             drop_quietly(panic);
         }
     }
@@ -641,6 +645,7 @@ impl TaskPtr {
             over: own.flags & OVER != 0,
             running: false,
             started: own.flags & STARTED != 0,
+            callback: own.flags & CALLBACK != 0,
             cancelling: own.flags & (KILL | DYING) != 0
                 || own.extra.as_ref().is_some_and(|extra| extra.requests.open() > 0),
         };
@@ -707,6 +712,7 @@ pub(crate) struct About {
     pub(crate) running: bool,
     pub(crate) started: bool,
     pub(crate) cancelling: bool,
+    pub(crate) callback: bool,
 }
 
 /// Drops what belongs to a stranger; a destructor that panics has nobody to tell.
@@ -836,7 +842,31 @@ impl Shared {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let task = TaskCell::alloc(future, Word::new_queued(), self, 0, spawned_at);
+        self.spawn_with(future, 0, spawned_at)
+    }
+
+    /// As [`spawn`](Self::spawn), for a callback in the guise of a task.
+    pub(crate) fn spawn_callback<F>(
+        &self,
+        future: F,
+        spawned_at: &'static Location<'static>,
+    ) -> Result<TaskRef, F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_with(future, CALLBACK, spawned_at)
+    }
+
+    fn spawn_with<F>(
+        &self,
+        future: F,
+        flags: u32,
+        spawned_at: &'static Location<'static>,
+    ) -> Result<TaskRef, F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let task = TaskCell::alloc(future, Word::new_queued(), self, flags, spawned_at);
         // SAFETY: it was made with QUEUED set.
         if unsafe { self.push(task) } {
             // SAFETY: the word was made with one reference for its maker: this one.
@@ -1207,6 +1237,44 @@ impl Sched {
         RawTask { task, not_send: PhantomData }
     }
 
+    /// Makes a callback in the guise of a task, and schedules it. On a closed loop it is dropped.
+    pub(crate) fn spawn_callback(
+        &self,
+        future: impl Future<Output = ()> + 'static,
+        spawned_at: &'static Location<'static>,
+    ) -> TaskRef {
+        let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), CALLBACK, spawned_at);
+        // SAFETY: just made.
+        let callback = unsafe { TaskRef::new(task) };
+        self.list(task);
+        if self.own(|queue| queue.closed) {
+            self.kill(task, JoinError::cancelled(Reason::default()));
+        } else {
+            // SAFETY: just made, by the owner.
+            unsafe { task.schedule() }
+        }
+        callback
+    }
+
+    /// Makes a task and polls it once at once, as itself.
+    pub(crate) fn spawn_eager<F: Future + 'static>(
+        &self,
+        future: F,
+        name: Option<Box<str>>,
+        spawned_at: &'static Location<'static>,
+    ) -> RawTask<F::Output> {
+        let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), HANDLE, spawned_at);
+        let raw = RawTask { task, not_send: PhantomData };
+        if let Some(name) = name {
+            raw.set_name(name);
+        }
+        self.list(task);
+        let before = self.own(|queue| std::mem::replace(&mut queue.current, task.0.as_ptr()));
+        self.poll(task);
+        self.own(|queue| queue.current = before);
+        raw
+    }
+
     /// Spawns on the loop that runs on this thread.
     ///
     /// # Errors
@@ -1257,9 +1325,13 @@ impl Sched {
 
     /// Puts a new task into the list of all.
     fn list(&self, task: TaskPtr) {
+        // SAFETY: the caller's task is alive.
+        let callback = unsafe { task.own(|own| own.flags & CALLBACK != 0) };
         let (id, next) = self.own(|queue| {
-            queue.alive += 1;
-            queue.last_id += 1;
+            if !callback {
+                queue.alive += 1;
+                queue.last_id += 1;
+            }
             (queue.last_id, std::mem::replace(&mut queue.newest, task.0.as_ptr()))
         });
         let link = |own: &mut Own| {
@@ -1446,7 +1518,6 @@ impl Sched {
 
     /// The outcome is in place: tell who waits, and let go.
     fn finish(&self, task: TaskPtr) {
-        self.own(|queue| queue.alive -= 1);
         let end = |own: &mut Own| {
             own.flags = own.flags & !(KILL | DYING) | OVER;
             if own.flags & HANDLE == 0 {
@@ -1456,6 +1527,9 @@ impl Sched {
         };
         // SAFETY: LOOP is set, so it is alive until `let_go`.
         let (flags, joiner, (mut root, requests)) = unsafe { task.own(end) };
+        if flags & CALLBACK == 0 {
+            self.own(|queue| queue.alive -= 1);
+        }
         if !requests.is_empty() {
             // Whoever was to be told that the task has taken is told already, or does not matter any more.
             let _ = self.turn(task, || root.finish(&requests));
@@ -1490,8 +1564,8 @@ impl Sched {
         let mut at = self.own(|queue| queue.newest);
         while let Some(task) = NonNull::new(at).map(TaskPtr) {
             // SAFETY: what is listed is alive.
-            let over = unsafe { task.own(|own| own.flags & OVER != 0) };
-            if !over {
+            let shown = unsafe { task.own(|own| own.flags & (OVER | CALLBACK) == 0) };
+            if shown {
                 // SAFETY: what is listed is alive.
                 all.push(unsafe { TaskRef::new(task) });
             }
@@ -1542,7 +1616,9 @@ impl Sched {
     pub(crate) fn current(&self) -> Option<TaskRef> {
         let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr))?;
         // SAFETY: a task that is being polled is alive.
-        Some(unsafe { TaskRef::new(current) })
+        let callback = unsafe { current.own(|own| own.flags & CALLBACK != 0) };
+        // SAFETY: as above.
+        (!callback).then(|| unsafe { TaskRef::new(current) })
     }
 
     /// Cancels the task that is being polled. False: there is none.
