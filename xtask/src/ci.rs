@@ -4,7 +4,9 @@
 //! here skips what needs it, with a line that names the program; the end counts the skips. With `--strict` a skip is a
 //! failure.
 
-use crate::{Outcome, counts, examples, faults, loom, msrv, ordmut, plant, proof, sanitize, sh, tidy, tree};
+use crate::{
+    Outcome, counts, examples, faults, loom, msrv, ordmut, plant, proof, sanitize, sh, soak, tidy, tree,
+};
 use std::time::Instant;
 
 /// A part of the run that can be run alone.
@@ -42,6 +44,7 @@ const SECTIONS: &[Section] = &[
     long("ordmut", |_| ordmut::run(ordmut::Options::all())),
     long("plant", |_| plant::run(&[])),
     long("sanitize", |skips| sanitize::run(&[], skips)),
+    long("soak", |_| soak::run(soak::SHORT)),
     long("faults", faults::run),
     long("msrv", |skips| {
         msrv::run().map(|checked| {

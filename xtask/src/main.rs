@@ -17,6 +17,7 @@ mod proof;
 mod sanitize;
 mod setup;
 mod sh;
+mod soak;
 mod tidy;
 mod tree;
 
@@ -43,6 +44,7 @@ cargo xtask COMMAND
   plant [WORD...]           put the faults of plants.toml into a copy and see the named check fail
   proof [--check]           write the tables of crates/PROOF.md; the tests it names have to exist
   faults                    the tests of streams while system calls fail
+  soak [--minutes N]        everything at once, again and again, and nothing may grow (one minute)
   msrv                      build the library crates with the oldest Rust they promise
   help                      this text
 ";
@@ -86,6 +88,7 @@ fn run() -> Result<Outcome, lexopt::Error> {
         "faults" => faults::run(&mut ci::Skips::default()),
         "proof" => proof::run(flag(args, "check")?),
         "plant" => plant::run(&names(args)?),
+        "soak" => soak::run(minutes(args)?),
         "sanitize" => {
             let mut skips = ci::Skips::default();
             sanitize::run(&names(args)?, &mut skips)
@@ -108,6 +111,16 @@ fn flag(mut args: lexopt::Parser, name: &str) -> Result<bool, lexopt::Error> {
     match args.next()? {
         None => Ok(false),
         Some(lexopt::Arg::Long(long)) if long == name => Ok(true),
+        Some(other) => Err(other.unexpected()),
+    }
+}
+
+/// The N of `--minutes N`, the only argument there may be.
+fn minutes(mut args: lexopt::Parser) -> Result<f64, lexopt::Error> {
+    use lexopt::ValueExt as _;
+    match args.next()? {
+        None => Ok(soak::SHORT),
+        Some(lexopt::Arg::Long("minutes")) => args.value()?.parse(),
         Some(other) => Err(other.unexpected()),
     }
 }
