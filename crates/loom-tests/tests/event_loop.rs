@@ -246,6 +246,28 @@ fn remote_task_dropped_while_it_completes() {
     });
 }
 
+/// Does a callback that is cancelled from another thread as its turn comes either run or get dropped, and never both?
+#[test]
+fn callback_cancel_races_its_turn() {
+    model_reaching(["ran", "cancelled"], |outcomes: Outcomes| {
+        let event_loop = event_loop();
+        let witness = StdArc::new(Witness::new(0));
+        let (inside, leak) = (witness.clone(), Arc::new(()));
+        let callback = move || {
+            let _held = leak;
+            inside.set(1);
+        };
+        let handle = event_loop.handle().call_soon_threadsafe(callback).unwrap();
+        let other = thread::spawn(move || handle.cancel());
+        event_loop.run_once(Some(Duration::ZERO));
+        event_loop.run_once(Some(Duration::ZERO));
+        let cancelled = other.join().unwrap();
+        drop(event_loop);
+        assert_eq!(witness.get(), u32::from(!cancelled));
+        outcomes.count(if cancelled { "cancelled" } else { "ran" });
+    });
+}
+
 /// Is a task freed once, and after its owner's last touch, when another thread drops the last waker while it ends?
 #[test]
 fn last_waker_races_the_owners_free() {
