@@ -7,9 +7,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 thread_local! {
     static READY: RefCell<VecDeque<usize>> = const { RefCell::new(VecDeque::new()) };
@@ -92,4 +93,19 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Pending => thread::park(),
         }
     }
+}
+
+/// Runs `turn` for `times` in all on two threads that begin together; the slower one's time.
+pub fn on_two_threads(times: u64, turn: impl Fn(u64) + Sync) -> Duration {
+    let begin = Barrier::new(2);
+    let half = || {
+        begin.wait();
+        let start = Instant::now();
+        turn(times.div_ceil(2));
+        start.elapsed()
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(half);
+        half().max(other.join().expect("no panic"))
+    })
 }

@@ -5,12 +5,10 @@
 //! cost, time in line, and locks that are abandoned.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use evenloop_benches::{block_on, now, run_all, yield_now};
+use evenloop_benches::{block_on, now, on_two_threads, run_all, yield_now};
 use std::hint::black_box;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const TASKS: u64 = 100;
 
@@ -87,21 +85,6 @@ fn across_a_yield(c: &mut Criterion) {
         })
     });
     group.finish();
-}
-
-/// Runs `turn` for `times` in all on two threads that begin together; the slower one's time.
-fn on_two_threads(times: u64, turn: impl Fn(u64) + Sync) -> Duration {
-    let begin = Barrier::new(2);
-    let half = || {
-        begin.wait();
-        let start = Instant::now();
-        turn(times.div_ceil(2));
-        start.elapsed()
-    };
-    thread::scope(|scope| {
-        let other = scope.spawn(half);
-        half().max(other.join().expect("no panic"))
-    })
 }
 
 fn two_threads(c: &mut Criterion) {

@@ -153,7 +153,7 @@ fn compare<G>(subject: Subject<G>, steps: Vec<Step>) -> Result<(), TestCaseError
         }
         prop_assert_eq!((subject.waiters)(), twin.line.len());
         // Half of those who could look do so; the others are cancelled with their grant, or look later.
-        let looks = twin.next % 2 == 0;
+        let looks = twin.next.is_multiple_of(2);
         for at in (0..asking.len()).rev().filter(|_| looks) {
             let (name, future) = &mut asking[at];
             let granted = twin.take_grant(*name);
