@@ -198,7 +198,7 @@ fn ten_thousand_nested_timeouts() {
                 Box::pin(timeout(SECOND, pending()));
             for _ in 1..10_000 {
                 let inner = nested;
-                nested = Box::pin(timeout(SECOND, async { drop(inner.await) }));
+                nested = Box::pin(timeout(SECOND, async { _ = inner.await }));
             }
             nested.await
         });
