@@ -14,7 +14,7 @@
 //!
 //! The next generation may gather at once: who was released is out of the line, whether or not it has run yet.
 
-use crate::wait_list::{self, Place, Waiters};
+use crate::wait_list::{Place, Waiters};
 use evenloop_core::shim::{Mutex, MutexGuard};
 use std::error::Error;
 use std::fmt;
@@ -152,12 +152,9 @@ impl Barrier {
 
     /// Releases everybody in line, and wakes them after the mutex.
     fn release(&self, mut state: MutexGuard<'_, State>, grant: impl FnMut(&mut Outcome)) {
-        let somebody = !state.waiters.is_empty();
-        state.waiters.grant_all(grant);
+        let chosen = state.waiters.choose_all(grant);
         drop(state);
-        if somebody {
-            wait_list::wake_due(None, &self.state, |state| &mut state.waiters);
-        }
+        chosen.wake(&self.state, |state| &mut state.waiters);
     }
 
     /// The first poll of a `wait`.

@@ -12,7 +12,7 @@
 //! C3. Wakers, and the release of the lock, run after the mutex of the line is free.
 
 use crate::lock::{Lock, LockAcquire, LockGuard};
-use crate::wait_list::{self, Place, Waiters};
+use crate::wait_list::{Chosen, Place, Waiters};
 use evenloop_core::shim::Mutex;
 use std::fmt;
 use std::future::Future;
@@ -141,29 +141,21 @@ impl Condition {
 
     /// Notifies the first `count` in line, or as many as there are. With nobody in line, nothing is kept for later.
     pub fn notify(&self, count: usize) {
-        if count == 1 {
-            let first = self.waiters.lock().grant_first(|notified| *notified = Notified::AsOne);
-            first.into_iter().for_each(wait_list::wake);
-            return;
-        }
+        let mut chosen = Chosen::default();
         let mut waiters = self.waiters.lock();
-        let notified =
-            (0..count).take_while(|_| waiters.defer_first(|notified| *notified = Notified::AsOne)).count();
-        drop(waiters);
-        if notified > 0 {
-            wait_list::wake_due(None, &self.waiters, |waiters| waiters);
+        for _ in 0..count {
+            if !waiters.choose_first(&mut chosen, |notified| *notified = Notified::AsOne) {
+                break;
+            }
         }
+        drop(waiters);
+        chosen.wake(&self.waiters, |waiters| waiters);
     }
 
     /// Notifies everybody who waits at this moment, in order.
     pub fn notify_all(&self) {
-        let mut waiters = self.waiters.lock();
-        let somebody = !waiters.is_empty();
-        waiters.grant_all(|notified| *notified = Notified::AsAll);
-        drop(waiters);
-        if somebody {
-            wait_list::wake_due(None, &self.waiters, |waiters| waiters);
-        }
+        let chosen = self.waiters.lock().choose_all(|notified| *notified = Notified::AsAll);
+        chosen.wake(&self.waiters, |waiters| waiters);
     }
 
     /// What the condition looks like. May be out of date by the time it returns.

@@ -14,7 +14,7 @@
 //! this: either its `clear` sees the producer's `set` (and so the work), or the flag is set again afterwards. So both are
 //! read-modify-writes.
 
-use crate::wait_list::{self, Place, Waiters};
+use crate::wait_list::{Place, Waiters};
 use evenloop_core::shim::Mutex;
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use std::fmt;
@@ -77,12 +77,9 @@ impl Event {
         let mut waiters = self.waiters.lock();
         // ORDERING: Release, as above. A read-modify-write, so that what an earlier `set` published stays published.
         self.set.swap(true, Ordering::Release);
-        let somebody = !waiters.is_empty();
-        waiters.grant_all(|()| {});
+        let chosen = waiters.choose_all(|()| {});
         drop(waiters);
-        if somebody {
-            wait_list::wake_due(None, &self.waiters, |waiters| waiters);
-        }
+        chosen.wake(&self.waiters, |waiters| waiters);
     }
 
     /// Clears the event: from now on [`wait`](Self::wait) waits. Whoever was released stays released.

@@ -13,7 +13,7 @@
 //! T4. Wakers run after the mutex is released. Borrowers are compared and hashed under it: so they are ours, not the
 //!     user's, and run no foreign code.
 
-use crate::wait_list::{self, Place, Waiters};
+use crate::wait_list::{Chosen, Place, Waiters};
 use evenloop_core::shim::{Mutex, MutexGuard, StdArc};
 use std::collections::HashMap;
 use std::error::Error;
@@ -229,10 +229,10 @@ impl Limiter {
 
     /// Restores T3: lends what is free to those in line.
     fn settle(&self, mut state: MutexGuard<'_, State>) {
-        let mut somebody = false;
+        let mut chosen = Chosen::default();
         while state.borrowed < state.total {
             let State { waiters, borrowers, .. } = &mut *state;
-            let next = waiters.defer_first(|borrower| {
+            let next = waiters.choose_first(&mut chosen, |borrower| {
                 if let Some(has) = borrower.as_ref().and_then(|borrower| borrowers.get_mut(borrower)) {
                     *has = true;
                 }
@@ -241,12 +241,9 @@ impl Limiter {
                 break;
             }
             state.borrowed += 1;
-            somebody = true;
         }
         drop(state);
-        if somebody {
-            wait_list::wake_due(None, &self.state, |state| &mut state.waiters);
-        }
+        chosen.wake(&self.state, |state| &mut state.waiters);
     }
 }
 

@@ -30,7 +30,7 @@
 //! ORDERING: a Relaxed look at the word decides nothing by itself: the exchange that follows it does, or the mutex, or the
 //! look is a snapshot and called one.
 
-use crate::wait_list::{self, Place, Waiters};
+use crate::wait_list::{Chosen, Place, Waiters};
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering, fence};
 use evenloop_core::shim::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -281,27 +281,18 @@ impl Permits {
         let word = self.word.load(Ordering::Relaxed);
         debug_assert_eq!(word & (WAITERS | CLOSED), WAITERS);
         let mut free = word / ONE + count;
-        let mut first = None;
-        let mut more = false;
+        let mut chosen = Chosen::default();
         while let Some(&wanted) = waiters.first() {
             let Some(left) = free.checked_sub(wanted as usize) else { break };
             free = left;
-            if first.is_none() {
-                first = waiters.grant_first(|_| ());
-            } else {
-                more |= waiters.defer_first(|_| ());
-            }
+            waiters.choose_first(&mut chosen, |_| ());
         }
         let flag = if waiters.is_empty() { 0 } else { WAITERS };
         // ORDERING: Release publishes what came with all these permits; pairs with the Acquire in `try_acquire` and
         // `join`. Who was granted some sees it through the mutex.
         self.word.store((free * ONE) | flag, Ordering::Release);
         drop(waiters);
-        match first {
-            Some(waker) if more => wait_list::wake_due(Some(waker), &self.waiters, |waiters| waiters),
-            Some(waker) => wait_list::wake(waker),
-            None => {}
-        }
+        chosen.wake(&self.waiters, |waiters| waiters);
     }
 
     /// No more permits: everybody in line is refused, and so is every newcomer.
@@ -317,9 +308,9 @@ impl Permits {
         ) {
             word = now;
         }
-        waiters.grant_all(|count| *count = 0);
+        let chosen = waiters.choose_all(|count| *count = 0);
         drop(waiters);
-        wait_list::wake_due(None, &self.waiters, |waiters| waiters);
+        chosen.wake(&self.waiters, |waiters| waiters);
     }
 }
 

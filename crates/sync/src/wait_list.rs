@@ -158,6 +158,25 @@ impl<T: Default> Waiters<T> {
         while self.defer_first(&mut grant) {}
     }
 
+    /// Chooses the first in line, as one of several: the first of them gives its waker at once, the others become Due.
+    /// Answers whether there was one.
+    pub(crate) fn choose_first(&mut self, chosen: &mut Chosen, grant: impl FnOnce(&mut T)) -> bool {
+        if chosen.first.is_none() {
+            chosen.first = self.grant_first(grant);
+            return chosen.first.is_some();
+        }
+        let more = self.defer_first(grant);
+        chosen.more |= more;
+        more
+    }
+
+    /// Chooses everybody in line, at this instant.
+    pub(crate) fn choose_all(&mut self, mut grant: impl FnMut(&mut T)) -> Chosen {
+        let mut chosen = Chosen::default();
+        while self.choose_first(&mut chosen, &mut grant) {}
+        chosen
+    }
+
     /// Moves wakers of Due entries to the batch, in order. Answers whether more remain.
     pub(crate) fn take_due(&mut self, batch: &mut WakeBatch) -> bool {
         let Some(slab) = self.slab.as_mut() else { return false };
@@ -328,6 +347,30 @@ impl std::fmt::Debug for Place {
 }
 
 // === Waking ===
+
+/// Who was chosen in one critical section, to be woken after it.
+#[derive(Default)]
+#[must_use = "who was chosen has to be woken"]
+pub(crate) struct Chosen {
+    first: Option<Waker>,
+    /// Whether others are Due.
+    more: bool,
+}
+
+impl Chosen {
+    /// Wakes them, in order. No lock may be held. One waker, which is the usual case, needs neither a batch nor a lock.
+    pub(crate) fn wake<S, T: Default>(
+        self,
+        state: &impl Guarding<S>,
+        waiters: impl Fn(&mut S) -> &mut Waiters<T>,
+    ) {
+        match self.first {
+            Some(first) if self.more => wake_due(Some(first), state, waiters),
+            Some(first) => wake(first),
+            None => {}
+        }
+    }
+}
 
 /// Wakes `first`, then everybody who is due, in order. No lock may be held.
 ///
