@@ -95,13 +95,16 @@ mod scope;
 
 mod cancel_scope;
 
+mod shielded;
+
 pub use cancel_scope::{CancelScope, Run};
 pub use cancelled::{Cancelled, Resume};
 pub use catch::{CatchCancel, Catcher, catch_cancel};
-pub use frames::{Entered, open_inside_here};
+pub use frames::{Entered, is_requested, open_inside_here};
 pub use reason::Reason;
 pub use root::{Requests, Root, Turn};
 pub use scope::Scope;
+pub use shielded::{Shielded, shielded};
 
 #[cfg(all(test, not(evenloop_loom)))]
 mod tests;

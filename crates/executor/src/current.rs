@@ -109,3 +109,10 @@ pub fn all_tasks() -> Vec<TaskInfo> {
 pub(crate) fn cancel_current_task(reason: Reason) -> bool {
     with_current(|core| core.sched().cancel_current(reason)).unwrap_or(false)
 }
+
+/// Whether a cancellation of the calling code is open.
+pub(crate) fn cancellation_is_open() -> bool {
+    // The first request of a task may have come in this very poll, and core learns of it at its end.
+    evenloop_core::cancel::is_requested()
+        || with_current(|core| core.sched().current_is_asked()).unwrap_or(false)
+}

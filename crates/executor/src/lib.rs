@@ -14,6 +14,10 @@
 //! | `thread_pool`, `job` | threads for what would block the loop, and one such job                       |
 //! | `slot`       | where an outcome is delivered to whoever waits elsewhere                              |
 //! | `unhandled`  | errors that nobody can see any more                                                   |
+//! | `finally`    | clean-up on every way out: `finally`, `with`                                          |
+//! | `shield`, `checkpoint` | waiting without handing a cancellation in; points at which it strikes       |
+//! | `gather`, `as_completed` | many at once: `gather`, `as_completed`, `wait`                            |
+//! | `group`      | `TaskGroup`: no child outlives its block                                              |
 //! | `interrupt`  | Ctrl-C as a future (feature `signal`)                                                 |
 //!
 //! The executor knows no clock and no descriptor: it parks on whatever [`Park`](evenloop_core::Park) it is given.
@@ -34,17 +38,31 @@ mod thread_pool;
 mod unhandled;
 mod yield_now;
 
+mod as_completed;
+mod checkpoint;
+mod finally;
+mod gather;
+mod group;
+mod named;
+mod shield;
+
 #[cfg(feature = "signal")]
 mod interrupt;
 
+pub use as_completed::{AsCompleted, ReturnWhen, as_completed, wait};
 pub use callback::{CallHandle, ThreadsafeCallHandle, call_at, call_later, call_soon};
+pub use checkpoint::{checkpoint, checkpoint_if_cancelled};
 pub use current::{all_tasks, create_eager_task, create_task, current_task, is_running};
 pub use event_loop::{Builder, EventLoop, RunError};
+pub use finally::{End, Resource, finally, with};
+pub use gather::{Children, Gather, ensure_future, gather, gather_all, gather_settled, try_gather};
+pub use group::{Child, ChildError, GroupError, NotStarted, StartError, Started, TaskGroup};
 pub use handle::Handle;
 #[cfg(feature = "signal")]
 pub use interrupt::{CtrlC, ctrl_c};
 pub use job::{Job, JobScope, to_thread, try_to_thread};
 pub use remote::RemoteTask;
+pub use shield::{Shield, shield};
 pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
 pub use thread_pool::ThreadPool;
 pub use unhandled::Unhandled;

@@ -160,7 +160,7 @@ impl<T> Task<T> {
 
     /// Whether the task is over, and was cancelled, and nobody has taken the outcome.
     pub fn cancelled(&self) -> bool {
-        self.raw.ended_cancelled()
+        self.raw.outcome_is(|outcome| outcome.as_ref().is_err_and(JoinError::is_cancelled))
     }
 
     /// The outcome, if the task is over and nobody has taken it: asyncio's `result`, which does not wait.
@@ -220,10 +220,7 @@ impl<T> Task<T> {
                 return awaiting.resume(cancelled, cx);
             }
             self.raw.cancel(cancelled.reason().clone());
-            match &mut awaiting.cancelled {
-                Some(before) => before.merge(cancelled),
-                none => *none = Some(cancelled),
-            }
+            Cancelled::gather(&mut awaiting.cancelled, cancelled);
         }
         let Poll::Ready(outcome) = self.raw.poll(cx.waker()) else { return Poll::Pending };
         awaiting.catcher.leave();
@@ -246,6 +243,12 @@ impl Awaiting {
         self.catcher.leave();
         let resume = self.resume.insert(cancelled.resume());
         Pin::new(resume).poll(cx).map(|never| match never {})
+    }
+}
+
+impl<T> AsMut<Self> for Task<T> {
+    fn as_mut(&mut self) -> &mut Self {
+        self
     }
 }
 

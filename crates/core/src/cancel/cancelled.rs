@@ -78,6 +78,14 @@ impl Cancelled {
         self.deliveries.append(&mut other.deliveries);
     }
 
+    /// Puts `other` to what was caught before, if anything was.
+    pub fn gather(before: &mut Option<Self>, other: Self) {
+        match before {
+            Some(before) => before.merge(other),
+            None => *before = Some(other),
+        }
+    }
+
     fn answer(&mut self, answer: Answer) {
         while let Some(Delivery { inbox, id, .. }) = self.deliveries.pop() {
             inbox.answer(id, answer).wake(&inbox);

@@ -230,6 +230,12 @@ pub fn open_inside_here() -> usize {
     node.flatten().map_or(0, |node| node.open_inside())
 }
 
+/// Whether a cancellation of a scope around the calling code is open: asked, and not yet taken, absorbed or withdrawn. A
+/// long computation may look now and then, and come to an `await`.
+pub fn is_requested() -> bool {
+    around().iter().any(|inbox| inbox.open() > 0)
+}
+
 /// The inboxes of the scopes around this code, down to the floor.
 fn around() -> Vec<Arc<Inbox>> {
     with_frames(|frames| {

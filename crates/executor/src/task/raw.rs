@@ -189,8 +189,8 @@ struct VTable {
     revoke: unsafe fn(TaskPtr, JoinError),
     /// Drops the outcome; answers the panic that nobody will see.
     discard: unsafe fn(TaskPtr) -> Option<Box<dyn Any + Send>>,
-    /// Whether the outcome is "cancelled".
-    is_cancelled: unsafe fn(TaskPtr) -> bool,
+    /// Points to the outcome.
+    outcome: unsafe fn(TaskPtr) -> *const (),
     /// Writes the outcome to where the pointer points, an empty place of the right type.
     take_into: unsafe fn(TaskPtr, *mut ()),
     free: unsafe fn(TaskPtr),
@@ -220,7 +220,7 @@ impl<F: Future> TaskCell<F> {
         kill: Self::kill,
         revoke: Self::revoke,
         discard: Self::discard,
-        is_cancelled: Self::is_cancelled,
+        outcome: Self::outcome,
         take_into: Self::take_into,
         free: Self::free,
     };
@@ -374,14 +374,9 @@ impl<F: Future> TaskCell<F> {
     /// # Safety
     ///
     /// As for `stage`; the stage holds the outcome.
-    unsafe fn is_cancelled(task: TaskPtr) -> bool {
-        let look = |stage: *mut Stage<F>| {
-            // SAFETY: the caller says that the stage holds the outcome, and nobody else borrows it.
-            let outcome = unsafe { &*stage.cast::<Outcome<F::Output>>() };
-            outcome.as_ref().is_err_and(JoinError::is_cancelled)
-        };
+    unsafe fn outcome(task: TaskPtr) -> *const () {
         // SAFETY: as for this function.
-        unsafe { Self::stage(task, look) }
+        unsafe { Self::stage(task, |stage| stage.cast_const().cast()) }
     }
 
     /// # Safety
@@ -1621,6 +1616,13 @@ impl Sched {
         (!callback).then(|| unsafe { TaskRef::new(current) })
     }
 
+    /// Whether a request on the task that is being polled is open.
+    pub(crate) fn current_is_asked(&self) -> bool {
+        let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr));
+        // SAFETY: a task that is being polled is alive; counting runs no foreign code.
+        current.is_some_and(|task| unsafe { task.own(|own| own.requests.open() > 0) })
+    }
+
     /// Cancels the task that is being polled. False: there is none.
     pub(crate) fn cancel_current(&self, reason: Reason) -> bool {
         let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr));
@@ -1677,6 +1679,11 @@ impl<T> RawTask<T> {
                 self.take().expect("a task gives its outcome once, and this one was awaited before"),
             );
         }
+        self.keep_joiner(waker);
+        Poll::Pending
+    }
+
+    fn keep_joiner(&self, waker: &Waker) {
         let known = |own: &mut Own| own.knows_joiner(waker);
         // SAFETY: as in `is_over`; `will_wake` compares two pointers.
         if !unsafe { self.task.own(known) } {
@@ -1685,7 +1692,6 @@ impl<T> RawTask<T> {
             let before = unsafe { self.task.own(|own| own.set_joiner(joiner)) };
             drop(before);
         }
-        Poll::Pending
     }
 
     /// Asks for the task's end. False: it is over.
@@ -1712,8 +1718,14 @@ impl<T> RawTask<T> {
         asked + if self.is_running() { open_inside_here() } else { inside }
     }
 
-    /// Whether the outcome is there, and is "cancelled".
-    pub(crate) fn ended_cancelled(&self) -> bool {
+    /// Another reference to the task.
+    pub(crate) fn task_ref(&self) -> TaskRef {
+        // SAFETY: HANDLE keeps it alive.
+        unsafe { TaskRef::new(self.task) }
+    }
+
+    /// Whether the outcome is there, not taken, and as `f` says.
+    pub(crate) fn outcome_is(&self, f: impl FnOnce(&Outcome<T>) -> bool) -> bool {
         // SAFETY: as in `is_over`.
         if unsafe { self.task.own(|own| own.flags & (OVER | TAKEN)) } != OVER {
             return false;
@@ -1721,7 +1733,19 @@ impl<T> RawTask<T> {
         // SAFETY: HANDLE keeps it alive.
         let header = unsafe { self.task.header() };
         // SAFETY: T3: the outcome is there.
-        unsafe { (header.vtable.is_cancelled)(self.task) }
+        let outcome = unsafe { (header.vtable.outcome)(self.task) };
+        // SAFETY: a `RawTask<T>` is made for an output `T` only. The outcome is taken through this handle alone, which is
+        // borrowed for as long as `f` runs.
+        f(unsafe { &*outcome.cast::<Outcome<T>>() })
+    }
+
+    /// Ready when the task is over; else the waker is kept to be woken then.
+    pub(crate) fn poll_over(&self, waker: &Waker) -> Poll<()> {
+        if self.is_over() {
+            return Poll::Ready(());
+        }
+        self.keep_joiner(waker);
+        Poll::Pending
     }
 
     /// Whether the task is being polled.

@@ -1,0 +1,635 @@
+//! Waiting for many at once, with the results in the order of the arguments: `gather` and its relatives.
+//!
+//! Children are tasks: what is not one yet becomes one. So each runs on when somebody stops waiting for it.
+//!
+//! G1. Unless it is cancelled, a gather ends at the first end that its judge calls a failure, else when all are over.
+//!     Children that are not over then run on, detached.
+//! G2. A gather that is cancelled cancels all its children, waits until all are over, and then passes the cancellation
+//!     on. A child's panic wins over that: it goes on in the caller, and the cancellation strikes at the next suspension.
+
+use crate::current::{cancel_current_task, create_task};
+use crate::task::{JoinError, Task};
+use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+type Outcome<T> = Result<T, JoinError>;
+
+/// Runs `children` concurrently, each as a task, and gives their values in the order of the arguments: a tuple of up to
+/// eight, an array, or a `Vec`.
+///
+/// Children that are [`Task`]s already stay what they are. Their values may be `Result`s; [`try_gather`] ends at the
+/// first `Err`, and [`gather_settled`] tells panics and cancellations apart as well.
+///
+/// A child that panics ends the gather at once with its panic, a child that is cancelled cancels the calling task; the
+/// others run on.
+///
+/// # Cancel safety
+///
+/// When the calling code is cancelled, all children are cancelled and waited for, then the cancellation goes on its way.
+/// Dropping this (rather than cancelling it) detaches the children: they run on.
+///
+/// # Panics
+///
+/// With the first child's panic; when no loop runs on this thread.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, gather};
+/// # EventLoop::new().run_until_complete(async {
+/// let (one, two) = gather((async { 1 }, async { "two" })).await;
+/// assert_eq!((one, two), (1, "two"));
+/// let squares = gather([1, 2, 3].map(|n| async move { n * n })).await;
+/// assert_eq!(squares, [1, 4, 9]);
+/// # });
+/// ```
+#[track_caller]
+pub fn gather<C: Children>(children: C) -> Gather<C::Kids, Plain>
+where
+    C::Kids: Collect<Plain>,
+{
+    Gather::new(children.spawn())
+}
+
+/// As [`gather`], for whatever can be iterated over: a `Vec` of the values.
+///
+/// # Cancel safety
+///
+/// As [`gather`].
+///
+/// # Panics
+///
+/// As [`gather`].
+#[track_caller]
+pub fn gather_all<I>(children: I) -> Gather<List<<I::Item as Future>::Output>, Plain>
+where
+    I: IntoIterator,
+    I::Item: Future + 'static,
+{
+    Gather::new(List::spawn(children))
+}
+
+/// As [`gather`], for children that give `Result`s: all their values, or the first error, at once. The others run on.
+///
+/// # Cancel safety
+///
+/// As [`gather`].
+///
+/// # Errors
+///
+/// The first that a child gives.
+///
+/// # Panics
+///
+/// As [`gather`].
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, try_gather};
+/// # EventLoop::new().run_until_complete(async {
+/// let both = try_gather((async { Ok::<_, &str>(1) }, async { Err::<u8, _>("no") })).await;
+/// assert_eq!(both, Err("no"));
+/// # });
+/// ```
+#[track_caller]
+pub fn try_gather<C: Children>(children: C) -> Gather<C::Kids, Fallible>
+where
+    C::Kids: Collect<Fallible>,
+{
+    Gather::new(children.spawn())
+}
+
+/// As [`gather`], with the end of each child whatever it is: asyncio's `return_exceptions=True`.
+///
+/// # Cancel safety
+///
+/// As [`gather`]: a cancellation of the caller is not collected.
+///
+/// # Panics
+///
+/// When no loop runs on this thread.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, create_task, gather_settled};
+/// # EventLoop::new().run_until_complete(async {
+/// let cancelled = create_task(std::future::pending::<u8>());
+/// cancelled.cancel("not needed");
+/// let (one, two) = gather_settled((async { 1 }, cancelled)).await;
+/// assert_eq!(one.unwrap(), 1);
+/// assert!(two.unwrap_err().is_cancelled());
+/// # });
+/// ```
+#[track_caller]
+pub fn gather_settled<C: Children>(children: C) -> Gather<C::Kids, Settled>
+where
+    C::Kids: Collect<Settled>,
+{
+    Gather::new(children.spawn())
+}
+
+/// Makes a task of a future; one that is a task already is answered as it is: asyncio's `ensure_future`.
+///
+/// # Panics
+///
+/// When no loop runs on this thread.
+#[track_caller]
+pub fn ensure_future<F: Future + 'static>(future: F) -> Task<F::Output> {
+    let mut slot = Some(future);
+    if let Some(task) = (&mut slot as &mut dyn Any).downcast_mut::<Option<Task<F::Output>>>() {
+        return task.take().expect("filled above");
+    }
+    create_task(slot.take().expect("filled above, and no task"))
+}
+
+/// What [`gather`] accepts: tuples of up to eight futures, arrays and `Vec`s of them.
+pub trait Children: sealed::Sealed {
+    /// The children as tasks.
+    #[doc(hidden)]
+    type Kids;
+
+    #[doc(hidden)]
+    #[track_caller]
+    fn spawn(self) -> Self::Kids;
+}
+
+mod sealed {
+    #[allow(unnameable_types, reason = "nobody else implements `Children`")]
+    pub trait Sealed {}
+}
+
+/// Judge of [`gather`]: panics and cancellations end it.
+#[derive(Debug)]
+pub struct Plain(());
+
+/// Judge of [`try_gather`]: errors do, too.
+#[derive(Debug)]
+pub struct Fallible(());
+
+/// Judge of [`gather_settled`]: nothing does.
+#[derive(Debug)]
+pub struct Settled(());
+
+/// Which ends of a child end the gather (G1).
+trait Judge<T> {
+    fn fails(outcome: &Outcome<T>) -> bool;
+}
+
+impl<T> Judge<T> for Plain {
+    fn fails(outcome: &Outcome<T>) -> bool {
+        outcome.is_err()
+    }
+}
+
+impl<T, E> Judge<Result<T, E>> for Fallible {
+    fn fails(outcome: &Outcome<Result<T, E>>) -> bool {
+        !matches!(outcome, Ok(Ok(_)))
+    }
+}
+
+impl<T> Judge<T> for Settled {
+    fn fails(_: &Outcome<T>) -> bool {
+        false
+    }
+}
+
+/// The children of one gather, judged by `J`.
+#[doc(hidden)]
+pub trait Collect<J> {
+    type Output;
+
+    /// Takes in the ends that have come. Ready: all are over (true), or one has failed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool>;
+
+    /// Cancels those that are not over.
+    fn cancel(&mut self, reason: &Reason);
+
+    /// Takes out the first panic that came in.
+    fn panic(&mut self) -> Option<Box<dyn Any + Send>>;
+
+    /// The values, or the failure. Called once, after `poll` was ready.
+    fn collect(&mut self) -> Outcome<Self::Output>;
+}
+
+// === The future ===
+
+/// The future of [`gather`], [`try_gather`] and [`gather_settled`].
+#[must_use = "futures do nothing unless awaited; the children run"]
+pub struct Gather<K, J> {
+    kids: K,
+    catcher: Catcher,
+    /// Handed in to the children, which are not all over yet (G2).
+    cancelled: Option<Cancelled>,
+    /// All children are over, and the cancellation goes on its way.
+    resume: Option<Resume>,
+    /// A child ended cancelled of its own, and the calling task was asked to end.
+    handed_on: bool,
+    judge: PhantomData<fn(J)>,
+}
+
+impl<K, J> Gather<K, J> {
+    fn new(kids: K) -> Self {
+        let catcher = Catcher::new();
+        Self { kids, catcher, cancelled: None, resume: None, handed_on: false, judge: PhantomData }
+    }
+}
+
+/// Tasks do not move with their handles.
+impl<K, J> Unpin for Gather<K, J> {}
+
+impl<K: Collect<J>, J> Future for Gather<K, J> {
+    type Output = K::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<K::Output> {
+        let this = &mut *self;
+        if let Some(resume) = &mut this.resume {
+            return Pin::new(resume).poll(cx).map(|never| match never {});
+        }
+        if this.handed_on {
+            return Poll::Pending;
+        }
+        while let Poll::Ready(cancelled) = this.catcher.poll_cancelled(cx) {
+            this.kids.cancel(cancelled.reason());
+            Cancelled::gather(&mut this.cancelled, cancelled);
+        }
+        loop {
+            match this.kids.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(false) if this.cancelled.is_some() => {} // G2: wait for all
+                Poll::Ready(_) => break,
+            }
+        }
+        this.catcher.leave();
+        if let Some(cancelled) = this.cancelled.take() {
+            if let Some(panic) = this.kids.panic() {
+                drop(cancelled); // passed on
+                resume_unwind(panic);
+            }
+            let resume = this.resume.insert(cancelled.resume());
+            return Pin::new(resume).poll(cx).map(|never| match never {});
+        }
+        match this.kids.collect().map_err(JoinError::into_panic) {
+            Ok(output) => Poll::Ready(output),
+            Err(Ok(panic)) => resume_unwind(panic),
+            Err(Err(error)) => {
+                assert!(
+                    cancel_current_task(error.reason()),
+                    "`gather`: a child was cancelled, and the caller is no task that could be cancelled too: use `gather_settled`"
+                );
+                this.handed_on = true;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<K, J> fmt::Debug for Gather<K, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (&self.cancelled, &self.resume) {
+            (Some(_), _) => "cancelling",
+            (_, Some(_)) => "cancelled",
+            _ => "waiting",
+        };
+        write!(f, "Gather [{state}]")
+    }
+}
+
+// === Children of one type ===
+
+/// Many children of one type. What one end costs does not depend on how many there are.
+pub struct List<T> {
+    running: FuturesUnordered<Running<T>>,
+    ends: Vec<Option<Outcome<T>>>,
+}
+
+/// One child that is not over, with its place.
+struct Running<T> {
+    place: usize,
+    task: Task<T>,
+}
+
+impl<T> Future for Running<T> {
+    type Output = (usize, Outcome<T>);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.task.raw().poll(cx.waker()).map(|outcome| (self.place, outcome))
+    }
+}
+
+impl<T: 'static> List<T> {
+    #[track_caller]
+    fn spawn<F: Future<Output = T> + 'static>(children: impl IntoIterator<Item = F>) -> Self {
+        let running = FuturesUnordered::new();
+        for (place, child) in children.into_iter().enumerate() {
+            running.push(Running { place, task: ensure_future(child) });
+        }
+        let ends = std::iter::repeat_with(|| None).take(running.len()).collect();
+        Self { running, ends }
+    }
+}
+
+impl<T> List<T> {
+    fn poll<J: Judge<T>>(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            match self.running.poll_next_unpin(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Ready(Some((place, outcome))) => {
+                    let fails = J::fails(&outcome);
+                    self.ends[place] = Some(outcome);
+                    if fails {
+                        return Poll::Ready(false);
+                    }
+                }
+            }
+        }
+    }
+
+    fn cancel(&mut self, reason: &Reason) {
+        for child in self.running.iter() {
+            child.task.cancel(reason.clone());
+        }
+    }
+
+    fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        let panicked = |end: &&mut Option<Outcome<T>>| matches!(end, Some(Err(error)) if error.is_panic());
+        let Some(Err(error)) = self.ends.iter_mut().find(panicked)?.take() else { return None };
+        error.into_panic().ok()
+    }
+
+    /// The ends in order, or the failure that `fails` finds first.
+    fn collect<V, X>(&mut self, judge: impl Fn(Outcome<T>) -> Result<V, X>) -> Result<Vec<V>, X> {
+        // A failure stands alone among values, if there is one.
+        std::mem::take(&mut self.ends).into_iter().flatten().map(judge).collect()
+    }
+}
+
+impl<T> Collect<Plain> for List<T> {
+    type Output = Vec<T>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.poll::<Plain>(cx)
+    }
+
+    fn cancel(&mut self, reason: &Reason) {
+        self.cancel(reason);
+    }
+
+    fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.panic()
+    }
+
+    fn collect(&mut self) -> Outcome<Vec<T>> {
+        self.collect(|outcome| outcome)
+    }
+}
+
+impl<T, E> Collect<Fallible> for List<Result<T, E>> {
+    type Output = Result<Vec<T>, E>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.poll::<Fallible>(cx)
+    }
+
+    fn cancel(&mut self, reason: &Reason) {
+        self.cancel(reason);
+    }
+
+    fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.panic()
+    }
+
+    fn collect(&mut self) -> Outcome<Result<Vec<T>, E>> {
+        let all = self.collect(|outcome| match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Ok(error)),
+            Err(error) => Err(Err(error)),
+        });
+        match all {
+            Ok(values) => Ok(Ok(values)),
+            Err(Ok(error)) => Ok(Err(error)),
+            Err(Err(error)) => Err(error),
+        }
+    }
+}
+
+impl<T> Collect<Settled> for List<T> {
+    type Output = Vec<Outcome<T>>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.poll::<Settled>(cx)
+    }
+
+    fn cancel(&mut self, reason: &Reason) {
+        self.cancel(reason);
+    }
+
+    fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.panic()
+    }
+
+    fn collect(&mut self) -> Outcome<Vec<Outcome<T>>> {
+        self.collect(Ok)
+    }
+}
+
+impl<F: Future + 'static> sealed::Sealed for Vec<F> {}
+
+impl<F: Future + 'static> Children for Vec<F> {
+    type Kids = List<F::Output>;
+
+    #[track_caller]
+    fn spawn(self) -> List<F::Output> {
+        List::spawn(self)
+    }
+}
+
+/// As [`List`], whose length is known.
+pub struct Array<T, const N: usize>(List<T>);
+
+impl<F: Future + 'static, const N: usize> sealed::Sealed for [F; N] {}
+
+impl<F: Future + 'static, const N: usize> Children for [F; N] {
+    type Kids = Array<F::Output, N>;
+
+    #[track_caller]
+    fn spawn(self) -> Array<F::Output, N> {
+        Array(List::spawn(self))
+    }
+}
+
+fn exactly<T, const N: usize>(values: Vec<T>) -> [T; N] {
+    values.try_into().unwrap_or_else(|_| unreachable!("as many ends as children"))
+}
+
+impl<T, J, const N: usize> Collect<J> for Array<T, N>
+where
+    List<T>: Collect<J>,
+    <List<T> as Collect<J>>::Output: IntoArray<N>,
+{
+    type Output = <<List<T> as Collect<J>>::Output as IntoArray<N>>::Array;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        Collect::<J>::poll(&mut self.0, cx)
+    }
+
+    fn cancel(&mut self, reason: &Reason) {
+        self.0.cancel(reason);
+    }
+
+    fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.0.panic()
+    }
+
+    fn collect(&mut self) -> Outcome<Self::Output> {
+        Collect::<J>::collect(&mut self.0).map(IntoArray::into_array)
+    }
+}
+
+/// What a list collects, as what an array collects.
+#[doc(hidden)]
+pub trait IntoArray<const N: usize> {
+    type Array;
+
+    fn into_array(self) -> Self::Array;
+}
+
+impl<T, const N: usize> IntoArray<N> for Vec<T> {
+    type Array = [T; N];
+
+    fn into_array(self) -> [T; N] {
+        exactly(self)
+    }
+}
+
+impl<T, E, const N: usize> IntoArray<N> for Result<Vec<T>, E> {
+    type Array = Result<[T; N], E>;
+
+    fn into_array(self) -> Result<[T; N], E> {
+        self.map(exactly)
+    }
+}
+
+// === Tuples ===
+
+/// One child of a tuple.
+pub struct Kid<T> {
+    task: Task<T>,
+    end: Option<Outcome<T>>,
+}
+
+impl<T> Kid<T> {
+    /// Whether the child is over; tells of a failure when its end comes in.
+    fn poll<J: Judge<T>>(&mut self, cx: &mut Context<'_>, failed: &mut bool) -> bool {
+        if self.end.is_none() {
+            if let Poll::Ready(outcome) = self.task.raw().poll(cx.waker()) {
+                *failed |= J::fails(&outcome);
+                self.end = Some(outcome);
+            }
+        }
+        self.end.is_some()
+    }
+
+    fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.end.take_if(|end| end.as_ref().is_err_and(JoinError::is_panic))?.err()?.into_panic().ok()
+    }
+
+    /// The failure that is no error of the child's own, if there is one.
+    fn lost(&mut self) -> Option<JoinError> {
+        self.end.take_if(|end| end.is_err())?.err()
+    }
+
+    fn take(&mut self) -> Outcome<T> {
+        self.end.take().expect("collected once, when all are over")
+    }
+}
+
+impl<T, E> Kid<Result<T, E>> {
+    fn error(&mut self) -> Option<E> {
+        self.end.take_if(|end| matches!(end, Ok(Err(_))))?.ok()?.err()
+    }
+}
+
+macro_rules! tuples {
+    ($(($($child:ident $output:ident $place:tt),+))+) => {$(
+        impl<$($child: Future + 'static),+> sealed::Sealed for ($($child,)+) {}
+
+        impl<$($child: Future + 'static),+> Children for ($($child,)+) {
+            type Kids = ($(Kid<$child::Output>,)+);
+
+            #[track_caller]
+            fn spawn(self) -> Self::Kids {
+                ($(Kid { task: ensure_future(self.$place), end: None },)+)
+            }
+        }
+
+        impl<$($output),+> Collect<Plain> for ($(Kid<$output>,)+) {
+            type Output = ($($output,)+);
+            tuples!(@common Plain $($place)+);
+
+            fn collect(&mut self) -> Outcome<Self::Output> {
+                $(if let Some(error) = self.$place.lost() { return Err(error) })+
+                Ok(($(self.$place.take()?,)+))
+            }
+        }
+
+        impl<Error, $($output),+> Collect<Fallible> for ($(Kid<Result<$output, Error>>,)+) {
+            type Output = Result<($($output,)+), Error>;
+            tuples!(@common Fallible $($place)+);
+
+            fn collect(&mut self) -> Outcome<Self::Output> {
+                $(if let Some(error) = self.$place.lost() { return Err(error) })+
+                $(if let Some(error) = self.$place.error() { return Ok(Err(error)) })+
+                Ok(Ok(($(match self.$place.take()? {
+                    Ok(value) => value,
+                    Err(error) => return Ok(Err(error)),
+                },)+)))
+            }
+        }
+
+        impl<$($output),+> Collect<Settled> for ($(Kid<$output>,)+) {
+            type Output = ($(Outcome<$output>,)+);
+            tuples!(@common Settled $($place)+);
+
+            fn collect(&mut self) -> Outcome<Self::Output> {
+                Ok(($(self.$place.take(),)+))
+            }
+        }
+    )+};
+    (@common $judge:ident $($place:tt)+) => {
+        fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+            let (mut all, mut failed) = (true, false);
+            $(all &= self.$place.poll::<$judge>(cx, &mut failed);)+
+            if all || failed { Poll::Ready(all) } else { Poll::Pending }
+        }
+
+        fn cancel(&mut self, reason: &Reason) {
+            $(self.$place.task.cancel(reason.clone());)+
+        }
+
+        fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+            $(if let Some(panic) = self.$place.panic() { return Some(panic) })+
+            None
+        }
+    };
+}
+
+tuples! {
+    (A OA 0)
+    (A OA 0, B OB 1)
+    (A OA 0, B OB 1, C OC 2)
+    (A OA 0, B OB 1, C OC 2, D OD 3)
+    (A OA 0, B OB 1, C OC 2, D OD 3, E OE 4)
+    (A OA 0, B OB 1, C OC 2, D OD 3, E OE 4, F OF 5)
+    (A OA 0, B OB 1, C OC 2, D OD 3, E OE 4, F OF 5, G OG 6)
+    (A OA 0, B OB 1, C OC 2, D OD 3, E OE 4, F OF 5, G OG 6, H OH 7)
+}
