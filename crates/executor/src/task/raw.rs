@@ -1620,7 +1620,7 @@ impl Sched {
     pub(crate) fn current_is_asked(&self) -> bool {
         let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr));
         // SAFETY: a task that is being polled is alive; counting runs no foreign code.
-        current.is_some_and(|task| unsafe { task.own(|own| own.requests.open() > 0) })
+        current.is_some_and(|task| unsafe { task.own(|own| own.requests().open() > 0) })
     }
 
     /// Cancels the task that is being polled. False: there is none.
