@@ -343,6 +343,23 @@ fn dropping_aclose_at_every_poll_leaves_the_clean_up_to_the_next() {
     }
 }
 
+/// Showed as a panic of `aclose`, which blamed a body that had not been told.
+#[test]
+fn closed_is_told_again_if_its_yield_was_dropped_unheard() {
+    let mut told = false;
+    let mut body = AsyncGenerator::new(async |mut co| {
+        {
+            let other = pin!(pause(1));
+            futures::future::select(other, pin!(co.yield_(1))).await;
+        }
+        told = co.yield_(2).await.is_err();
+    });
+    assert_eq!(block_on(body.next()), Some(1));
+    block_on(body.aclose());
+    drop(body);
+    assert!(told);
+}
+
 #[test]
 fn yielding_after_closed_is_a_panic_with_a_sentence() {
     let dropped = Cell::new(false);

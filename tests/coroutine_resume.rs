@@ -170,13 +170,46 @@ fn a_function_that_panics_before_it_returns_its_future_is_done() {
 }
 
 #[test]
-fn a_yield_polled_before_the_body_has_begun_is_withdrawn() {
+fn a_function_has_begun_before_it_returns_its_future() {
+    fn begins<'a>(mut co: Co<'a, u8, u8>) -> Pin<Box<dyn Future<Output = u8> + 'a>> {
+        let argument = co.argument().expect("the first value");
+        Box::pin(async move { co.yield_(argument + 1).await })
+    }
+    let mut body = Coroutine::new(begins);
+    assert_eq!(body.resume(7), Resumed::Yielded(8));
+    assert_eq!(body.resume(9), Resumed::Returned(9));
+}
+
+#[test]
+fn a_yield_leaked_before_the_future_is_there_is_dropped_with_the_body() {
     fn hasty<'a>(mut co: Co<'a, u8, String>) -> Pin<Box<dyn Future<Output = Option<u8>> + 'a>> {
         let mut leaked = ManuallyDrop::new(co.yield_("too early".into()));
         assert!((&mut *leaked).now_or_never().is_none());
         Box::pin(async move { co.argument() })
     }
-    assert_eq!(Coroutine::new(hasty).resume(7), Resumed::Returned(Some(7)));
+    assert_eq!(Coroutine::new(hasty).resume(7), Resumed::Returned(None));
+}
+
+/// Showed as a value that was never dropped: the slot was emptied after the body, unless that panicked.
+#[test]
+fn a_destructor_that_panics_does_not_leak_what_lies_in_the_slot() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    struct Body(#[expect(dead_code, reason = "dropped")] Panics);
+    impl Future for Body {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+    let alive = Rc::new(Cell::new(0));
+    let mut body = Coroutine::<Counted, (), _>::new(|_: Co<'_, Counted, ()>| Body(Panics));
+    assert_eq!(panic_of(|| body.resume(Counted::new(&alive))), "in a destructor");
+    assert_eq!(alive.get(), 0);
 }
 
 #[test]

@@ -16,7 +16,8 @@
 //! ```
 //!
 //! G1. A value leaves the body only in the poll that returns it: dropping `next` loses nothing.
-//! G2. `Err(Closed)` is given to one yield. A body that yields after that is closed, and `aclose` panics.
+//! G2. One yield hears `Err(Closed)`. A body that yields after that is closed, and `aclose` panics. If the yield is
+//!     dropped before it hears it, as by a `select!`, the next is given it.
 //! G3. Once closing has begun, the stream is at its end for its consumer, whatever the body still does.
 //! G4. A body that awaits when closing begins is polled inside a cancel scope from then on, first once without a
 //!     request, so that its catchers join the scope, then with one. The scope is kept until the body yields or ends.
@@ -177,8 +178,16 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
                 *this.closing = Closing::Told;
             }
             if *this.closing == Closing::Told {
-                let answer = at_yield.then_some(Err(Closed));
+                let answer = at_yield.then(|| {
+                    frame.as_mut().take_missed();
+                    Err(Closed)
+                });
                 if ready!(Step(frame.as_mut()).poll_step(answer, cx)).is_some() {
+                    if frame.as_mut().take_missed() {
+                        // G2. Not in this poll: a body that never listens would never let go of the thread.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     frame.as_mut().close();
                     panic!(
                         "the body of an `AsyncGenerator` yielded after a `yield_` had given `Err(Closed)`; it has \

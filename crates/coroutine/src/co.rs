@@ -16,7 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::frame::{Heard, Link};
+use crate::frame::{Lent, Link};
 
 /// What a body yields through: received as its argument, and valid in it only.
 ///
@@ -74,11 +74,8 @@ impl<'a, R, Y> Co<'a, R, Y> {
     /// polled after it gave its value.
     #[inline]
     pub fn yield_(&mut self, value: Y) -> Yield<'_, 'a, R, Y> {
-        assert!(
-            self.link.exchange().prepare(value),
-            "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the next"
-        );
-        Yield { link: &mut self.link }
+        self.link.exchange().prepare(value);
+        Yield { link: self.link.lend() }
     }
 
     /// Takes the value that the first resume brought in, before any yield could receive it.
@@ -115,7 +112,7 @@ impl<R, Y> fmt::Debug for Co<'_, R, Y> {
 /// The future of [`Co::yield_`].
 #[must_use = "nothing is yielded until this is awaited"]
 pub struct Yield<'y, 'a, R, Y> {
-    link: &'y mut Link<'a, R, Y>,
+    link: Lent<'y, 'a, R, Y>,
 }
 
 impl<R, Y> Future for Yield<'_, '_, R, Y> {
@@ -124,11 +121,7 @@ impl<R, Y> Future for Yield<'_, '_, R, Y> {
     /// Registers no waker: whoever resumes the body polls it.
     #[inline]
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
-        match self.link.exchange().poll_yield() {
-            Heard::Answer(value) => Poll::Ready(value),
-            Heard::NotYet => Poll::Pending,
-            Heard::Nothing => panic!("`yield_` was polled after it had given its value"),
-        }
+        self.link.exchange().poll_yield()
     }
 }
 
