@@ -27,7 +27,7 @@
 //! The two sides meet in one slot beside the body, reached by the body through a pointer. In short: the slot has one
 //! address as long as the body lives; the handle that holds the pointer has a lifetime that nobody outside the body can
 //! name, so it can neither be kept nor be mistaken for another body's; and the two sides take turns. `frame.rs` says so
-//! in numbered invariants and is the only file with unsafe code. It needs neither thread-local storage nor a wrapped
+//! in numbered invariants and is the only file with unsafe code. No yield asks thread-local storage or a wrapped
 //! waker, so coroutines nest, move between threads, and combine with `join!` and `select!`.
 //!
 //! What must not happen, and what happens instead:
