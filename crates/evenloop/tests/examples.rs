@@ -35,3 +35,135 @@ fn periodic_prints_each_at_its_own_interval() {
         assert_eq!(printed, expected);
     }
 }
+
+#[test]
+fn lock_is_released_on_every_way_out() {
+    for pause in [1.0, 30.0] {
+        let printed = lines("lock", &format!("--virtual --pause {pause}"));
+        let expected = [
+            format!("{:.2} s: cancelled while it held the lock: true", pause / 2.0),
+            "deposit: Ok(100)".to_owned(),
+            "deposit: Err(\"nothing to deposit beside 100\")".to_owned(),
+            "deposit: Ok(120)".to_owned(),
+            format!("{:.2} s: Lock [unlocked, waiters: 0]", pause * 3.5),
+            "120 in it".to_owned(),
+        ];
+        assert_eq!(printed, expected);
+    }
+}
+
+#[test]
+fn event_releases_all_who_wait() {
+    for (delay, runners) in [(3.0, 3), (60.0, 5)] {
+        let printed = lines("event", &format!("--virtual --delay {delay} --runners {runners}"));
+        let mut expected = vec![format!("Event [unset, waiters: {runners}]")];
+        expected.extend((1..=runners).map(|number| format!("runner {number} starts after {delay:.2} s")));
+        expected.push("Event [unset, waiters: 0]".to_owned());
+        assert_eq!(printed, expected);
+    }
+}
+
+#[test]
+fn condition_serves_guests_as_soon_as_there_is_enough() {
+    for (cooking, guests) in [(2.0, 3), (0.5, 4)] {
+        let printed = lines("condition", &format!("--virtual --cooking {cooking} --guests {guests}"));
+        // The first guest eats one, the second waits for two more, and so on.
+        let served = |wants: u32| f64::from(wants * (wants + 1) / 2) * cooking;
+        let mut expected: Vec<_> =
+            (1..=guests).map(|wants| format!("{:.2} s: {wants} eaten, 0 left", served(wants))).collect();
+        expected.push("Condition [waiters: 0], 0 dishes left".to_owned());
+        assert_eq!(printed, expected);
+    }
+}
+
+#[test]
+fn semaphore_admits_so_many_at_a_time_in_order() {
+    for (downloads, at_once, each) in [(5_u32, 2_u32, 1.0), (9, 4, 2.5)] {
+        let flags = format!("--virtual --downloads {downloads} --at-once {at_once} --each {each}");
+        let printed = lines("semaphore", &flags);
+        let begins = |number: u32| f64::from((number - 1) / at_once) * each;
+        for number in 1..=downloads {
+            let begin = format!("{:.2} s: download {number} starts,", begins(number));
+            assert!(printed[number as usize - 1].starts_with(&begin), "{printed:?}");
+        }
+        let end = begins(downloads) + each;
+        let last = format!("{end:.2} s: all done, Semaphore [value: {at_once}, waiters: 0]");
+        assert_eq!(printed.last(), Some(&last));
+    }
+}
+
+#[test]
+fn bounded_semaphore_lends_again_what_came_back() {
+    for (connections, used) in [(2_u32, 1.5), (3, 20.0)] {
+        let flags = format!("--virtual --connections {connections} --use {used}");
+        let printed = lines("bounded_semaphore", &flags);
+        for number in 1..=2 * connections {
+            let at = f64::from((number - 1) / connections) * used;
+            let begin = format!("{at:.2} s: connection for user {number},");
+            assert!(printed[number as usize - 1].starts_with(&begin), "{printed:?}");
+        }
+        let last = "once more: the bounded semaphore was released too often".to_owned();
+        assert_eq!(printed.last(), Some(&last));
+    }
+}
+
+#[test]
+fn barrier_keeps_rounds_in_step() {
+    for (workers, rounds, unit) in [(3_u32, 2_u32, 1.0), (5, 3, 0.25)] {
+        let flags = format!("--virtual --workers {workers} --rounds {rounds} --unit {unit}");
+        let expected: Vec<_> = (1..=rounds)
+            .flat_map(|round| {
+                let begin = f64::from((round - 1) * workers) * unit;
+                let done = move |worker: u32| {
+                    let at = begin + f64::from(worker) * unit;
+                    let before = worker - 1;
+                    format!("{at:.2} s: worker {worker} done, Barrier [waiters: {before}/{workers}]")
+                };
+                let over = begin + f64::from(workers) * unit;
+                (1..=workers).map(done).chain([format!("{over:.2} s: round {round} is over")])
+            })
+            .collect();
+        assert_eq!(lines("barrier", &flags), expected);
+    }
+}
+
+#[test]
+fn limiter_lends_more_when_the_limit_grows() {
+    for (jobs, each, later) in [(4_u32, 1.0, 3_u32), (6, 4.0, 2)] {
+        let printed = lines("limiter", &format!("--virtual --jobs {jobs} --each {each} --later {later}"));
+        // One token works from 0, the others from half a job on.
+        let mut free: Vec<f64> = (0..later).map(|token| if token == 0 { 0.0 } else { each / 2.0 }).collect();
+        let mut begins = Vec::new();
+        for _ in 0..jobs {
+            let next = free.iter_mut().min_by(|a, b| a.total_cmp(b)).expect("a token");
+            begins.push(*next);
+            *next += each;
+        }
+        let runs: Vec<_> = printed.iter().filter(|line| line.contains(" runs, ")).collect();
+        assert_eq!(runs.len(), begins.len());
+        for ((line, begin), job) in runs.into_iter().zip(begins).zip(1..) {
+            assert!(line.starts_with(&format!("{begin:.2} s: job {job} runs,")), "{printed:?}");
+        }
+        assert!(printed[1].starts_with("borrower 1 holds a token"), "{printed:?}");
+        assert!(
+            printed.last().is_some_and(|line| line.ends_with(&format!("[borrowed: 0/{later}, waiters: 0]")))
+        );
+    }
+}
+
+#[test]
+fn rwlock_lets_readers_read_together_and_nobody_overtake_the_writer() {
+    for each in [1.0, 7.0] {
+        let printed = lines("rwlock", &format!("--virtual --each {each}"));
+        let at = |turn: f64, what: &str| format!("{:.2} s: {what}", turn * each);
+        let expected = [
+            at(1.0, "read version 1"),
+            at(1.0, "read version 1"),
+            at(2.0, "wrote version 2"),
+            at(3.0, "read version 2"),
+            at(3.0, "read version 2"),
+            "RwLock [readers: 0, waiters: 0]".to_owned(),
+        ];
+        assert_eq!(printed, expected);
+    }
+}
