@@ -115,8 +115,8 @@ fn cancel_races_completion() {
     });
 }
 
-/// Is a request that comes while a catcher starts to wait delivered to it, or the body never run, and never dropped
-/// between the two?
+/// Is a request that comes while catchers start to wait delivered to each, the next one in a turn that nobody else wakes,
+/// or the body never run, and never dropped between the two?
 #[test]
 fn cancel_races_catch() {
     model_reaching(["caught", "never ran"], |outcomes: Outcomes| {
@@ -130,9 +130,13 @@ fn cancel_races_catch() {
             }
         });
         let end = block_on(scope.run(async {
-            let it = catch_cancel(pending::<()>()).await.unwrap_err();
-            assert_eq!(witness.get(), 1);
-            it.absorb();
+            let outer = catch_cancel(async {
+                drop(catch_cancel(pending::<()>()).await); // passed on
+                assert_eq!(witness.get(), 1);
+                pending::<()>().await;
+            })
+            .await;
+            outer.unwrap_err().absorb();
         }));
         outcomes.count(if end.is_ok() { "caught" } else { "never ran" });
         other.join().unwrap();
