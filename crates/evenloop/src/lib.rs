@@ -5,7 +5,7 @@
 //! of; each can be taken alone.
 //!
 //! ```
-//! use evenloop::{create_task, sleep};
+//! use evenloop::{create_task, gather, sleep};
 //! use std::time::Duration;
 //!
 //! async fn square(x: u64) -> u64 {
@@ -15,14 +15,14 @@
 //!
 //! evenloop::run(async {
 //!     let task = create_task(square(4)); // runs beside this from here on
-//!     assert_eq!(square(3).await, 9);
+//!     assert_eq!(gather([1, 2, 3].map(square)).await, [1, 4, 9]);
 //!     assert_eq!(task.await, 16);
 //! });
 //! ```
 //!
 //! | here            | comes from           | holds                                                         |
 //! |-----------------|----------------------|---------------------------------------------------------------|
-//! | the root        | `evenloop-executor`  | [`run`], [`create_task`], [`EventLoop`], [`Task`] |
+//! | the root        | `evenloop-executor`  | [`run`], [`create_task`], [`gather`], [`EventLoop`], [`Task`] |
 //! | [`time`]        | `evenloop-time`      | [`sleep`], [`timeout`], intervals, clocks                     |
 //! | [`sync`]        | `evenloop-sync`      | locks, events, semaphores, queues                             |
 //! | [`streams`]     | `evenloop-streams`   | sockets, readers and writers, servers                         |

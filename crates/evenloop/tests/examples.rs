@@ -167,3 +167,91 @@ fn rwlock_lets_readers_read_together_and_nobody_overtake_the_writer() {
         assert_eq!(printed, expected);
     }
 }
+
+#[test]
+fn count_takes_one_pause_beside_and_their_sum_behind() {
+    for (pause, times) in [(1.0, 3), (2.5, 4)] {
+        let printed = lines("count", &format!("--virtual --pause {pause} --times {times}"));
+        let beside = [vec!["One"; times], vec!["Two"; times]].concat();
+        let behind = ["One", "Two"].repeat(times);
+        let expected: Vec<_> = (beside.into_iter().map(str::to_owned))
+            .chain([format!("concurrent: {pause:.2} s")])
+            .chain(behind.into_iter().map(str::to_owned))
+            .chain([format!("synchronous: {:.2} s", pause * times as f64)])
+            .collect();
+        assert_eq!(printed, expected);
+    }
+}
+
+/// The coroutines draw from one row of numbers, so who draws when decides what each sees. This replays the rule: the
+/// next one to wake draws next, and whoever started to wait first wakes first.
+#[test]
+fn make_random_draws_in_the_order_of_waking() {
+    for seed in [444, 7, 1] {
+        let printed = lines("make_random", &format!("--virtual --seed {seed}"));
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut waking: Vec<(u32, usize, usize)> = (0..3).map(|index| (0, index, index)).collect();
+        let (mut begun, mut drawn, mut expected) = (3, [0; 3], Vec::new());
+        while let Some(first) = (0..waking.len()).min_by_key(|&n| (waking[n].0, waking[n].1)) {
+            let (now, _, index) = waking.remove(first);
+            let value = random.u8(0..=10);
+            if now == 0 {
+                expected.push(format!("Initiated make_random({index})."));
+            }
+            if value <= 9 - index as u8 {
+                expected.push(format!("make_random({index}) == {value} too low; retrying."));
+                waking.push((now + index as u32 + 1, begun, index));
+                begun += 1;
+            } else {
+                expected.push(format!("---> Finished: make_random({index}) == {value}"));
+                drawn[index] = value;
+            }
+        }
+        expected.push(String::new());
+        expected.push(format!("r1: {}, r2: {}, r3: {}", drawn[0], drawn[1], drawn[2]));
+        let plain: Vec<_> = printed.iter().map(|line| without_colours(line)).collect();
+        assert_eq!(plain, expected, "seed {seed}");
+    }
+}
+
+fn without_colours(line: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        plain += before;
+        rest = after.split_once('m').expect("a colour ends with m").1;
+    }
+    plain + rest
+}
+
+#[test]
+fn chained_takes_as_long_as_the_longest_chain() {
+    for (seed, chains) in [(444, 3), (5, 20)] {
+        let printed = lines("chained", &format!("--virtual --seed {seed} --chains {chains}"));
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut pause = || (random.f64() * 10.0).round();
+        let sums: Vec<f64> = (0..chains).map(|_| pause() + pause()).collect();
+        for (n, sum) in sums.iter().enumerate() {
+            let n = n + 1;
+            let line = format!(
+                "-->Chained result{n} => result{n}-2 derived from result{n}-1 (took {sum:.2} seconds)."
+            );
+            assert!(printed.contains(&line), "{line}\n{printed:#?}");
+        }
+        let longest = sums.iter().copied().fold(0.0, f64::max);
+        assert_eq!(printed.last().unwrap(), &format!("Program finished in {longest:.2} seconds."));
+    }
+}
+
+#[test]
+fn gather_keeps_the_order_of_its_arguments() {
+    for (pause, squares) in [(1.0, 3), (0.25, 5)] {
+        let printed = lines("gather", &format!("--virtual --pause {pause} --squares {squares}"));
+        let values: Vec<u64> = (1..=squares).map(|x| x * x).collect();
+        assert_eq!(printed[0], format!("{values:?} in {pause:.2} s"));
+        assert_eq!(printed[1], format!("1 and \"two\" in {pause:.2} s"));
+        assert!(
+            printed[2].starts_with("Ok(4) and Err(") && printed[2].ends_with(&format!("in {pause:.2} s"))
+        );
+    }
+}
