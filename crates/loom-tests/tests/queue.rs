@@ -207,6 +207,22 @@ fn shutdown_races_put() {
     });
 }
 
+/// Does a putter that waits for a slot learn of the shutdown, and get its item back?
+#[test]
+fn shutdown_races_waiting_put() {
+    model(|| {
+        let queue = queue(1);
+        assert!(queue.put_nowait(Item::new(1)).is_ok());
+        let other = thread::spawn({
+            let queue = queue.clone();
+            move || queue.shutdown(false)
+        });
+        let Err(QueueShutDown(item)) = block_on(queue.put(Item::new(2))) else { panic!("the queue is full") };
+        assert_eq!(item.read(), 2);
+        other.join().unwrap();
+    });
+}
+
 /// Does a putter that waits for a slot learn of the shutdown, though a slot becomes free at the same time?
 #[test]
 fn shutdown_races_get_on_a_full_queue() {
