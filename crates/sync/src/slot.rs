@@ -29,8 +29,9 @@
 //!     set again.
 //! S5. Wakers are cloned before and woken or dropped after the word changes; a panic in one leaves the word in order.
 //!
-//! Why: under a mutex the round "make, give, take" took 79 ns here, with this word 17 (an allocation alone 11). A
-//! reference count would add three read-modify-writes to the single one that a value which nobody waits for needs.
+//! Why not a mutex: making, giving and taking is 18 ns, of which the allocation is 7; a mutex alone would add as much
+//! as that. Why no reference count: it would add three read-modify-writes to the single one that a value which nobody waits
+//! for needs.
 //!
 //! Discussion: in the giver's turn above, the taker can already take the value (S1), and only the memory has to wait for the
 //! giver. So neither half ever waits for the other one inside a call.

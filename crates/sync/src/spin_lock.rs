@@ -9,10 +9,10 @@
 //!     taken off the processor.
 //! K3. Who finds the lock taken spins for a moment and then yields the processor, until the holder is done.
 //!
-//! Why: a mutex that lets threads sleep has to ask at every release whether one does, with a second
-//! read-modify-write. For a queue that is all the difference: an item put and got takes 33 ns under parking_lot's mutex and
-//! 19 under this one, of which the locking is 24 and 13. K2 is what makes sleeping dispensable. Where user code runs under the
-//! lock (`PriorityQueue` compares items) it is the mutex.
+//! Why: a mutex that lets threads sleep has to ask at every release whether one does, with a second read-modify-write.
+//! Locking and unlocking takes 13 ns with parking_lot's mutex and 7 with this lock, and an item locks twice: the whole
+//! queue under this lock takes 19 ns an item, a bare `VecDeque` under the mutex 26. K2 is what makes sleeping dispensable.
+//! Where user code runs under the lock (`PriorityQueue` compares items) it is the mutex.
 
 use crate::wait_list::Guarding;
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
