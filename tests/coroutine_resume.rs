@@ -199,7 +199,7 @@ fn a_destructor_that_panics_does_not_leak_what_lies_in_the_slot() {
             panic!("in a destructor");
         }
     }
-    struct Body(#[expect(dead_code, reason = "dropped")] Panics);
+    struct Body(Panics);
     impl Future for Body {
         type Output = ();
         fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
