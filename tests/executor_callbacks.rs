@@ -131,8 +131,10 @@ fn another_thread_calls_and_cancels() {
             move || handle.stop()
         })
     });
+    // The loop runs after it: beside it, the callback might have its turn before the cancel.
+    let stop = other.join().unwrap().unwrap();
     event_loop.run_forever();
-    assert!(other.join().unwrap().unwrap().is_over());
+    assert!(stop.is_over());
     assert_eq!(Arc::strong_count(&held), 1);
 }
 
