@@ -15,7 +15,7 @@
 use crate::current::with_current;
 use crate::event_loop::Core;
 use crate::handle::Handle;
-use crate::task::raw::TaskRef;
+use crate::task::task_ref::TaskRef;
 use evenloop_core::shim::{Mutex, StdArc};
 use evenloop_core::{BoxJob, NotSpawned, TimerKey, Timers, deadline_after};
 use std::cell::Cell;

@@ -1,7 +1,7 @@
 //! The loop that runs on this thread, for functions that are given none.
 
 use crate::event_loop::Core;
-use crate::task::raw::Sched;
+use crate::task::sched::Sched;
 use crate::task::{Task, TaskInfo};
 use evenloop_core::cancel::Reason;
 use evenloop_core::shim::thread_local;

@@ -16,7 +16,9 @@
 use crate::callback::CallHandle;
 use crate::current::Current;
 use crate::handle::Handle;
-use crate::task::raw::{RawTask, Running, Sched};
+use crate::task::raw_task::RawTask;
+use crate::task::sched::Sched;
+use crate::task::waker::Running;
 use crate::task::{JoinError, Task};
 use crate::thread_pool::ThreadPool;
 use crate::unhandled::Unhandled;

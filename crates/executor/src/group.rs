@@ -21,7 +21,7 @@
 use crate::current::{cancel_current_task, cancellation_is_open, create_task, is_running};
 use crate::finally::catch_panic;
 use crate::named::named;
-use crate::task::raw::TaskRef;
+use crate::task::task_ref::TaskRef;
 use crate::task::{JoinError, Task};
 use evenloop_core::cancel::{CancelScope, Cancelled, Catcher, Reason, catch_cancel};
 use pin_project_lite::pin_project;

@@ -2,7 +2,7 @@
 
 use crate::current;
 use crate::remote::RemoteTask;
-use crate::task::raw::Shared;
+use crate::task::shared::Shared;
 use crate::thread_pool::ThreadPool;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};

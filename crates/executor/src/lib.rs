@@ -6,7 +6,7 @@
 //! | module       | holds                                                                                 |
 //! |--------------|---------------------------------------------------------------------------------------|
 //! | `event_loop` | the loop: passes, parking, running, closing                                           |
-//! | `task`       | the handle; `task/raw.rs` the cell, wakers and queues; `task/state.rs` its shared word |
+//! | `task`       | the handle; `task/raw.rs` says what a task is in memory and who may touch what        |
 //! | `current`    | the loop that runs on this thread                                                     |
 //! | `callback`   | `call_soon` and its relatives                                                         |
 //! | `handle`     | the loop's handle for other threads                                                   |

@@ -8,7 +8,8 @@
 
 use crate::slot::Slot;
 use crate::task::JoinError;
-use crate::task::raw::{Shared, TaskRef};
+use crate::task::shared::Shared;
+use crate::task::task_ref::TaskRef;
 use evenloop_core::cancel::Reason;
 use evenloop_core::shim::StdArc;
 use pin_project_lite::pin_project;

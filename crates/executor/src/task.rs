@@ -14,12 +14,31 @@
 
 #[allow(unsafe_code)]
 pub(crate) mod raw;
+
 pub(crate) mod state;
+
+#[allow(unsafe_code)]
+mod cell;
+#[allow(unsafe_code)]
+mod life;
+#[allow(unsafe_code)]
+pub(crate) mod raw_task;
+#[allow(unsafe_code)]
+pub(crate) mod sched;
+#[allow(unsafe_code)]
+pub(crate) mod shared;
+#[allow(unsafe_code)]
+pub(crate) mod task_ref;
+#[allow(unsafe_code)]
+mod turn;
+#[allow(unsafe_code)]
+pub(crate) mod waker;
 
 use crate::unhandled::panic_message;
 use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume};
 use evenloop_core::shim::Mutex;
-use raw::{About, RawTask, TaskRef};
+use raw::About;
+use raw_task::RawTask;
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
@@ -27,6 +46,7 @@ use std::future::Future;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use task_ref::TaskRef;
 
 /// A task of the loop on this thread: awaiting it gives what its future gave.
 ///

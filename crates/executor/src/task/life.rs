@@ -1,0 +1,275 @@
+//! What happens to a task between its first turn and its end: it is scheduled, asked to end, let go of, and freed (T4).
+
+use super::TaskId;
+use super::raw::*;
+use crate::unhandled::Unhandled;
+use evenloop_core::cancel::Reason;
+use evenloop_core::shim::StdArc;
+use std::ptr::{self, NonNull};
+
+impl TaskPtr {
+    /// Puts the task at the end of the run queue, if it is not there and not over.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`, and the loop is alive.
+    #[inline]
+    pub(super) unsafe fn schedule(self) {
+        let schedule = |own: &mut Own| {
+            let fresh = own.flags & (SCHEDULED | OVER | DYING) == 0;
+            if fresh {
+                own.flags |= SCHEDULED;
+                own.behind = ptr::null_mut();
+            }
+            fresh
+        };
+        // SAFETY: as for this function.
+        if unsafe { self.own(schedule) } {
+            // SAFETY: as for this function.
+            let shared = unsafe { self.shared() };
+            // SAFETY: this is the owner.
+            let last = unsafe { shared.own(|queue| queue.append(self)) };
+            if let Some(last) = last {
+                // SAFETY: what is in the run queue is alive (T4).
+                unsafe { last.own(|own| own.behind = self.0.as_ptr()) }
+            }
+        }
+    }
+
+    /// Frees the task, from any thread.
+    ///
+    /// # Safety
+    ///
+    /// T4: nobody refers to the task, and the stage is empty.
+    pub(super) unsafe fn free(self) {
+        // SAFETY: as for this function.
+        let header = unsafe { self.header() };
+        let (vtable, shared, settled) = (header.vtable, header.shared, header.word.is_settled());
+        // Taken out by hand, so that a model sees that this thread comes after the owner's last touch.
+        // SAFETY: nobody refers to the task, so this thread stands in for the owner.
+        let extra = unsafe { self.own(|own| own.extra.take()) };
+        drop(extra);
+        // SAFETY: as for this function.
+        unsafe { (vtable.free)(self) }
+        if settled {
+            // SAFETY: T5: the reference that `settle` took.
+            drop(unsafe { StdArc::from_raw(shared) });
+        }
+    }
+
+    /// What the owner does when the task is over and out of the run queue (T4).
+    ///
+    /// # Safety
+    ///
+    /// As for `own`, and the loop is alive; called once, and the task may be gone afterwards.
+    pub(super) unsafe fn let_go(self) {
+        let let_go = |own: &mut Own| {
+            own.flags &= !LOOP;
+            (i64::from(own.refs), own.flags & HANDLE != 0)
+        };
+        // SAFETY: as for this function.
+        let (refs, handle) = unsafe { self.own(let_go) };
+        // SAFETY: as for this function.
+        let header = unsafe { self.header() };
+        // SAFETY: as for this function.
+        let shared = unsafe { self.shared() };
+        // SAFETY: this is the owner.
+        let closed = unsafe { shared.own(|queue| queue.closed) };
+        if !header.word.nothing(refs) || (handle && closed) {
+            // SAFETY: as for this function.
+            unsafe { self.settle() }
+        } else if !handle {
+            // SAFETY: as for this function.
+            unsafe { self.unlist() }
+            // SAFETY: T4: over, not queued, no handle, no waker.
+            unsafe { self.free() }
+        }
+    }
+
+    /// Joins the halves of the count (T4) and takes a reference to `Shared` (T5).
+    ///
+    /// # Safety
+    ///
+    /// As for `let_go`; the loop is done with the task.
+    pub(super) unsafe fn settle(self) {
+        // SAFETY: as for this function.
+        unsafe { self.unlist() }
+        let settle = |own: &mut Own| {
+            own.flags |= SETTLED;
+            i64::from(own.refs) + i64::from(own.flags & HANDLE != 0)
+        };
+        // SAFETY: as for this function.
+        let own_half = unsafe { self.own(settle) };
+        // SAFETY: as for this function.
+        let header = unsafe { self.header() };
+        // SAFETY: T5: the loop is open, so `shared` came from an `StdArc` that lives; `free` gives this reference back.
+        unsafe { StdArc::increment_strong_count(header.shared) };
+        if header.word.settle(own_half) {
+            // SAFETY: T4: the last waker was released meanwhile.
+            unsafe { self.free() }
+        }
+    }
+
+    /// Takes the task out of the list of all.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`, and the loop is alive.
+    pub(super) unsafe fn unlist(self) {
+        let unlink = |own: &mut Own| {
+            own.flags &= !LISTED;
+            let prev = std::mem::replace(&mut own.prev, ptr::null_mut());
+            (prev, std::mem::replace(&mut own.next, ptr::null_mut()))
+        };
+        // SAFETY: as for this function.
+        let (prev, next) = unsafe { self.own(unlink) };
+        match NonNull::new(prev) {
+            // SAFETY: what is listed is alive (T4).
+            Some(prev) => unsafe { TaskPtr(prev).own(|own| own.next = next) },
+            None => {
+                // SAFETY: as for this function.
+                let shared = unsafe { self.shared() };
+                // SAFETY: this is the owner.
+                unsafe { shared.own(|queue| queue.newest = next) }
+            }
+        }
+        if let Some(next) = NonNull::new(next) {
+            // SAFETY: what is listed is alive (T4).
+            unsafe { TaskPtr(next).own(|own| own.prev = prev) }
+        }
+    }
+
+    /// The handle is gone: its outcome is dropped, and the task with it if nothing else refers to it.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`; the task has its handle, and may be gone afterwards.
+    pub(super) unsafe fn let_go_of_handle(self) {
+        let take = |own: &mut Own| {
+            let unseen = own.flags & (OVER | TAKEN) == OVER;
+            if unseen {
+                own.flags |= TAKEN;
+            }
+            (unseen, own.take_joiner())
+        };
+        // SAFETY: as for this function.
+        let (unseen, joiner) = unsafe { self.own(take) };
+        if joiner.is_some() {
+            drop_quietly(joiner);
+        }
+        if unseen {
+            // SAFETY: T3: the outcome was there, and TAKEN keeps others off.
+            unsafe { self.discard() }
+        }
+        let clear = |own: &mut Own| {
+            own.flags &= !HANDLE;
+            own.flags
+        };
+        // SAFETY: the handle kept the task alive until here.
+        let flags = unsafe { self.own(clear) };
+        if flags & SETTLED != 0 {
+            // SAFETY: the handle's reference is in the count since it settled.
+            let header = unsafe { self.header() };
+            if header.word.release() {
+                // SAFETY: T4: that was the last.
+                unsafe { self.free() }
+            }
+        } else if flags & (OVER | LOOP) == OVER {
+            // SAFETY: not settled, so the loop is open (T5).
+            unsafe { self.unlist() }
+            // SAFETY: T4: `let_go` found nothing but this handle, and nothing can have come since.
+            unsafe { self.free() }
+        }
+    }
+
+    /// Drops the outcome and reports a panic that nobody will see.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`; the stage holds the outcome, and TAKEN is set.
+    pub(super) unsafe fn discard(self) {
+        // SAFETY: as for this function.
+        let header = unsafe { self.header() };
+        // SAFETY: as for this function.
+        let panic = unsafe { (header.vtable.discard)(self) };
+        if let Some(panic) = panic {
+            // SAFETY: as for this function.
+            let about = unsafe { self.about() };
+            // SAFETY: as for this function.
+            let shared = unsafe { self.shared() };
+            // SAFETY: this is the owner.
+            let hook = unsafe { shared.own(|queue| queue.hook.clone()) };
+            let what =
+                if about.callback { "callback panicked" } else { "task panicked, and nobody awaits it" };
+            Unhandled::new(what, Some(about), Some(&*panic)).report(hook);
+            drop_quietly(panic);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for `own`.
+    pub(super) unsafe fn about(self) -> About {
+        let about = |own: &mut Own| About {
+            id: TaskId::new(own.id),
+            name: own.extra.as_ref().and_then(|extra| extra.name.clone()),
+            spawned_at: own.spawned_at,
+            over: own.flags & OVER != 0,
+            running: false,
+            started: own.flags & STARTED != 0,
+            callback: own.flags & CALLBACK != 0,
+            cancelling: own.flags & (KILL | DYING) != 0
+                || own.extra.as_ref().is_some_and(|extra| extra.requests.open() > 0),
+        };
+        // SAFETY: as for this function.
+        let mut about = unsafe { self.own(about) };
+        // SAFETY: as for this function; T5: it cannot be freed under us.
+        let shared = unsafe { self.shared() };
+        // SAFETY: this is the owner.
+        about.running = unsafe { shared.own(|queue| queue.current == self.0.as_ptr()) };
+        about
+    }
+
+    /// Asks for the task's end. False: it is over.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`, and the loop is alive.
+    pub(super) unsafe fn request(self, reason: Reason) -> bool {
+        let ask = |own: &mut Own| own.flags & (OVER | DYING) == 0 && own.extra().requests.request(reason);
+        // SAFETY: as for this function; asking runs no foreign code.
+        let asked = unsafe { self.own(ask) };
+        if asked {
+            // SAFETY: as for this function.
+            let shared = unsafe { self.shared() };
+            // SAFETY: this is the owner.
+            let running = unsafe { shared.own(|queue| queue.current == self.0.as_ptr()) };
+            // A task that runs looks at its requests when its poll ends.
+            if !running {
+                // SAFETY: as for this function.
+                unsafe { self.schedule() }
+            }
+        }
+        asked
+    }
+
+    /// Has the task's future dropped at its next turn, whoever catches.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`; a task that is not over has an open loop.
+    pub(super) unsafe fn doom(self) {
+        let doom = |own: &mut Own| {
+            let lives = own.flags & (OVER | DYING) == 0;
+            if lives {
+                own.flags |= KILL;
+            }
+            lives
+        };
+        // SAFETY: as for this function.
+        if unsafe { self.own(doom) } {
+            // SAFETY: as for this function.
+            unsafe { self.schedule() }
+        }
+    }
+}

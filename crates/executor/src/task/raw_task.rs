@@ -1,0 +1,160 @@
+//! The owner's handle to one task.
+
+use super::raw::*;
+use super::sched::Sched;
+use super::task_ref::TaskRef;
+use evenloop_core::cancel::{Reason, open_inside_here};
+use evenloop_core::shim::StdArc;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::task::{Poll, Waker};
+
+/// A task's handle: gives its outcome once.
+pub(crate) struct RawTask<T> {
+    pub(super) task: TaskPtr,
+    /// T1.
+    pub(super) not_send: PhantomData<*const T>,
+}
+
+impl<T> RawTask<T> {
+    pub(crate) fn is_over(&self) -> bool {
+        // SAFETY: HANDLE keeps it alive, and a `RawTask` never leaves the owner.
+        unsafe { self.task.own(|own| own.flags & OVER != 0) }
+    }
+
+    /// The outcome, once. `None`: not over yet, or taken already.
+    pub(crate) fn take(&self) -> Option<Outcome<T>> {
+        let claim = |own: &mut Own| {
+            let there = own.flags & (OVER | TAKEN) == OVER;
+            if there {
+                own.flags |= TAKEN;
+            }
+            there
+        };
+        // SAFETY: as in `is_over`.
+        if !unsafe { self.task.own(claim) } {
+            return None;
+        }
+        // SAFETY: HANDLE keeps it alive.
+        let header = unsafe { self.task.header() };
+        let mut place = MaybeUninit::<Outcome<T>>::uninit();
+        // SAFETY: T3: the outcome is there, TAKEN keeps others off, and a `RawTask<T>` is made for an output `T` only.
+        unsafe { (header.vtable.take_into)(self.task, place.as_mut_ptr().cast()) }
+        // SAFETY: `take_into` filled it.
+        Some(unsafe { place.assume_init() })
+    }
+
+    /// The outcome, or the waker is kept to be woken when it is there.
+    ///
+    /// # Panics
+    ///
+    /// If the outcome was taken already.
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Outcome<T>> {
+        if self.is_over() {
+            return Poll::Ready(
+                self.take().expect("a task gives its outcome once, and this one was awaited before"),
+            );
+        }
+        self.keep_joiner(waker);
+        Poll::Pending
+    }
+
+    pub(super) fn keep_joiner(&self, waker: &Waker) {
+        let known = |own: &mut Own| own.knows_joiner(waker);
+        // SAFETY: as in `is_over`; `will_wake` compares two pointers.
+        if !unsafe { self.task.own(known) } {
+            let joiner = waker.clone();
+            // SAFETY: as in `is_over`.
+            let before = unsafe { self.task.own(|own| own.set_joiner(joiner)) };
+            drop(before);
+        }
+    }
+
+    /// Asks for the task's end. False: it is over.
+    pub(crate) fn cancel(&self, reason: Reason) -> bool {
+        // SAFETY: as in `is_over`; a task that is not over has an open loop.
+        unsafe { self.task.request(reason) }
+    }
+
+    /// Takes one request back. Answers how many are left.
+    pub(crate) fn uncancel(&self) -> u32 {
+        // SAFETY: as in `is_over`.
+        let requests = unsafe { self.task.own(|own| own.requests()) };
+        requests.uncancel()
+    }
+
+    /// The count of requests, and the open ones of scopes inside.
+    pub(crate) fn cancelling(&self) -> usize {
+        let count = |own: &mut Own| match &own.extra {
+            None => (0, 0),
+            Some(extra) => (extra.requests.count() as usize, extra.root.open_inside()),
+        };
+        // SAFETY: as in `is_over`; counting runs no foreign code.
+        let (asked, inside) = unsafe { self.task.own(count) };
+        asked + if self.is_running() { open_inside_here() } else { inside }
+    }
+
+    /// Another reference to the task.
+    pub(crate) fn task_ref(&self) -> TaskRef {
+        // SAFETY: HANDLE keeps it alive.
+        unsafe { TaskRef::new(self.task) }
+    }
+
+    /// Whether the outcome is there, not taken, and as `f` says.
+    pub(crate) fn outcome_is(&self, f: impl FnOnce(&Outcome<T>) -> bool) -> bool {
+        // SAFETY: as in `is_over`.
+        if unsafe { self.task.own(|own| own.flags & (OVER | TAKEN)) } != OVER {
+            return false;
+        }
+        // SAFETY: HANDLE keeps it alive.
+        let header = unsafe { self.task.header() };
+        // SAFETY: T3: the outcome is there.
+        let outcome = unsafe { (header.vtable.outcome)(self.task) };
+        // SAFETY: a `RawTask<T>` is made for an output `T` only. The outcome is taken through this handle alone, which is
+        // borrowed for as long as `f` runs.
+        f(unsafe { &*outcome.cast::<Outcome<T>>() })
+    }
+
+    /// Ready when the task is over; else the waker is kept to be woken then.
+    pub(crate) fn poll_over(&self, waker: &Waker) -> Poll<()> {
+        if self.is_over() {
+            return Poll::Ready(());
+        }
+        self.keep_joiner(waker);
+        Poll::Pending
+    }
+
+    /// Whether the task is being polled.
+    pub(crate) fn is_running(&self) -> bool {
+        // SAFETY: HANDLE keeps it alive, and with it its loop's part (T5).
+        let shared = unsafe { self.task.shared() };
+        // SAFETY: as in `is_over`.
+        unsafe { shared.own(|queue| queue.current == self.task.0.as_ptr()) }
+    }
+
+    pub(crate) fn about(&self) -> About {
+        // SAFETY: as in `is_over`.
+        unsafe { self.task.about() }
+    }
+
+    pub(crate) fn set_name(&self, name: Box<str>) {
+        // SAFETY: as in `is_over`.
+        let before = unsafe { self.task.own(|own| own.extra().name.replace(name)) };
+        drop(before);
+    }
+
+    /// Whether the task is one of this loop's.
+    pub(crate) fn belongs_to(&self, sched: &Sched) -> bool {
+        // SAFETY: HANDLE keeps it alive.
+        let header = unsafe { self.task.header() };
+        ptr::eq(header.shared, StdArc::as_ptr(&sched.shared))
+    }
+}
+
+impl<T> Drop for RawTask<T> {
+    fn drop(&mut self) {
+        // SAFETY: this is the handle, and it is on the owner.
+        unsafe { self.task.let_go_of_handle() }
+    }
+}

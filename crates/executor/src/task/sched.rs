@@ -1,0 +1,372 @@
+//! The owner's hand on its tasks: making them, listing them, taking them from the inbox, closing.
+
+use super::JoinError;
+use super::cell::TaskCell;
+use super::raw::*;
+use super::raw_task::RawTask;
+use super::shared::{CLOSED, PARKED, Queue, Shared};
+use super::state::{Taken, Word};
+use super::task_ref::TaskRef;
+use super::waker::{RUNNING, Running, running};
+use crate::unhandled::Hook;
+use evenloop_core::Unpark;
+use evenloop_core::cancel::Reason;
+use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
+use evenloop_core::shim::{StdArc, UnsafeCell};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+
+/// The queues of one loop, in the hands of its thread.
+pub(crate) struct Sched {
+    pub(super) shared: StdArc<Shared>,
+    /// T1.
+    pub(super) not_send: PhantomData<*const ()>,
+}
+
+impl Sched {
+    pub(crate) fn new(unparker: StdArc<dyn Unpark>, hook: Option<Rc<Hook>>) -> Self {
+        let queue = Queue {
+            first: ptr::null_mut(),
+            last: ptr::null_mut(),
+            len: 0,
+            newest: ptr::null_mut(),
+            alive: 0,
+            current: ptr::null_mut(),
+            last_id: 0,
+            closed: false,
+            hook,
+        };
+        let shared =
+            Shared { inbox: AtomicPtr::new(ptr::null_mut()), unparker, queue: UnsafeCell::new(queue) };
+        Self { shared: StdArc::new(shared), not_send: PhantomData }
+    }
+
+    pub(crate) fn shared(&self) -> &StdArc<Shared> {
+        &self.shared
+    }
+
+    #[inline]
+    pub(super) fn own<R>(&self, f: impl FnOnce(&mut Queue) -> R) -> R {
+        // SAFETY: T1: a `Sched` never leaves its thread. T2: the callers in this file.
+        unsafe { self.shared.own(f) }
+    }
+
+    /// How many tasks are ready.
+    pub(crate) fn ready(&self) -> usize {
+        self.own(|queue| queue.len)
+    }
+
+    /// How many tasks are not over.
+    pub(crate) fn alive(&self) -> usize {
+        self.own(|queue| queue.alive)
+    }
+
+    pub(crate) fn hook(&self) -> Option<Rc<Hook>> {
+        self.own(|queue| queue.hook.clone())
+    }
+
+    pub(crate) fn set_hook(&self, hook: Option<Rc<Hook>>) {
+        let before = self.own(|queue| std::mem::replace(&mut queue.hook, hook));
+        drop_quietly(before);
+    }
+
+    /// Whether any loop runs on this thread.
+    pub(crate) fn any_runs_here() -> bool {
+        !running().is_null()
+    }
+
+    /// Makes this the loop that runs here, until the answer is dropped. One that ran here before is out of sight
+    /// meanwhile: its tasks are woken as from another thread.
+    pub(crate) fn enter(&self) -> Running {
+        let before = running();
+        let _ = RUNNING.try_with(|running| running.set(StdArc::as_ptr(&self.shared)));
+        Running(before)
+    }
+
+    /// Makes a task and schedules it. On a closed loop it is cancelled before it starts.
+    pub(crate) fn spawn<F: Future + 'static>(
+        &self,
+        future: F,
+        name: Option<Box<str>>,
+        spawned_at: &'static Location<'static>,
+    ) -> RawTask<F::Output> {
+        // SAFETY: the future is `'static`.
+        unsafe { self.spawn_unbounded(future, name, spawned_at) }
+    }
+
+    /// # Safety
+    ///
+    /// The task ends before what its future borrows does.
+    pub(super) unsafe fn spawn_unbounded<F: Future>(
+        &self,
+        future: F,
+        name: Option<Box<str>>,
+        spawned_at: &'static Location<'static>,
+    ) -> RawTask<F::Output> {
+        let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), HANDLE, spawned_at);
+        if name.is_some() {
+            // SAFETY: just made, by the owner.
+            unsafe { task.own(|own| own.extra().name = name) }
+        }
+        self.list(task);
+        if self.own(|queue| queue.closed) {
+            self.kill(task, JoinError::cancelled(Reason::default()));
+        } else {
+            // SAFETY: just made, by the owner.
+            unsafe { task.schedule() }
+        }
+        RawTask { task, not_send: PhantomData }
+    }
+
+    /// Makes a callback in the guise of a task, and schedules it. On a closed loop it is dropped.
+    pub(crate) fn spawn_callback(
+        &self,
+        future: impl Future<Output = ()> + 'static,
+        spawned_at: &'static Location<'static>,
+    ) -> TaskRef {
+        let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), CALLBACK, spawned_at);
+        // SAFETY: just made.
+        let callback = unsafe { TaskRef::new(task) };
+        self.list(task);
+        if self.own(|queue| queue.closed) {
+            self.kill(task, JoinError::cancelled(Reason::default()));
+        } else {
+            // SAFETY: just made, by the owner.
+            unsafe { task.schedule() }
+        }
+        callback
+    }
+
+    /// Makes a task and polls it once at once, as itself.
+    pub(crate) fn spawn_eager<F: Future + 'static>(
+        &self,
+        future: F,
+        name: Option<Box<str>>,
+        spawned_at: &'static Location<'static>,
+    ) -> RawTask<F::Output> {
+        let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), HANDLE, spawned_at);
+        let raw = RawTask { task, not_send: PhantomData };
+        if let Some(name) = name {
+            raw.set_name(name);
+        }
+        self.list(task);
+        let before = self.own(|queue| std::mem::replace(&mut queue.current, task.0.as_ptr()));
+        self.poll(task);
+        self.own(|queue| queue.current = before);
+        raw
+    }
+
+    /// Spawns on the loop that runs on this thread.
+    ///
+    /// # Errors
+    ///
+    /// None does; the future comes back.
+    #[inline]
+    pub(crate) fn spawn_here<F: Future + 'static>(
+        future: F,
+        spawned_at: &'static Location<'static>,
+    ) -> Result<RawTask<F::Output>, F> {
+        let shared = running();
+        if shared.is_null() {
+            return Err(future);
+        }
+        // SAFETY: a loop that runs is alive, and holds a reference. This one is borrowed only, so it is never dropped.
+        let shared = unsafe { StdArc::from_raw(shared) };
+        let here = ManuallyDrop::new(Self { shared, not_send: PhantomData });
+        Ok(here.spawn(future, None, spawned_at))
+    }
+
+    /// Runs `drive` with a task that may borrow: when it returns, or unwinds, the task is over. Answers the outcome.
+    pub(crate) fn scoped<F: Future>(
+        &self,
+        future: F,
+        spawned_at: &'static Location<'static>,
+        drive: impl FnOnce(&RawTask<F::Output>),
+    ) -> Outcome<F::Output> {
+        struct Ends<'a, T> {
+            sched: &'a Sched,
+            task: RawTask<T>,
+        }
+        impl<T> Drop for Ends<'_, T> {
+            fn drop(&mut self) {
+                if !self.task.is_over() {
+                    self.sched.kill(self.task.task, JoinError::cancelled(Reason::default()));
+                }
+            }
+        }
+        // SAFETY: `Ends` ends it before this function is left in any way.
+        let task = unsafe { self.spawn_unbounded(future, None, spawned_at) };
+        let ends = Ends { sched: self, task };
+        drive(&ends.task);
+        if !ends.task.is_over() {
+            self.kill(ends.task.task, JoinError::cancelled(Reason::default()));
+        }
+        ends.task.take().expect("the task is over, and only this function has its handle")
+    }
+
+    /// Puts a new task into the list of all.
+    pub(super) fn list(&self, task: TaskPtr) {
+        // SAFETY: the caller's task is alive.
+        let callback = unsafe { task.own(|own| own.flags & CALLBACK != 0) };
+        let (id, next) = self.own(|queue| {
+            if !callback {
+                queue.alive += 1;
+                queue.last_id += 1;
+            }
+            (queue.last_id, std::mem::replace(&mut queue.newest, task.0.as_ptr()))
+        });
+        let link = |own: &mut Own| {
+            own.id = id;
+            own.flags |= LISTED;
+            own.next = next;
+        };
+        // SAFETY: the caller's task is alive.
+        unsafe { task.own(link) }
+        if let Some(next) = NonNull::new(next) {
+            // SAFETY: what is listed is not over, so it is alive (T4).
+            unsafe { TaskPtr(next).own(|own| own.prev = task.0.as_ptr()) }
+        }
+    }
+
+    /// Moves what other threads brought into the run queue, in the order in which it came.
+    pub(crate) fn drain(&self) {
+        let seen = self.shared.inbox.load(Ordering::Relaxed);
+        if seen.is_null() || seen == CLOSED {
+            return;
+        }
+        // ORDERING: Acquire sees the links and new tasks; pairs with the Release in `push`.
+        let taken = self.shared.inbox.swap(ptr::null_mut(), Ordering::Acquire);
+        self.adopt(taken);
+    }
+
+    /// Schedules what was taken from the inbox, oldest first.
+    pub(super) fn adopt(&self, mut newest: *mut Header) {
+        if newest == PARKED {
+            return;
+        }
+        // Turn the stack round; QUEUED is still set, so the links are ours.
+        let mut oldest = ptr::null_mut();
+        while let Some(task) = NonNull::new(newest).map(TaskPtr) {
+            // SAFETY: W1: QUEUED keeps it alive.
+            let header = unsafe { task.header() };
+            // SAFETY: the inbox is taken, so this link belongs to the owner.
+            newest = header.below.with_mut(|below| unsafe { std::mem::replace(&mut *below, oldest) });
+            oldest = task.0.as_ptr();
+        }
+        while let Some(task) = NonNull::new(oldest).map(TaskPtr) {
+            // SAFETY: W1: QUEUED keeps it alive.
+            let header = unsafe { task.header() };
+            // First the link: after `take` another thread may push the task again.
+            // SAFETY: as above.
+            oldest = header.below.with(|below| unsafe { *below });
+            match header.word.take() {
+                taken @ (Taken::Live | Taken::Asked) => {
+                    // SAFETY: not settled, so not freed but by this thread.
+                    if unsafe { task.own(|own| own.flags & (LISTED | OVER)) } == 0 {
+                        self.list(task); // new, from another thread
+                    }
+                    // SAFETY: as above.
+                    unsafe { task.schedule() }
+                    if taken == Taken::Asked {
+                        // SAFETY: as above; the loop is draining, so it is alive.
+                        unsafe { task.request(Reason::default()) };
+                    }
+                }
+                Taken::Over => {}
+                // SAFETY: T4: settled, and the inbox's was the last reference.
+                Taken::Free => unsafe { task.free() },
+            }
+        }
+    }
+
+    /// Announces sleep. False: something is in the inbox, so do not sleep. `drain` ends it.
+    pub(crate) fn prepare_park(&self) -> bool {
+        let (empty, parked) = (ptr::null_mut(), PARKED);
+        // ORDERING: Relaxed: the swap in `drain` sees what comes. One that fails without reason costs one look more.
+        match self.shared.inbox.compare_exchange_weak(empty, parked, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(seen) => seen == PARKED,
+        }
+    }
+
+    /// All tasks that are not over, oldest first.
+    pub(crate) fn all(&self) -> Vec<TaskRef> {
+        let mut all = Vec::with_capacity(self.alive());
+        let mut at = self.own(|queue| queue.newest);
+        while let Some(task) = NonNull::new(at).map(TaskPtr) {
+            // SAFETY: what is listed is alive.
+            let shown = unsafe { task.own(|own| own.flags & (OVER | CALLBACK) == 0) };
+            if shown {
+                // SAFETY: what is listed is alive.
+                all.push(unsafe { TaskRef::new(task) });
+            }
+            // SAFETY: as above.
+            at = unsafe { task.own(|own| own.next) };
+        }
+        all.reverse();
+        all
+    }
+
+    /// Has all tasks dropped that are not over.
+    pub(super) fn doom_all(&self) {
+        let mut at = self.own(|queue| queue.newest);
+        while let Some(task) = NonNull::new(at).map(TaskPtr) {
+            // SAFETY: what is listed is alive; this runs no foreign code.
+            unsafe { task.doom() };
+            // SAFETY: as above.
+            at = unsafe { task.own(|own| own.next) };
+        }
+    }
+
+    /// Takes nothing more, drops all tasks, and settles whatever is left (T5). The loop must be entered.
+    pub(crate) fn close(&self) {
+        if self.own(|queue| std::mem::replace(&mut queue.closed, true)) {
+            return;
+        }
+        // ORDERING: Acquire as in `drain`. Who finds CLOSED reads nothing else of the loop.
+        let taken = self.shared.inbox.swap(CLOSED, Ordering::Acquire);
+        if taken != CLOSED {
+            self.adopt(taken);
+        }
+        self.doom_all();
+        // What is spawned from now on is over at once, so this comes to an end.
+        while self.run_next() {}
+        // What was over before and has a handle left. Settling runs no foreign code.
+        while let Some(task) = NonNull::new(self.own(|queue| queue.newest)).map(TaskPtr) {
+            // SAFETY: what is listed is alive; over, out of the run queue, so the loop is done with it.
+            unsafe { task.settle() }
+        }
+        self.set_hook(None);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.own(|queue| queue.closed)
+    }
+
+    /// The task that is being polled.
+    pub(crate) fn current(&self) -> Option<TaskRef> {
+        let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr))?;
+        // SAFETY: a task that is being polled is alive.
+        let callback = unsafe { current.own(|own| own.flags & CALLBACK != 0) };
+        // SAFETY: as above.
+        (!callback).then(|| unsafe { TaskRef::new(current) })
+    }
+
+    /// Whether a request on the task that is being polled is open.
+    pub(crate) fn current_is_asked(&self) -> bool {
+        let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr));
+        // SAFETY: a task that is being polled is alive; counting runs no foreign code.
+        current.is_some_and(|task| unsafe { task.own(|own| own.requests().open() > 0) })
+    }
+
+    /// Cancels the task that is being polled. False: there is none.
+    pub(crate) fn cancel_current(&self, reason: Reason) -> bool {
+        let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr));
+        // SAFETY: a task that is being polled is alive, and so is its loop.
+        current.is_some_and(|task| unsafe { task.request(reason) })
+    }
+}

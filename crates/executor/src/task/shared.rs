@@ -1,0 +1,178 @@
+//! The part of a loop that its tasks point to: the inbox for other threads, and the queues for its own (T1, T5).
+
+use super::cell::{Stage, TaskCell};
+use super::raw::*;
+use super::state::Word;
+use super::task_ref::TaskRef;
+use super::waker::{borrowed_waker, running};
+use crate::unhandled::Hook;
+use evenloop_core::Unpark;
+use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
+use evenloop_core::shim::{StdArc, UnsafeCell};
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+
+/// What wakers and thread-safe handles share with the loop.
+pub(crate) struct Shared {
+    /// The last task brought here by another thread, or one of the two marks below.
+    pub(super) inbox: AtomicPtr<Header>,
+    pub(super) unparker: StdArc<dyn Unpark>,
+    /// The owner's part (T1).
+    pub(super) queue: UnsafeCell<Queue>,
+}
+
+// SAFETY: T1: `queue` is the owner's alone; the rest is made for sharing. When the last reference is dropped elsewhere the
+// loop is closed, and then `queue` holds numbers and null pointers only.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+/// The inbox is empty and the owner sleeps: whoever pushes onto this mark wakes it.
+pub(super) const PARKED: *mut Header = ptr::without_provenance_mut(1);
+/// The loop is closed: nothing is taken any more.
+pub(super) const CLOSED: *mut Header = ptr::without_provenance_mut(2);
+
+/// What only the owner touches (T1).
+pub(super) struct Queue {
+    pub(super) first: *mut Header,
+    pub(super) last: *mut Header,
+    pub(super) len: usize,
+    /// The newest task that is not over; the list goes on with `next`.
+    pub(super) newest: *mut Header,
+    /// How many are in that list.
+    pub(super) alive: usize,
+    /// The task that is being polled.
+    pub(super) current: *mut Header,
+    pub(super) last_id: u64,
+    pub(super) closed: bool,
+    /// Gone once the loop is closed.
+    pub(super) hook: Option<Rc<Hook>>,
+}
+
+impl Queue {
+    /// Appends; answers the task that was last before, whose link is to be set.
+    pub(super) fn append(&mut self, task: TaskPtr) -> Option<TaskPtr> {
+        let last = std::mem::replace(&mut self.last, task.0.as_ptr());
+        self.len += 1;
+        if last.is_null() {
+            self.first = task.0.as_ptr();
+        }
+        NonNull::new(last).map(TaskPtr)
+    }
+}
+
+impl Shared {
+    /// Lends the owner's part (T2).
+    ///
+    /// # Safety
+    ///
+    /// This is the owner (T1). `f` does not lead back to this loop's own part.
+    #[inline]
+    pub(super) unsafe fn own<R>(&self, f: impl FnOnce(&mut Queue) -> R) -> R {
+        // SAFETY: T1 and T2: nobody else has a borrow of it.
+        self.queue.with_mut(|queue| f(unsafe { &mut *queue }))
+    }
+
+    /// Brings a task to the inbox. False: the loop is closed.
+    ///
+    /// # Safety
+    ///
+    /// The caller set QUEUED (W1). The task may be gone when this returns.
+    pub(super) unsafe fn push(&self, task: TaskPtr) -> bool {
+        // ORDERING: Relaxed: the exchange below fails on an outdated value, and CLOSED never goes away.
+        let mut seen = self.inbox.load(Ordering::Relaxed);
+        loop {
+            if seen == CLOSED {
+                return false;
+            }
+            let parked = seen == PARKED;
+            let below = if parked { ptr::null_mut() } else { seen };
+            // SAFETY: QUEUED keeps the task alive until the exchange below succeeds.
+            let header = unsafe { task.header() };
+            // SAFETY: who set QUEUED owns this field until the owner has taken the inbox.
+            header.below.with_mut(|place| unsafe { *place = below });
+            // After the exchange the owner may free the task, close, and free `self`.
+            let unparker = parked.then(|| self.unparker.clone());
+            // ORDERING: Release publishes `below` and a new task; pairs with the Acquire in `drain` and `close`.
+            match self.inbox.compare_exchange_weak(
+                seen,
+                task.0.as_ptr(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    if let Some(unparker) = unparker {
+                        unparker.unpark();
+                    }
+                    return true;
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Whether the loop takes no more.
+    pub(crate) fn is_closed(&self) -> bool {
+        // ORDERING: Relaxed: a snapshot.
+        self.inbox.load(Ordering::Relaxed) == CLOSED
+    }
+
+    /// Whether this is the loop that runs on the calling thread.
+    #[inline]
+    pub(crate) fn runs_here(&self) -> bool {
+        running() == ptr::from_ref(self)
+    }
+
+    /// Hands a future to the loop from any thread.
+    ///
+    /// # Errors
+    ///
+    /// The loop is closed; the future comes back.
+    pub(crate) fn spawn<F>(&self, future: F, spawned_at: &'static Location<'static>) -> Result<TaskRef, F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_with(future, 0, spawned_at)
+    }
+
+    /// As [`spawn`](Self::spawn), for a callback in the guise of a task.
+    pub(crate) fn spawn_callback<F>(
+        &self,
+        future: F,
+        spawned_at: &'static Location<'static>,
+    ) -> Result<TaskRef, F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_with(future, CALLBACK, spawned_at)
+    }
+
+    pub(super) fn spawn_with<F>(
+        &self,
+        future: F,
+        flags: u32,
+        spawned_at: &'static Location<'static>,
+    ) -> Result<TaskRef, F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let task = TaskCell::alloc(future, Word::new_queued(), self, flags, spawned_at);
+        // SAFETY: it was made with QUEUED set.
+        if unsafe { self.push(task) } {
+            // SAFETY: the word was made with one reference for its maker: this one.
+            return Ok(TaskRef(ManuallyDrop::into_inner(unsafe { borrowed_waker(task) })));
+        }
+        let take = |stage: *mut Stage<F>| {
+            // SAFETY: T3: it was never polled; nobody else has ever seen it.
+            unsafe { stage.cast::<F>().read() }
+        };
+        // SAFETY: T1: this is its maker.
+        let future = unsafe { TaskCell::<F>::stage(task, take) };
+        // SAFETY: nobody refers to it, and the stage is empty now.
+        unsafe { task.free() }
+        Err(future)
+    }
+}
