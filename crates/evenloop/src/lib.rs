@@ -31,13 +31,17 @@
 //!
 //! # Features
 //!
-//! `macros` (default): [`main`] and [`test`]. `signal` (default): Ctrl-C cancels what [`run`] runs.
+//! `macros` (default): [`main`] and [`test`]. `signal` (default): Ctrl-C cancels what [`run`] runs. `tokio`: tokio's
+//! `AsyncRead` and `AsyncWrite` on the streams. `hyper`: hyper's `Read` and `Write` on them, and its timer and executor.
 
 #![forbid(unsafe_code)]
 
 mod run;
 
 pub mod entry;
+
+#[cfg(feature = "hyper")]
+pub mod hyper;
 
 pub use evenloop_core::cancel;
 pub use evenloop_core::{NoRuntime, Runtime};

@@ -247,6 +247,24 @@ impl<T: AsFd> AsyncFd<T> {
     }
 }
 
+/// Reading with a system call of the caller's own, in the owner's place (A3): for rooms that are not slices of bytes.
+#[cfg(any(feature = "tokio", feature = "hyper"))]
+impl<T: AsFd> AsyncFd<T> {
+    #[inline]
+    pub(crate) fn poll_read_by<const SHORT_IS_DRY: bool>(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if room == 0 {
+            return Poll::Ready(Ok(0)); // else it would be taken for the end
+        }
+        let short = |n: &usize| SHORT_IS_DRY && (1..room).contains(n);
+        self.poll_with(Direction::Read, cx, |io| read(io.as_fd()), short)
+    }
+}
+
 /// Reading streams of bytes, in the owner's place (A3).
 ///
 /// `SHORT_IS_DRY` is false where the kernel cuts reads for other reasons (see the discussion above).

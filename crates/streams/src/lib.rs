@@ -21,6 +21,7 @@
 //! | `resolve`, `connect` | names, staggered attempts, `open_connection`                      |
 //! | `server`   | accepting, a task for each connection, three ways to end                     |
 //! | `signal`   | signals as streams and as handlers (feature `signal`)                        |
+//! | `tokio`, `hyper` | the traits of these crates on the streams (features of these names)     |
 //! | `error`    | what a failed call was doing, and with whom                                  |
 //!
 //! What this crate does not know: who runs its futures, and what time it is. It finds both in
@@ -58,6 +59,12 @@ mod server;
 
 #[cfg(feature = "signal")]
 pub mod signal;
+
+#[cfg(feature = "tokio")]
+mod tokio;
+
+#[cfg(feature = "hyper")]
+mod hyper;
 
 mod error;
 

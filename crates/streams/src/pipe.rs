@@ -99,6 +99,23 @@ impl Receiver {
     }
 }
 
+/// Reading into a room that is no slice of bytes.
+#[cfg(any(feature = "tokio", feature = "hyper"))]
+impl Receiver {
+    pub(crate) fn poll_read_by(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let polled = match self.short_is_dry {
+            true => self.fd.poll_read_by::<true>(cx, room, read),
+            false => self.fd.poll_read_by::<false>(cx, room, read),
+        };
+        polled.map_err(failed("reading from"))
+    }
+}
+
 fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| IoFailure::wrap(operation, "a pipe", error)
 }

@@ -14,6 +14,8 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::ops::Deref;
+#[cfg(any(feature = "tokio", feature = "hyper"))]
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -30,6 +32,14 @@ pub(crate) mod sealed {
             &self,
             cx: &mut Context<'_>,
             bufs: &mut [IoSliceMut<'_>],
+        ) -> Poll<io::Result<usize>>;
+        /// As `poll_read`, with a system call of the caller's own that has `room` for so many bytes.
+        #[cfg(any(feature = "tokio", feature = "hyper"))]
+        fn poll_read_by(
+            &self,
+            cx: &mut Context<'_>,
+            room: usize,
+            read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
         ) -> Poll<io::Result<usize>>;
         fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
         fn poll_write_vectored(&self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>])
@@ -48,7 +58,7 @@ pub struct WriteHalf<'a, S>(pub(crate) &'a S);
 
 /// The reading half of a stream. The stream's own methods that take `&self` are there by [`Deref`].
 #[derive(Debug)]
-pub struct OwnedReadHalf<S>(StdArc<S>);
+pub struct OwnedReadHalf<S>(pub(crate) StdArc<S>);
 
 /// The writing half of a stream. Dropping it sends the end of the stream (H1).
 ///

@@ -236,6 +236,16 @@ impl Duplex for UnixStream {
         self.fd.poll_read_vectored::<false>(cx, bufs).map_err(self.failed("reading from"))
     }
 
+    #[cfg(any(feature = "tokio", feature = "hyper"))]
+    fn poll_read_by(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        self.fd.poll_read_by::<false>(cx, room, read).map_err(self.failed("reading from"))
+    }
+
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.fd.poll_write(cx, bytes).map_err(self.failed("writing to"))
     }
