@@ -1,0 +1,185 @@
+//! The handle of a child.
+
+use super::state::SIBLING;
+use crate::current::{cancel_current_task, cancellation_is_open};
+use crate::named::named;
+use crate::task::task_ref::TaskRef;
+use crate::task::{JoinError, Task};
+use evenloop_core::cancel::Reason;
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A task of a [`TaskGroup`](super::TaskGroup): awaiting it gives its value.
+///
+/// A child that fails gives no value: its error is the group's. The group is cancelled then, and so is whoever awaits the
+/// child inside of it; [`join`](Self::join) tells instead. Dropping the handle changes nothing: the group holds the child.
+///
+/// # Cancel safety
+///
+/// As awaiting a [`Task`]: a cancellation of the awaiting code is handed in to the child.
+pub struct Child<T> {
+    /// Or why it never started.
+    task: Result<Task<Option<T>>, &'static str>,
+    /// It gave nothing, and whoever awaits it is being cancelled.
+    lost: bool,
+}
+
+impl<T> Child<T> {
+    pub(super) fn new(task: Task<Option<T>>) -> Self {
+        Self { task: Ok(task), lost: false }
+    }
+
+    pub(super) fn refused(why: &'static str) -> Self {
+        Self { task: Err(why), lost: false }
+    }
+
+    pub(super) fn task_ref(&self) -> Option<TaskRef> {
+        self.task.as_ref().ok().map(|task| task.raw().task_ref())
+    }
+
+    /// Asks the child to end, and leaves the others alone. False: it is over.
+    pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
+        self.task.as_ref().is_ok_and(|task| task.cancel(reason))
+    }
+
+    /// Whether the child is over.
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().map_or(true, Task::is_finished)
+    }
+
+    /// The child as a task: its id, name and state. `None`: the group took nobody any more.
+    pub fn task(&self) -> Option<&Task<Option<T>>> {
+        self.task.as_ref().ok()
+    }
+
+    /// The value, if the child is over, succeeded, and nobody has taken it.
+    pub fn result(&mut self) -> Option<T> {
+        self.task.as_mut().ok()?.result()?.ok()?
+    }
+
+    /// Waits for the child and tells how it ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe** when dropped. When cancelled, the cancellation is handed in to the child.
+    ///
+    /// # Errors
+    ///
+    /// It failed, was cancelled, or never started.
+    pub fn join(&mut self) -> impl Future<Output = Result<T, ChildError>> + fmt::Debug {
+        named("Join", poll_fn(|cx| self.poll_end(cx)))
+    }
+
+    /// Waits as a catcher.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, ChildError>> {
+        match &mut self.task {
+            Ok(task) => task.poll_join(cx).map(Self::end),
+            Err(why) => Poll::Ready(Err(ChildError::Refused(why))),
+        }
+    }
+
+    /// Waits without being one.
+    pub(super) fn poll_unasked(&self, cx: &mut Context<'_>) -> Poll<Result<T, ChildError>> {
+        match &self.task {
+            Ok(task) => task.raw().poll(cx.waker()).map(Self::end),
+            Err(why) => Poll::Ready(Err(ChildError::Refused(why))),
+        }
+    }
+
+    fn end(outcome: Result<Option<T>, JoinError>) -> Result<T, ChildError> {
+        match outcome.map_err(|error| (error.reason(), error.into_panic())) {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(ChildError::Failed),
+            Err((_, Ok(panic))) => resume_unwind(panic), // of a destructor
+            Err((reason, Err(_))) => Err(ChildError::Cancelled(reason)),
+        }
+    }
+}
+
+impl<T> Future for Child<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        if self.lost {
+            return Poll::Pending;
+        }
+        match self.poll_end(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(value)) => Poll::Ready(value),
+            Poll::Ready(Err(error)) => {
+                let reason = match error {
+                    // The group has cancelled its body and its other children, so whoever awaits this is asked already.
+                    ChildError::Failed | ChildError::Refused(_) if cancellation_is_open() => None,
+                    ChildError::Failed => Some(SIBLING),
+                    ChildError::Refused(why) => Some(Reason::new(why)),
+                    ChildError::Cancelled(reason) => Some(reason),
+                };
+                if let Some(reason) = reason {
+                    assert!(
+                        cancel_current_task(reason),
+                        "a child gave no value, and whoever awaits it is no task that could be cancelled: use `join`"
+                    );
+                }
+                self.lost = true;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Child<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.task {
+            Ok(task) => write!(f, "Child [{task:?}]"),
+            Err(why) => write!(f, "Child [{why}]"),
+        }
+    }
+}
+
+/// Why a [`Child`] gave no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChildError {
+    /// It gave an error or panicked; the group has that.
+    Failed,
+    /// It was cancelled.
+    Cancelled(Reason),
+    /// It never started: the group took nobody any more.
+    Refused(&'static str),
+}
+
+impl fmt::Display for ChildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed => f.write_str("the task failed, and its group has the error"),
+            Self::Cancelled(reason) => reason.fmt(f),
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Error for ChildError {}
+
+/// A task that was not started, because its group takes nobody any more.
+pub struct NotStarted<F> {
+    /// What was to be started.
+    pub future: F,
+    pub(super) why: &'static str,
+}
+
+impl<F> fmt::Debug for NotStarted<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotStarted").field("why", &self.why).finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for NotStarted<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.why)
+    }
+}
+
+impl<F> Error for NotStarted<F> {}
