@@ -78,6 +78,8 @@ assert_impl_all!(ConditionWait<'static, Movable>: Send, Unpin, Debug);
 assert_not_impl_any!(ConditionWait<'static, Movable>: Sync);
 assert_impl_all!(ConditionWait<'static, u8>: Send, Sync);
 assert_not_impl_any!(ConditionWait<'static, Local>: Send, Sync);
+assert_impl_all!(ConditionWaitCatching<'static, u8>: Send, Sync, Unpin, Debug);
+assert_not_impl_any!(ConditionWaitCatching<'static, Local>: Send, Sync);
 assert_impl_all!(ConditionWaitFor<'static, u8, fn(&mut u8) -> bool>: Send, Sync, Unpin, Debug);
 assert_not_impl_any!(ConditionWaitFor<'static, u8, Local>: Send, Sync);
 

@@ -240,6 +240,17 @@ fn rows() -> Vec<Row> {
             },
         ),
         row(
+            "Condition::wait_catching",
+            || (Lock::new(1), Condition::new()),
+            |(lock, condition)| Box::pin(async { end(condition.wait_catching(lock.acquire().await).await) }),
+            |(_, condition)| condition.notify(1),
+            |(_, condition)| condition.statistics().waiters,
+            |(lock, condition)| {
+                end(lock.try_acquire());
+                condition.notify(1);
+            },
+        ),
+        row(
             "Condition::wait_for",
             || (Lock::new(false), Condition::new()),
             |(lock, condition)| {

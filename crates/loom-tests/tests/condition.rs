@@ -1,5 +1,6 @@
 //! Models of sync's `Condition`.
 
+use evenloop_core::cancel::CancelScope;
 use evenloop_core::shim::{StdArc, thread};
 use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
 use evenloop_sync::{Condition, Lock};
@@ -105,6 +106,38 @@ fn cancel_while_locking_races_release() {
         drop(gone);
         assert_eq!(block_on(next).get(), 1);
         holder.join().unwrap();
+    });
+}
+
+/// When a waiter's scope is cancelled while one is notified, does the notification reach the waiter, or else the next one,
+/// and does the cancellation end the scope if nobody was notified?
+#[test]
+fn scope_cancel_races_notify() {
+    model_reaching(["notified", "cancelled"], |outcomes: Outcomes| {
+        let scene = scene();
+        let scope = CancelScope::new();
+        let mut first = pin!(scope.run(scene.changed.wait(scene.value.try_acquire().expect("free"))));
+        assert!(poll(first.as_mut(), Waker::noop()).is_pending());
+        let (_, waker) = Woken::waker();
+        let mut second = scene.changed.wait(scene.value.try_acquire().expect("free"));
+        assert!(poll(Pin::new(&mut second), &waker).is_pending());
+        let notifier = thread::spawn({
+            let scene = scene.clone();
+            move || scene.change()
+        });
+        let canceller = thread::spawn(move || scope.cancel("why"));
+        match block_on(first) {
+            Ok(guard) => {
+                assert_eq!(guard.get(), 1);
+                drop(guard);
+                outcomes.count("notified");
+                scene.changed.notify(1);
+            }
+            Err(_) => outcomes.count("cancelled"),
+        }
+        assert_eq!(block_on(second).get(), 1);
+        notifier.join().unwrap();
+        canceller.join().unwrap();
     });
 }
 

@@ -61,7 +61,7 @@ mod future;
 
 pub use barrier::{Barrier, BarrierPassed, BarrierStatistics, BarrierWait, BrokenBarrier};
 pub use bounded_semaphore::{BoundedSemaphore, ReleasedTooOften};
-pub use condition::{Condition, ConditionStatistics, ConditionWait, ConditionWaitFor};
+pub use condition::{Condition, ConditionStatistics, ConditionWait, ConditionWaitCatching, ConditionWaitFor};
 pub use event::{Event, EventStatistics, EventWait};
 pub use future::{
     CallbackId, Future, FutureError, FutureStatistics, FutureWait, InvalidStateError, OwnedFutureWait,
