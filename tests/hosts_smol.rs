@@ -1,11 +1,13 @@
 //! smol as a host: an executor of one's own with two threads, and the global one.
 
-use evenloop_conformance::{Host, conformance};
+use evenloop_conformance::{Host, conformance, conformance_streams};
 use evenloop_core::Runtime;
+use evenloop_streams::{StreamReader, UnixStream};
 use evenloop_tests::{Woken, poll};
 use evenloop_time::{Clock, sleep};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -29,6 +31,7 @@ impl Host for TwoThreads {
 }
 
 conformance!(TwoThreads);
+conformance_streams!(TwoThreads);
 
 #[test]
 fn when_its_executor_is_dropped_a_pending_sleep_is_woken_and_says_so() {
@@ -45,6 +48,31 @@ fn when_its_executor_is_dropped_a_pending_sleep_is_woken_and_says_so() {
     assert!(said.starts_with("`sleep` needs timers, and the smol runtime has ended: "), "{said}");
     let refused = runtime.spawn_for("test").unwrap().spawn(Box::pin(async {})).expect_err("it is gone");
     assert_eq!(refused.to_string(), "not spawned: the smol executor was dropped");
+}
+
+#[test]
+fn when_its_executor_is_dropped_a_pending_read_is_woken_and_says_so() {
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = evenloop_smol::runtime_on(&executor, Clock::Real);
+    let _entered = runtime.enter();
+    let (woken, waker) = Woken::waker();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut reader = StreamReader::new(ours);
+    assert!(poll(&mut reader.readline(), &waker).is_pending());
+    drop(executor);
+    assert_eq!(woken.times(), 1);
+    let Poll::Ready(Err(error)) = poll(&mut reader.readline(), &waker) else { panic!("it ends") };
+    assert!(error.to_string().contains("the reactor that watched the descriptor has ended"), "{error}");
+}
+
+#[test]
+fn an_executor_that_is_gone_takes_no_socket() {
+    let executor = Arc::new(smol::Executor::new());
+    let runtime = evenloop_smol::runtime_on(&executor, Clock::Real);
+    drop(executor);
+    let _entered = runtime.enter();
+    let error = UnixStream::pair().unwrap_err();
+    assert!(error.to_string().contains("the smol executor was dropped"), "{error}");
 }
 
 #[test]

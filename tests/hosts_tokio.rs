@@ -1,10 +1,11 @@
 //! tokio as a host: current-thread and multi-thread.
 
-use evenloop_conformance::{Host, conformance};
+use evenloop_conformance::{Host, conformance, conformance_streams};
+use evenloop_streams::{StreamReader, TcpListener, UnixStream};
 use evenloop_tests::{Woken, poll};
 use evenloop_time::{Clock, VirtualClock, sleep, timeout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::Builder;
 
@@ -25,24 +26,26 @@ fn run_on<T: Send + 'static>(
 
 impl Host for CurrentThread {
     fn run<T: Send + 'static>(clock: Clock, main: impl Future<Output = T> + Send + 'static) -> T {
-        run_on(Builder::new_current_thread().enable_time().build().unwrap(), clock, main)
+        run_on(Builder::new_current_thread().enable_all().build().unwrap(), clock, main)
     }
 }
 
 impl Host for MultiThread {
     fn run<T: Send + 'static>(clock: Clock, main: impl Future<Output = T> + Send + 'static) -> T {
-        run_on(Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap(), clock, main)
+        run_on(Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(), clock, main)
     }
 }
 
 mod current_thread {
     use super::*;
     conformance!(CurrentThread);
+    conformance_streams!(CurrentThread);
 }
 
 mod multi_thread {
     use super::*;
     conformance!(MultiThread);
+    conformance_streams!(MultiThread);
 }
 
 fn message(body: impl FnOnce()) -> String {
@@ -131,6 +134,109 @@ fn two_hosts_live_in_one_process_and_a_sleep_stays_with_its_own() {
     // And a loop of ours beside them, on the same thread.
     let mut stage = evenloop_tests::Stage::jumping().0;
     stage.block_on(sleep(SECOND));
+}
+
+#[test]
+fn when_tokio_is_dropped_a_pending_read_is_woken_and_says_so() {
+    let tokio = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = evenloop_tokio::runtime_on(tokio.handle(), Clock::Real);
+    let (woken, waker) = Woken::waker();
+    let (ours, _theirs) = {
+        let _entered = runtime.enter();
+        UnixStream::pair().unwrap()
+    };
+    let mut reader = StreamReader::new(ours);
+    let mut read = reader.readline();
+    assert!(poll(&mut read, &waker).is_pending());
+    drop(tokio);
+    assert_eq!(woken.times(), 1);
+    let Poll::Ready(Err(error)) = poll(&mut read, &waker) else { panic!("it ends") };
+    assert!(error.to_string().contains("the reactor that watched the descriptor has ended"), "{error}");
+    let _entered = runtime.enter();
+    let error = UnixStream::pair().unwrap_err();
+    assert!(error.to_string().contains("has ended"), "a new one: {error}");
+}
+
+#[test]
+fn a_pending_read_moves_between_the_hosts_threads_and_to_a_bare_one() {
+    let tokio = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = evenloop_tokio::runtime_on(tokio.handle(), Clock::Real);
+    let (ours, theirs) = {
+        let _entered = runtime.enter();
+        UnixStream::pair().unwrap()
+    };
+    let mut reader = StreamReader::new(ours);
+    assert!(poll(&mut reader.readexactly(2), Waker::noop()).is_pending());
+    let (first, mut reader) = tokio
+        .block_on(async {
+            theirs.try_write(b"on").unwrap();
+            tokio::spawn(async move { (reader.readexactly(2).await, reader) }).await
+        })
+        .unwrap();
+    assert_eq!(first.unwrap(), b"on");
+    // A thread that tokio does not know: the socket is still watched by tokio's guest.
+    assert!(poll(&mut reader.readexactly(2), Waker::noop()).is_pending());
+    let elsewhere = std::thread::spawn(move || evenloop_tests::park_until(reader.readexactly(2)));
+    theirs.try_write(b"ly").unwrap();
+    assert_eq!(elsewhere.join().unwrap().unwrap(), b"ly");
+}
+
+#[test]
+fn sockets_of_two_hosts_talk_to_each_other_in_one_process() {
+    let one = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let on_one = evenloop_tokio::runtime_on(one.handle(), Clock::Real);
+    let (listener, address) = {
+        let _entered = on_one.enter();
+        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr();
+        (listener, address)
+    };
+    let served = one.spawn(on_one.scope(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"from tokio\n").await.unwrap();
+    }));
+    // A loop of ours on this thread, and smol's executor on another, each with its own sockets.
+    evenloop::run(async move {
+        let (mut reader, _writer) = evenloop::open_connection("127.0.0.1", address.port()).await.unwrap();
+        assert_eq!(reader.readline().await.unwrap(), b"from tokio\n");
+    });
+    one.block_on(served).unwrap();
+}
+
+#[test]
+fn sockets_without_tokios_io_say_what_is_missing() {
+    let tokio = Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = evenloop_tokio::runtime_on(tokio.handle(), Clock::Real);
+    let _entered = runtime.enter();
+    for _ in 0..2 {
+        let error = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+        let said = error.to_string();
+        assert!(said.starts_with("listening on 127.0.0.1:0: ") && said.contains("`enable_io`"), "{said}");
+    }
+}
+
+#[test]
+fn the_task_that_drives_the_reactor_ends_with_the_last_socket() {
+    let tokio = Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = evenloop_tokio::runtime_on(tokio.handle(), Clock::Real);
+    let tasks = || tokio.metrics().num_alive_tasks();
+    assert_eq!(tasks(), 1, "the timers'");
+    let pair = tokio.block_on(runtime.scope(async { UnixStream::pair() })).unwrap();
+    assert_eq!(tasks(), 2);
+    drop(runtime);
+    tokio.block_on(sleep_on_tokio(5 * MS));
+    assert_eq!(tasks(), 1, "a socket keeps the reactor");
+    drop(pair);
+    tokio.block_on(async {
+        while tasks() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+async fn sleep_on_tokio(duration: Duration) {
+    tokio::time::sleep(duration).await;
 }
 
 async fn sleep_within_scope() {

@@ -312,8 +312,11 @@ impl fmt::Display for NoRuntime {
             Why::Lacking(host) => write!(f, "`{call}` needs {needs}, and the {host} runtime offers none: ")?,
             Why::Ended(host) => write!(f, "`{call}` needs {needs}, and the {host} runtime has ended: ")?,
         }
-        f.write_str(
-            "call it inside `evenloop::run` (or enter an adapter such as evenloop-tokio), \
+        // An adapter has a reactor only with its feature.
+        let adapter = if *needs == "a reactor" { " with its feature `streams`" } else { "" };
+        write!(
+            f,
+            "call it inside `evenloop::run` (or enter an adapter such as evenloop-tokio{adapter}), \
              or hand a `Runtime` to its `_on` twin",
         )
     }
@@ -387,6 +390,8 @@ mod tests {
         let _bare = named("bare").enter();
         let message = Runtime::current_spawn("add_done_callback").err().unwrap().to_string();
         assert!(message.contains("the bare runtime offers none"), "{message}");
+        let message = Runtime::current_reactor("TcpListener::bind").err().unwrap().to_string();
+        assert!(message.contains("evenloop-tokio with its feature `streams`)"), "{message}");
         let message = NoRuntime::ended("sleep", "timers", &named("short")).to_string();
         assert!(message.starts_with("`sleep` needs timers, and the short runtime has ended: "), "{message}");
     }

@@ -72,7 +72,7 @@ pub use async_fd::{AsyncFd, NotWatched};
 pub use connect::{ConnectFailures, open_connection, open_unix_connection};
 pub use datagram::{UdpSocket, UnixDatagram};
 pub use error::{IncompleteRead, IoFailure, LimitOverrun, ReadError};
-pub use reactor::{ReactorDriver, ReactorHandle};
+pub use reactor::{GuestDriver, ReactorDriver, ReactorHandle, Turned, guest};
 pub use reader::{Chunks, Lines, Reading, StreamReader};
 pub use resolve::lookup_host;
 pub use server::{

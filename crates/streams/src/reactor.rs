@@ -5,16 +5,18 @@
 //! their [`Readiness`], and the wakers that are due are woken when no lock is held.
 //!
 //! There are two ends. The [`ReactorDriver`] belongs to the thread that waits; the [`ReactorHandle`] is for everybody:
-//! it registers, deregisters and unparks from any thread. The driver can also be a guest of another runtime: that one
-//! watches the driver's own descriptor ([`AsFd`]) and calls [`turn`](ReactorDriver::turn) when it becomes readable.
+//! it registers, deregisters and unparks from any thread. The driver can also be a guest of another runtime ([`guest`]): that
+//! one watches the driver's own descriptor ([`AsFd`]) and calls `turn` when it becomes readable.
 //!
 //! R1. At most one write to the kernel's wake-up descriptor a park: only the unpark that finds the owner asleep writes.
 //! R2. When the driver is dropped, everything registered is told that it is unwatched, and later registrations fail.
 //! R3. A system call that was interrupted is an early return, not an error.
 //! R4. To look while nothing is watched costs no system call: only an unpark can have happened, and that is a word.
 
+mod guest;
 mod table;
 
+pub use guest::{GuestDriver, Turned, guest};
 pub use table::{Full, SourceTable};
 
 use evenloop_core::shim::StdArc;

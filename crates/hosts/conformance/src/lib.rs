@@ -3,7 +3,8 @@
 //! A host is whatever offers core's seams: Evenloop's own loop, tokio, smol, or one of your own. It says how it runs a
 //! program by implementing [`Host`]; [`conformance!`] then makes one `#[test]` of each test here. They are tests of the
 //! public interface of time, sync and cancellation, and they need of the host what those crates need: timers that follow a
-//! clock, tasks that may move between threads, and threads that may block.
+//! clock, tasks that may move between threads, and threads that may block. [`conformance_streams!`] does the same for
+//! streams and servers, which need a reactor as well.
 //!
 //! # Writing a host
 //!
@@ -11,7 +12,8 @@
 //!
 //! ```
 //! use evenloop_conformance::Host;
-//! use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Park, Runtime, RuntimeId, Spawn, ThreadPark};
+//! use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Park, Runtime, RuntimeId, Spawn};
+//! use evenloop_streams::ReactorDriver;
 //! use evenloop_time::{Clock, Driver};
 //! use std::future::Future;
 //! use std::sync::{Arc, OnceLock, mpsc};
@@ -21,9 +23,11 @@
 //! impl Host for Threads {
 //!     fn run<T: Send + 'static>(clock: Clock, main: impl Future<Output = T> + Send + 'static) -> T {
 //!         let (done, result) = mpsc::channel();
-//!         let mut driver = Driver::new(ThreadPark::new(), clock);
+//!         let reactor = ReactorDriver::new().unwrap();
+//!         let handle = Arc::new(reactor.handle());
+//!         let mut driver = Driver::new(reactor, clock);
 //!         let spawn = Arc::new(OneEach(OnceLock::new()));
-//!         let runtime = Runtime::builder("threads").timers(driver.timers()).spawn(spawn.clone()).build();
+//!         let runtime = Runtime::builder("threads").timers(driver.timers()).reactor(handle).spawn(spawn.clone()).build();
 //!         spawn.0.set(runtime.id()).unwrap();
 //!         let unparker = driver.unparker();
 //!         let main = async move {
@@ -59,11 +63,16 @@
 //! }
 //! # // In a test of yours: `evenloop_conformance::conformance!(Threads);`
 //! # evenloop_conformance::run_all::<Threads>();
+//! # evenloop_conformance::run_all_streams::<Threads>();
 //! ```
+//!
+//! A host that waits in the kernel by itself drives the timers with `evenloop_time::guest` and the reactor with
+//! `evenloop_streams::guest`: see `crates/hosts/smol`.
 
 #![forbid(unsafe_code)]
 
 pub mod cancellation;
+pub mod streams;
 pub mod sync;
 pub mod time;
 
@@ -80,10 +89,11 @@ pub trait Host: 'static {
     fn run<T: Send + 'static>(clock: Clock, main: impl Future<Output = T> + Send + 'static) -> T;
 }
 
-/// Hands the list of all tests to a macro: `$give!($host; module { test test … } …);`.
+/// Makes of a list of tests a macro for test files, and a function for a place without a test harness.
 macro_rules! list {
-    ($($module:ident { $($test:ident)* })*) => {
+    ($(#[doc = $offers:literal])* $conformance:ident $run_all:ident $($module:ident { $($test:ident)* })*) => {
         /// Makes one `#[test]` of each test for the given [`Host`].
+        $(#[doc = $offers])*
         ///
         /// ```
         /// # use evenloop_conformance::Host;
@@ -94,10 +104,10 @@ macro_rules! list {
         /// #         main: impl std::future::Future<Output = T> + Send + 'static,
         /// #     ) -> T { futures::executor::block_on(main) }
         /// # }
-        /// evenloop_conformance::conformance!(MyHost);
+        #[doc = concat!("evenloop_conformance::", stringify!($conformance), "!(MyHost);")]
         /// ```
         #[macro_export]
-        macro_rules! conformance {
+        macro_rules! $conformance {
             ($host:ty) => {
                 $(
                     mod $module {
@@ -118,13 +128,15 @@ macro_rules! list {
         /// # Panics
         ///
         /// With the first test that fails.
-        pub fn run_all<H: Host>() {
+        pub fn $run_all<H: Host>() {
             $($($module::$test::<H>();)*)*
         }
     };
 }
 
 list! {
+    /// The host offers timers, tasks and threads.
+    conformance run_all
     time {
         a_sleep_is_never_early
         a_sleep_of_zero_lets_others_run
@@ -155,5 +167,22 @@ list! {
         a_catcher_may_await_while_it_cleans_up
         an_absorbed_cancellation_is_over
         a_scope_ends_at_its_deadline
+    }
+}
+
+list! {
+    /// The host offers timers, tasks, threads and a reactor.
+    conformance_streams run_all_streams
+    streams {
+        bytes_go_both_ways_and_the_end_arrives
+        more_bytes_than_the_kernel_holds_go_through
+        a_stream_moves_to_another_task_while_bytes_come
+        a_read_that_is_dropped_loses_no_byte
+        unix_sockets_and_pipes_do_the_same
+        datagrams_keep_their_borders
+        a_name_is_looked_up_and_a_refused_connection_says_with_whom
+        many_tasks_wait_for_one_socket_each
+        a_server_serves_in_asyncios_words
+        a_server_says_farewell_and_ends
     }
 }

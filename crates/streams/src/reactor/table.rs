@@ -138,6 +138,11 @@ impl SourceTable {
         }
     }
 
+    /// Whether [`end`](Self::end) was called.
+    pub fn has_ended(&self) -> bool {
+        self.0.lock().ended
+    }
+
     /// How many sources there are. May be out of date by the time it returns.
     pub fn len(&self) -> usize {
         self.0.lock().entries.len()
