@@ -15,6 +15,7 @@
 //! | `runtime`    | the bundle of the above, and which one is current                         |
 //! | `within`     | a future that takes its runtime along                                     |
 //! | [`cancel`]   | scopes that can be cancelled, and code that cleans up when they are       |
+//! | [`watch`]    | what tasks wait for, and who holds what, for whoever asks                 |
 
 #![cfg_attr(not(evenloop_tsan), forbid(unsafe_code))]
 #![deny(unsafe_code)]
@@ -36,6 +37,8 @@ mod runtime;
 mod within;
 
 pub mod cancel;
+
+pub mod watch;
 
 pub use park::{Park, ParkState, ThreadPark, Unpark};
 pub use reactor::{AwaitReady, Direction, Reactor, Readiness, Ready, Seen, SourceKey, Unwatched, WaiterKey};

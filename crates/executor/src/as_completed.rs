@@ -3,10 +3,11 @@
 use crate::gather::ensure_future;
 use crate::named::named;
 use crate::task::Task;
+use evenloop_core::watch::{self, On};
 use futures_core::{FusedStream, Stream};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -62,7 +63,7 @@ impl<T> AsCompleted<T> {
     /// **Cancel safe.** No task is lost.
     #[allow(clippy::should_implement_trait, reason = "asynchronous iteration, as of a stream")]
     pub fn next(&mut self) -> impl Future<Output = Option<Task<T>>> + fmt::Debug {
-        named("Next", self.running.next())
+        named("Next", StreamExt::next(self))
     }
 
     /// How many have not come out yet.
@@ -80,7 +81,11 @@ impl<T> Stream for AsCompleted<T> {
     type Item = Task<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Task<T>>> {
-        self.running.poll_next_unpin(cx)
+        let polled = self.running.poll_next_unpin(cx);
+        if polled.is_pending() {
+            watch::wait_many(cx.waker(), "as_completed", || On::Nothing);
+        }
+        polled
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -154,7 +159,14 @@ pub fn wait<T>(
     named("Wait", async move {
         assert!(!tasks.is_empty(), "`wait` needs at least one task: nothing would ever be over");
         let mut running: FuturesUnordered<_> = tasks.iter().map(OverByRef).collect();
-        while let Some(task) = running.next().await {
+        let mut next = |cx: &mut Context<'_>| {
+            let polled = running.poll_next_unpin(cx);
+            if polled.is_pending() {
+                watch::wait_many(cx.waker(), "wait", || On::Nothing);
+            }
+            polled
+        };
+        while let Some(task) = poll_fn(&mut next).await {
             let enough = match return_when {
                 ReturnWhen::AllCompleted => false,
                 ReturnWhen::FirstCompleted => true,

@@ -13,6 +13,7 @@ mod tuples;
 use crate::current::{cancel_current_task, create_task};
 use crate::task::{JoinError, Task};
 use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume};
+use evenloop_core::watch::{self, On};
 use list::List;
 use std::any::Any;
 use std::fmt;
@@ -266,7 +267,10 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
         }
         loop {
             match this.kids.poll(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    watch::wait_many(cx.waker(), "gather", || On::Nothing);
+                    return Poll::Pending;
+                }
                 Poll::Ready(false) if this.cancelled.is_some() => {} // G2: wait for all
                 Poll::Ready(_) => break,
             }

@@ -10,6 +10,7 @@
 
 use evenloop_core::WakeBatch;
 use evenloop_core::shim::{GlobalMutex, OnceLock};
+use evenloop_core::watch::{self, On};
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level;
 use std::collections::BTreeMap;
@@ -127,7 +128,8 @@ impl Future for CtrlC {
         let before = listener.waker.replace(waker);
         drop(listeners);
         drop(before); // I2
-        if told { Poll::Ready(()) } else { Poll::Pending }
+        let polled = if told { Poll::Ready(()) } else { Poll::Pending };
+        watch::noted(polled, cx, "ctrl_c", || On::Nothing)
     }
 }
 

@@ -54,7 +54,9 @@ impl<T, H: AsMut<Task<T>> + Unpin> Future for Shield<T, H> {
         if self.handed_on {
             return Poll::Pending;
         }
-        let Poll::Ready(outcome) = self.task.as_mut().raw().poll(cx.waker()) else { return Poll::Pending };
+        let Poll::Ready(outcome) = self.task.as_mut().raw().poll_as(cx.waker(), "shield") else {
+            return Poll::Pending;
+        };
         match outcome.map_err(|error| error.into_panic()) {
             Ok(value) => Poll::Ready(value),
             Err(Ok(panic)) => resume_unwind(panic),

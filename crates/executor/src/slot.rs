@@ -9,6 +9,7 @@
 
 use crate::task::JoinError;
 use evenloop_core::shim::{Condvar, Mutex};
+use evenloop_core::watch::{self, On};
 use std::any::Any;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -105,6 +106,10 @@ impl<T> Slot<T> {
 
     /// The outcome, or the waker is kept.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        watch::noted(self.poll_outcome(cx), cx, "thread", || On::Thread)
+    }
+
+    fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         let mut fresh = None;
         loop {
             let mut state = self.state.lock();

@@ -1,6 +1,7 @@
 //! A moment to wait for, on whatever timers the runtime has.
 
 use evenloop_core::shim::StdArc;
+use evenloop_core::watch::{self, On};
 use evenloop_core::{TimerKey, Timers, TimersEnded, deadline_after};
 use std::fmt;
 use std::future::Future;
@@ -40,11 +41,13 @@ impl Future for After {
                 timers.update(*key, *deadline, Some(waker))?
             };
             if waits {
+                watch::wait(cx.waker(), "sleep", || On::Until(*deadline));
                 return Poll::Pending;
             }
         }
         let waker = cx.waker().clone();
         *entry = Some((timers.insert(*deadline, &waker)?, waker));
+        watch::wait(cx.waker(), "sleep", || On::Until(*deadline));
         Poll::Pending
     }
 }

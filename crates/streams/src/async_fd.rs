@@ -23,12 +23,13 @@
 //! announces: there the rule is not used for reads.
 
 use evenloop_core::shim::StdArc;
+use evenloop_core::watch::{self, On};
 use evenloop_core::{AwaitReady, Direction, Reactor, Readiness, Ready, Runtime, SourceKey};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -218,6 +219,11 @@ impl<T: AsFd> AsyncFd<T> {
         result
     }
 
+    /// What who waits for this descriptor waits on.
+    fn known(&self) -> On {
+        On::Descriptor(self.get_ref().as_fd().as_raw_fd().into())
+    }
+
     /// Calls until the answer is something else than "would block" (A3). `short` tells from the answer whether it proves
     /// that the next call would block.
     #[inline]
@@ -229,7 +235,8 @@ impl<T: AsFd> AsyncFd<T> {
         short: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
         loop {
-            let seen = ready!(self.readiness.poll_ready(direction, cx))?; // A1
+            let polled = self.readiness.poll_ready(direction, cx);
+            let seen = ready!(watch::noted(polled, cx, call_of(direction), || self.known()))?; // A1
             match call(self.get_ref()) {
                 Ok(done) => {
                     if short(&done) {
@@ -367,6 +374,14 @@ impl<T> From<NotWatched<T>> for io::Error {
     }
 }
 
+/// How who waits in a direction is named to whoever asks.
+fn call_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Read => "read",
+        Direction::Write => "write",
+    }
+}
+
 // === Attempt ===
 
 /// A system call that is tried when it is worth it: see [`AsyncFd::read_with`].
@@ -387,7 +402,8 @@ impl<T: AsFd, R, F: FnMut(&T) -> io::Result<R>> Future for Attempt<'_, T, F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         let Self { fd, direction, waits, call } = &mut *self;
         loop {
-            let seen = ready!(Pin::new(&mut *waits).poll(cx))?; // A1
+            let polled = Pin::new(&mut *waits).poll(cx);
+            let seen = ready!(watch::noted(polled, cx, call_of(*direction), || fd.known()))?; // A1
             match call(fd.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     fd.readiness.would_block(*direction, seen);

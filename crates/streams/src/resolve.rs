@@ -6,6 +6,7 @@
 use crate::error::IoFailure;
 use evenloop_core::Runtime;
 use evenloop_core::shim::{Mutex, StdArc};
+use evenloop_core::watch::{self, On};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -61,7 +62,7 @@ pub async fn lookup_host(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
             std::mem::swap(&mut lookup.waker, &mut waker);
             lookup.found.take()
         };
-        found.map_or(Poll::Pending, Poll::Ready)
+        watch::noted(found.map_or(Poll::Pending, Poll::Ready), cx, "lookup_host", || On::Thread)
     });
     found.await.map_err(|error| IoFailure::wrap("looking up", host, error))
 }

@@ -26,6 +26,7 @@ use crate::unix::{UnixListener, UnixStream};
 use crate::writer::StreamWriter;
 use evenloop_core::cancel::{CancelScope, Run};
 use evenloop_core::shim::{Mutex, StdArc};
+use evenloop_core::watch::{self, On};
 use evenloop_core::{NotSpawned, Runtime, Spawn, WakeBatch};
 use pin_project_lite::pin_project;
 use slab::Slab;
@@ -500,7 +501,8 @@ impl Future for WaitClosed<'_> {
             over
         };
         drop(waker); // V5
-        if over { Poll::Ready(()) } else { Poll::Pending }
+        let polled = if over { Poll::Ready(()) } else { Poll::Pending };
+        watch::noted(polled, cx, "Server::wait_closed", || On::object(&*self.server.shared))
     }
 }
 

@@ -16,6 +16,7 @@
 
 use crate::wait_list::{Place, Waiters};
 use evenloop_core::shim::{Mutex, MutexGuard};
+use evenloop_core::watch::{self, On};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -204,6 +205,7 @@ impl Future for BarrierWait<'_> {
             }
             Place::Done => panic!("`Barrier::wait` was polled after it had finished"),
         };
+        let outcome = watch::noted(outcome, cx, "Barrier::wait", || On::object(*barrier));
         outcome.map(|outcome| match outcome {
             Outcome::Passed(index) => Ok(BarrierPassed { index }),
             Outcome::Broken => Err(BrokenBarrier),

@@ -21,6 +21,7 @@ use crate::lock::{Lock, LockAcquire, LockGuard};
 use crate::wait_list::{Chosen, Place, Waiters};
 use evenloop_core::cancel::{Cancelled, Catcher, Resume};
 use evenloop_core::shim::Mutex;
+use evenloop_core::watch::{self, On};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -315,13 +316,15 @@ impl<'a, T> Future for ConditionWaitCatching<'a, T> {
                 // Here the lock is released: C1, C3.
                 drop(std::mem::replace(&mut this.stage, waiting));
                 this.catch(cx);
+                watch::wait(cx.waker(), "Condition::wait", || On::object(this.condition));
                 return Poll::Pending;
             }
             Stage::Waiting(..) | Stage::Locking(_) => this.catch(cx),
             Stage::Done => panic!("`Condition::wait` was polled after it had finished"),
         }
         if let Stage::Waiting(lock, place) = &mut this.stage {
-            let left = ready!(place.poll(&this.condition.waiters, |waiters| waiters, cx.waker()));
+            let polled = place.poll(&this.condition.waiters, |waiters| waiters, cx.waker());
+            let left = ready!(watch::noted(polled, cx, "Condition::wait", || On::object(this.condition)));
             this.notified = left.note;
             this.stage = Stage::Locking(lock.acquire());
         }

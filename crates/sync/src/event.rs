@@ -17,6 +17,7 @@
 use crate::wait_list::{Place, Waiters};
 use evenloop_core::shim::Mutex;
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
+use evenloop_core::watch::{self, On};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -146,7 +147,7 @@ impl Future for EventWait<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let event = self.event;
-        match self.place {
+        let polled = match self.place {
             Place::New => {
                 if event.is_set() {
                     self.place = Place::Done;
@@ -164,7 +165,8 @@ impl Future for EventWait<'_> {
             }
             Place::Waiting(_) => self.place.poll(&event.waiters, |waiters| waiters, cx.waker()).map(drop),
             Place::Done => panic!("`Event::wait` was polled after it had finished"),
-        }
+        };
+        watch::noted(polled, cx, "Event::wait", || On::object(event))
     }
 }
 

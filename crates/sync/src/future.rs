@@ -20,6 +20,7 @@
 use crate::wait_list::{Place, Waiters, wake_due};
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{Arc, Mutex, OnceLock};
+use evenloop_core::watch::{self, On};
 use evenloop_core::{BoxFuture, Runtime};
 use std::error::Error;
 use std::fmt;
@@ -411,23 +412,25 @@ pub struct FutureWait<'a, T, E = BoxError> {
 impl<T, E> Shared<T, E> {
     /// Ready once there is an outcome.
     fn poll(&self, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
-        match place {
+        let polled = match place {
             Place::New => {
                 let waker = cx.waker().clone();
                 let mut state = self.state.lock();
                 if self.outcome.get().is_none() {
                     *place = Place::Waiting(state.waiters.push(waker, ()));
-                    return Poll::Pending;
+                    Poll::Pending
+                } else {
+                    drop(state); // before the waker
+                    *place = Place::Done;
+                    Poll::Ready(())
                 }
-                drop(state); // before the waker
-                *place = Place::Done;
-                Poll::Ready(())
             }
             Place::Waiting(_) => {
                 place.poll(&self.state, |state: &mut State<T, E>| &mut state.waiters, cx.waker()).map(drop)
             }
             Place::Done => panic!("`Future::wait` was polled after it had finished"),
-        }
+        };
+        watch::noted(polled, cx, "Future::wait", || On::object(self))
     }
 
     fn leave(&self, place: &mut Place) {

@@ -15,6 +15,7 @@
 
 use crate::wait_list::{Chosen, Place, Waiters};
 use evenloop_core::shim::{Mutex, MutexGuard, StdArc};
+use evenloop_core::watch::{self, On};
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
@@ -339,14 +340,15 @@ struct Borrowing<'a> {
 
 impl<'a> Borrowing<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LimiterToken<'a>, AlreadyBorrowing>> {
-        match self.place {
+        let polled = match self.place {
             Place::New => self.join(cx.waker().clone()),
             Place::Waiting(_) => {
                 let state = &self.limiter.state;
                 self.place.poll(state, |state| &mut state.waiters, cx.waker()).map(|_left| Ok(self.token()))
             }
             Place::Done => panic!("`Limiter::acquire` was polled after it had finished"),
-        }
+        };
+        watch::noted(polled, cx, "Limiter::acquire", || On::object(self.limiter))
     }
 
     /// Borrows at once, or joins the line, or is refused.

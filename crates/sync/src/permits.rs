@@ -27,17 +27,24 @@
 //! too small; a release changes that same word. Whichever comes second sees the other: the waiter's exchange fails and it
 //! looks again, or the release finds `WAITERS`, and then the mutex, which the waiter holds until it is in line.
 //!
+//! Who asks what tasks wait for (see `evenloop_core::watch`) is told who holds the permits of a lock. That costs the fast path
+//! nothing: what it bets the word to be is read from memory, and while somebody asks no word is like that, so every bet is
+//! lost and the slow path tells. Semaphores, which bet nothing, have no holders.
+//!
 //! ORDERING: a Relaxed look at the word decides nothing by itself: the exchange that follows it does, or the mutex, or the
 //! look is a snapshot and called one.
 
 use crate::wait_list::{Chosen, Place, Waiters};
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering, fence};
 use evenloop_core::shim::{Mutex, MutexGuard};
+use evenloop_core::watch::{self, On};
 use std::task::{Context, Poll, Waker};
 
 const WAITERS: usize = 1;
 const CLOSED: usize = 2;
 const ONE: usize = 4;
+
+const _: () = assert!(ONE == 4, "a bet on one permit reads `watch::four`");
 
 /// The greatest number of permits.
 pub(crate) const MAX: usize = usize::MAX / ONE;
@@ -64,6 +71,24 @@ pub(crate) enum Bet {
     None,
     /// So many are free and nobody waits.
     Free(usize),
+}
+
+impl Bet {
+    /// The word that is bet on. While somebody asks what tasks wait for it is none that occurs.
+    #[inline(always)]
+    fn word(self) -> usize {
+        match self {
+            Self::None => unreachable!("who bets nothing looks first"),
+            Self::Free(0) => watch::zero(),
+            Self::Free(1) => watch::four(), // `ONE`
+            Self::Free(free) => watch::zero().wrapping_add(free * ONE),
+        }
+    }
+
+    /// Whether it is told who holds the permits.
+    fn has_holders(self) -> bool {
+        matches!(self, Self::Free(_))
+    }
 }
 
 /// The line was closed.
@@ -115,7 +140,31 @@ impl Permits {
     /// Takes `count` permits if that overtakes nobody.
     #[inline]
     pub(crate) fn try_acquire(&self, count: u32, bet: Bet) -> Result<(), Refused> {
-        let mut word = self.look(bet);
+        let Bet::Free(free) = bet else {
+            return self.try_acquire_from(self.word.load(Ordering::Relaxed), count);
+        };
+        let left = (free - count as usize) * ONE;
+        // ORDERING: Acquire, as in `try_acquire_from`.
+        match self.word.compare_exchange_weak(bet.word(), left, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(()),
+            Err(now) => {
+                take(now, count)?;
+                self.try_acquire_after_a_lost_bet(now, count)
+            }
+        }
+    }
+
+    #[cold]
+    fn try_acquire_after_a_lost_bet(&self, word: usize, count: u32) -> Result<(), Refused> {
+        self.try_acquire_from(word, count)?;
+        if watch::asked() {
+            watch::hold(watch::address(self));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn try_acquire_from(&self, mut word: usize, count: u32) -> Result<(), Refused> {
         loop {
             let left = take(word, count)?;
             // ORDERING: Acquire sees what was done under the permits before they came back; pairs with the Release in
@@ -124,15 +173,6 @@ impl Permits {
                 Ok(_) => return Ok(()),
                 Err(now) => word = now,
             }
-        }
-    }
-
-    /// The word, or what it is bet to be: the exchange that follows tells.
-    #[inline]
-    fn look(&self, bet: Bet) -> usize {
-        match bet {
-            Bet::None => self.word.load(Ordering::Relaxed),
-            Bet::Free(free) => free * ONE,
         }
     }
 
@@ -150,11 +190,25 @@ impl Permits {
             *place = Place::Done;
             return Poll::Ready(Ok(()));
         }
-        self.poll_acquire_slow(place, count, cx.waker(), call)
+        self.poll_acquire_slow(place, count, bet, cx.waker(), call)
     }
 
     #[inline(never)]
     fn poll_acquire_slow(
+        &self,
+        place: &mut Place,
+        count: u32,
+        bet: Bet,
+        waker: &Waker,
+        call: &'static str,
+    ) -> Poll<Result<(), Closed>> {
+        if watch::asked() {
+            return self.poll_acquire_watched(place, count, bet, waker, call);
+        }
+        self.poll_acquire_in_line(place, count, waker, call)
+    }
+
+    fn poll_acquire_in_line(
         &self,
         place: &mut Place,
         count: u32,
@@ -171,6 +225,38 @@ impl Permits {
             }
             Place::Done => panic!("`{call}` was polled after it had finished"),
         }
+    }
+
+    /// As `poll_acquire_in_line`, and tells who asks.
+    #[cold]
+    fn poll_acquire_watched(
+        &self,
+        place: &mut Place,
+        count: u32,
+        bet: Bet,
+        waker: &Waker,
+        call: &'static str,
+    ) -> Poll<Result<(), Closed>> {
+        let before = place.number();
+        let polled = self.poll_acquire_in_line(place, count, waker, call);
+        match (&polled, before) {
+            (Poll::Pending, None) if bet.has_holders() => {
+                let number = place.number().expect("who is pending is in line");
+                watch::queue(watch::address(self), number);
+            }
+            (Poll::Ready(Ok(())), None) if bet.has_holders() => watch::hold(watch::address(self)),
+            (Poll::Ready(Ok(())), Some(number)) if bet.has_holders() => {
+                watch::take(watch::address(self), number)
+            }
+            _ => {}
+        }
+        if polled.is_pending() {
+            let free = self.free();
+            watch::wait(waker, call, || {
+                if bet.has_holders() { On::object(self) } else { On::counted(self, free, 0) }
+            });
+        }
+        polled
     }
 
     /// Takes the permits after all, or joins the line.
@@ -215,7 +301,16 @@ impl Permits {
 
     #[inline]
     fn release_from(&self, count: usize, limit: usize, bet: Bet) -> Result<(), TooMany> {
-        if self.release_to_nobody(count, limit, bet)? { Ok(()) } else { self.release_slow(count, limit) }
+        let Bet::Free(free) = bet else {
+            let done = self.release_to_nobody(count, limit)?;
+            return if done { Ok(()) } else { self.release_slow(count, limit) };
+        };
+        let more = give(free * ONE, count, limit)?;
+        // ORDERING: Release, as in `release_to_nobody`.
+        match self.word.compare_exchange_weak(bet.word(), more, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => Ok(()),
+            Err(_) => self.release_after_a_lost_bet(count, limit),
+        }
     }
 
     /// Gives back what a guard or permit stands for. Beyond [`MAX`] free permits nothing is added.
@@ -226,8 +321,8 @@ impl Permits {
 
     /// Gives back if nobody is in line; answers whether it did.
     #[inline]
-    fn release_to_nobody(&self, count: usize, limit: usize, bet: Bet) -> Result<bool, TooMany> {
-        let mut word = self.look(bet);
+    fn release_to_nobody(&self, count: usize, limit: usize) -> Result<bool, TooMany> {
+        let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let more = give(word, count, limit)?;
             if word & WAITERS != 0 {
@@ -242,11 +337,30 @@ impl Permits {
     }
 
     #[inline(never)]
+    fn release_after_a_lost_bet(&self, count: usize, limit: usize) -> Result<(), TooMany> {
+        if !watch::asked() {
+            return self.release_slow(count, limit);
+        }
+        watch::release(watch::address(self)); // before anybody else can take it
+        self.release_watched(count, limit)
+    }
+
+    #[inline(never)]
     fn release_slow(&self, count: usize, limit: usize) -> Result<(), TooMany> {
         let waiters = self.waiters.lock();
         // The line may have become empty while we came here.
-        if !self.release_to_nobody(count, limit, Bet::None)? {
-            self.settle(waiters, count);
+        if !self.release_to_nobody(count, limit)? {
+            self.settle(waiters, count, |_| ());
+        }
+        Ok(())
+    }
+
+    /// As `release_slow`, and tells who asks to whom the permits go.
+    #[cold]
+    fn release_watched(&self, count: usize, limit: usize) -> Result<(), TooMany> {
+        let waiters = self.waiters.lock();
+        if !self.release_to_nobody(count, limit)? {
+            self.settle(waiters, count, |number| watch::grant(watch::address(self), number));
         }
         Ok(())
     }
@@ -261,30 +375,51 @@ impl Permits {
 
     #[inline(never)]
     fn leave_slow(&self, place: &mut Place) {
+        let watched = watch::asked();
+        let number = place.number();
         let Place::Waiting(key) = std::mem::replace(place, Place::Done) else { return };
         let mut waiters = self.waiters.lock();
         let left = waiters.leave(key);
+        if let (true, Some(number)) = (watched, number) {
+            watch::leave_line(watch::address(self), number);
+        }
+        let granted = |number| {
+            if watched {
+                watch::grant(watch::address(self), number);
+            }
+        };
         if !left.granted {
-            self.settle(waiters, 0); // the next may ask for less, or the line be empty
+            self.settle(waiters, 0, granted); // the next may ask for less, or the line be empty
         } else {
             drop(waiters);
-            self.put_back(left.note, Bet::None);
+            let _more_than_anybody_can_take = if watched {
+                self.release_watched(left.note as usize, MAX)
+            } else {
+                self.release_from(left.note as usize, MAX, Bet::None)
+            };
         }
     }
 
     /// Restores P1 and P2 after `count` permits came back or a waiter left: grants as far as the permits go, in order.
+    /// `granted` is told the number of each who is granted some.
     ///
     /// The caller holds the mutex and has found, or set, `WAITERS`: the word is ours.
-    fn settle(&self, mut waiters: MutexGuard<'_, Waiters<u32>>, count: usize) {
+    fn settle(
+        &self,
+        mut waiters: MutexGuard<'_, Waiters<u32>>,
+        count: usize,
+        mut granted: impl FnMut(usize),
+    ) {
         // ORDERING: Relaxed: what was done under the permits that are free already was acquired by whoever set `WAITERS`
         // (see `join`), and came here through the mutex.
         let word = self.word.load(Ordering::Relaxed);
         debug_assert_eq!(word & (WAITERS | CLOSED), WAITERS);
         let mut free = word / ONE + count;
         let mut chosen = Chosen::default();
-        while let Some(&wanted) = waiters.first() {
+        while let Some((number, &wanted)) = waiters.first_with_number() {
             let Some(left) = free.checked_sub(wanted as usize) else { break };
             free = left;
+            granted(number);
             waiters.choose_first(&mut chosen, |_| ());
         }
         let flag = if waiters.is_empty() { 0 } else { WAITERS };

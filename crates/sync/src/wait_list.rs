@@ -117,10 +117,11 @@ impl<T> Waiters<T> {
         self.len() == 0
     }
 
-    /// The note of the first in line.
-    pub(crate) fn first(&self) -> Option<&T> {
+    /// The number and the note of the first in line.
+    pub(crate) fn first_with_number(&self) -> Option<(usize, &T)> {
         let slab = self.slab.as_ref()?;
-        slab.entries.get(slab.line.head as usize).map(|entry| &entry.note)
+        let head = slab.line.head as usize;
+        slab.entries.get(head).map(|entry| (head, &entry.note))
     }
 
     fn slab_mut(&mut self) -> &mut Slab<T> {
@@ -305,6 +306,14 @@ impl Place {
                     fresh = Some(waker.clone());
                 }
             }
+        }
+    }
+
+    /// A number that no other place in its line has, while this is in it.
+    pub(crate) fn number(&self) -> Option<usize> {
+        match self {
+            Self::Waiting(key) => Some(key.index() as usize),
+            Self::New | Self::Done => None,
         }
     }
 

@@ -9,6 +9,7 @@
 //! S1. Nothing is with the timers before the first poll, nor after the end or the drop.
 
 use crate::entry::{Entry, or_panic};
+use evenloop_core::watch::{self, On};
 use evenloop_core::{NoRuntime, Runtime, deadline_after};
 use std::fmt;
 use std::future::Future;
@@ -177,6 +178,7 @@ impl Sleep {
             self.state = State::Done;
             return Poll::Ready(Ok(()));
         }
+        watch::wait(cx.waker(), call, || On::Until(deadline));
         Poll::Pending
     }
 }

@@ -10,6 +10,7 @@
 
 use crate::entry::{Entry, or_panic};
 use evenloop_core::cancel::{Reason, Scope};
+use evenloop_core::watch::{self, On};
 use evenloop_core::{Runtime, deadline_after};
 use pin_project_lite::pin_project;
 use std::error::Error;
@@ -246,6 +247,10 @@ impl<F: Future> Future for Timeout<F> {
                 or_panic(this.entry.now("timeout").map(drop));
             }
         }
+        watch::wait_many(cx.waker(), "timeout", || match *this.limit {
+            Limit::At(deadline) => On::Until(deadline),
+            Limit::Never | Limit::After(_) => On::Nothing,
+        });
         Poll::Pending
     }
 }

@@ -4,6 +4,7 @@ use super::start::Starting;
 use crate::current::{create_task, is_running};
 use crate::task::task_ref::TaskRef;
 use evenloop_core::cancel::{CancelScope, Cancelled, Reason};
+use evenloop_core::watch::{self, On};
 use pin_project_lite::pin_project;
 use std::any::Any;
 use std::cell::RefCell;
@@ -139,6 +140,7 @@ impl<E> State<E> {
             let before = inside.waker.replace(waker);
             drop(inside);
             drop(before); // G5
+            watch::wait(cx.waker(), "TaskGroup", || On::Children(watch::address(self)));
             Poll::Pending
         })
         .await;

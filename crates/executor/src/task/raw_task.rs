@@ -5,6 +5,7 @@ use super::sched::Sched;
 use super::task_ref::TaskRef;
 use evenloop_core::cancel::{Reason, open_inside_here};
 use evenloop_core::shim::StdArc;
+use evenloop_core::watch::{self, On, TaskKey};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -51,13 +52,27 @@ impl<T> RawTask<T> {
     ///
     /// If the outcome was taken already.
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Outcome<T>> {
+        self.poll_as(waker, "await")
+    }
+
+    /// As [`poll`](Self::poll); who asks what tasks wait for is told that this one is in `call`.
+    pub(crate) fn poll_as(&self, waker: &Waker, call: &'static str) -> Poll<Outcome<T>> {
         if self.is_over() {
             return Poll::Ready(
                 self.take().expect("a task gives its outcome once, and this one was awaited before"),
             );
         }
         self.keep_joiner(waker);
+        watch::wait(waker, call, || On::Task(self.key()));
         Poll::Pending
+    }
+
+    /// The task's name for whoever watches tasks.
+    pub(crate) fn key(&self) -> TaskKey {
+        // SAFETY: HANDLE keeps it alive, and with it its loop's part (T5).
+        let host = unsafe { self.task.shared() }.number;
+        // SAFETY: as in `is_over`.
+        TaskKey { host, task: unsafe { self.task.own(|own| own.id) } }
     }
 
     pub(super) fn keep_joiner(&self, waker: &Waker) {
@@ -122,6 +137,7 @@ impl<T> RawTask<T> {
             return Poll::Ready(());
         }
         self.keep_joiner(waker);
+        watch::wait(waker, "await", || On::Task(self.key()));
         Poll::Pending
     }
 

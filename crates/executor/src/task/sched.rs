@@ -12,13 +12,20 @@ use crate::unhandled::Hook;
 use evenloop_core::Unpark;
 use evenloop_core::cancel::Reason;
 use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
-use evenloop_core::shim::{StdArc, UnsafeCell};
+use evenloop_core::shim::{GlobalAtomicUsize, StdArc, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
+
+/// The next loop's number, counted from 1.
+fn next_loop() -> u64 {
+    static LAST: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
+    // ORDERING: Relaxed: a number that no other loop has, and nothing else.
+    LAST.fetch_add(1, Ordering::Relaxed) as u64 + 1
+}
 
 /// The queues of one loop, in the hands of its thread.
 pub(crate) struct Sched {
@@ -40,8 +47,8 @@ impl Sched {
             closed: false,
             hook,
         };
-        let shared =
-            Shared { inbox: AtomicPtr::new(ptr::null_mut()), unparker, queue: UnsafeCell::new(queue) };
+        let inbox = AtomicPtr::new(ptr::null_mut());
+        let shared = Shared { number: next_loop(), inbox, unparker, queue: UnsafeCell::new(queue) };
         Self { shared: StdArc::new(shared), not_send: PhantomData }
     }
 

@@ -17,6 +17,8 @@ use std::rc::Rc;
 
 /// What wakers and thread-safe handles share with the loop.
 pub(crate) struct Shared {
+    /// Names the loop in this process.
+    pub(super) number: u64,
     /// The last task brought here by another thread, or one of the two marks below.
     pub(super) inbox: AtomicPtr<Header>,
     pub(super) unparker: StdArc<dyn Unpark>,

@@ -4,6 +4,7 @@ use super::Queue;
 use super::order::Order;
 use super::state::State;
 use crate::wait_list::{Guarding, Place};
+use evenloop_core::watch::{self, On};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -27,21 +28,23 @@ impl<T, O: Order<T>> Future for QueueJoin<'_, T, O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { queue, place } = &mut *self;
-        match place {
+        let polled = match place {
             Place::New => {
                 let waker = cx.waker().clone();
                 let mut state = queue.state.lock();
                 if state.unfinished() > 0 {
                     *place = Place::Waiting(state.joiners().push(waker, ()));
-                    return Poll::Pending;
+                    Poll::Pending
+                } else {
+                    drop(state); // before the waker
+                    *place = Place::Done;
+                    Poll::Ready(())
                 }
-                drop(state); // before the waker
-                *place = Place::Done;
-                Poll::Ready(())
             }
             Place::Waiting(_) => place.poll(&queue.state, State::joiners, cx.waker()).map(drop),
             Place::Done => panic!("`Queue::join` was polled after it had finished"),
-        }
+        };
+        watch::noted(polled, cx, "Queue::join", || On::object(*queue))
     }
 }
 

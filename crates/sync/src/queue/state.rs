@@ -39,6 +39,16 @@ pub(super) enum Side {
     Putters,
 }
 
+impl Side {
+    /// What its waiters called.
+    pub(super) fn call(self) -> &'static str {
+        match self {
+            Self::Getters => "Queue::get",
+            Self::Putters => "Queue::put",
+        }
+    }
+}
+
 /// What somebody who comes is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {

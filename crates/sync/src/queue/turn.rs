@@ -4,6 +4,7 @@ use super::Queue;
 use super::order::Order;
 use super::state::{Due, Side, State};
 use crate::wait_list::{Guarding, Place};
+use evenloop_core::watch::{self, On};
 use std::fmt;
 use std::task::{Poll, Waker};
 
@@ -37,7 +38,12 @@ impl<'a, T, O: Order<T>> Turn<'a, T, O> {
                 return Poll::Ready(done);
             }
         }
-        self.poll_in_line(waker, act)
+        let polled = self.poll_in_line(waker, act);
+        if polled.is_pending() {
+            let (queue, side) = (self.queue, self.side);
+            watch::wait(waker, side.call(), || On::counted(queue, queue.qsize(), queue.maxsize()));
+        }
+        polled
     }
 
     #[cold]

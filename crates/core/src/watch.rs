@@ -1,0 +1,546 @@
+//! What tasks wait for, and who holds what: told by leaf futures and locks to whoever asked.
+//!
+//! A leaf future that returns Pending says so through [`noted`] or [`wait`]; a lock says who got it through [`hold`],
+//! [`grant`] and [`release`]. While nobody asks, the former cost one relaxed load and the latter nothing at all: a lock's
+//! fast path compares its word with [`zero`] or [`four`] instead of a constant, and those match no word while somebody asks.
+//!
+//! ```text
+//! host: ask ── enter(task) ── poll: leaves note here ── leave ──► notes ──► `Waits`, the host's record of that task
+//! ```
+//!
+//! V1. Notes belong to the task whose poll is entered on this thread. Outside of one they are dropped.
+//! V2. A note that was made with the task's own waker is true until the task's next poll. One that was made with another
+//!     waker, that of a child of a `FuturesUnordered`, is true until that waker notes again, or a poll shows that the task
+//!     waits for something else by now (see [`Waits::merge`]).
+//! V3. No foreign code runs under the tables of holders, nor while the notes of a thread are borrowed.
+//! V4. What happens while nobody asks is not known later: a lock that was taken before has no known holder.
+//!
+//! Without the feature `watch` nobody can ask, and all of this is constant.
+//!
+//! ORDERING: Relaxed throughout. Whoever asks learns of what is told from then on, give or take a moment.
+
+use crate::shim::{GlobalAtomicUsize, GlobalMutex, OnceLock, StdArc, atomic::Ordering};
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// Names one task of one host of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskKey {
+    /// The host: the number of a loop.
+    pub host: u64,
+    /// The task's number there.
+    pub task: u64,
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.host, self.task)
+    }
+}
+
+/// What a future waits on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum On {
+    /// Something that has no name.
+    Nothing,
+    /// A lock, an event and the like: its address, by which holders are found.
+    Object(usize),
+    /// As `Object`, and how many there are of how many there may be: a queue.
+    Counted(usize, usize, usize),
+    /// Another task's end.
+    Task(TaskKey),
+    /// The ends of the children of this group.
+    Children(usize),
+    /// A time of the host's clock.
+    Until(Instant),
+    /// A descriptor's readiness.
+    Descriptor(i64),
+    /// A job on another thread.
+    Thread,
+}
+
+impl On {
+    /// This very object.
+    pub fn object<T: ?Sized>(object: &T) -> Self {
+        Self::Object(address(object))
+    }
+
+    /// This very object, which holds `has` of at most `limit`; 0: as many as there come.
+    pub fn counted<T: ?Sized>(object: &T, has: usize, limit: usize) -> Self {
+        Self::Counted(address(object), has, limit)
+    }
+
+    /// The address of the object, if it is one.
+    pub fn address(&self) -> Option<usize> {
+        match self {
+            Self::Object(address) | Self::Counted(address, ..) => Some(*address),
+            _ => None,
+        }
+    }
+}
+
+/// The number by which an object is known here: its address.
+pub fn address<T: ?Sized>(object: &T) -> usize {
+    std::ptr::from_ref(object).cast::<()>().addr()
+}
+
+// === Asking ===
+
+static ASKED: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
+static ZERO: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
+static FOUR: GlobalAtomicUsize = GlobalAtomicUsize::new(4);
+static WHO_ASKS: GlobalMutex<usize> = GlobalMutex::new(0);
+
+/// No word of a lock looks like this.
+const NO_WORD: usize = usize::MAX;
+
+/// Whether anybody asks.
+#[inline(always)]
+pub fn asked() -> bool {
+    cfg!(feature = "watch") && ASKED.load(Ordering::Relaxed) != 0
+}
+
+/// 0 while nobody asks; else a number that is no word of a lock.
+#[inline(always)]
+pub fn zero() -> usize {
+    if cfg!(feature = "watch") { ZERO.load(Ordering::Relaxed) } else { 0 }
+}
+
+/// 4 while nobody asks; else a number that is no word of a lock.
+#[inline(always)]
+pub fn four() -> usize {
+    if cfg!(feature = "watch") { FOUR.load(Ordering::Relaxed) } else { 4 }
+}
+
+/// Asks, until it is dropped.
+#[must_use = "dropping it ends the asking"]
+#[derive(Debug)]
+pub struct Asked(());
+
+/// Asks what tasks wait for, until the answer is dropped. Any number may ask at a time.
+pub fn ask() -> Asked {
+    let mut who = WHO_ASKS.lock();
+    *who += 1;
+    if *who == 1 {
+        tables().lock().clear(); // V4
+        set_asked(1, NO_WORD, NO_WORD);
+    }
+    Asked(())
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut who = WHO_ASKS.lock();
+        *who -= 1;
+        if *who == 0 {
+            set_asked(0, 0, 4);
+            tables().lock().clear();
+        }
+    }
+}
+
+fn set_asked(asked: usize, zero: usize, four: usize) {
+    ASKED.store(asked, Ordering::Relaxed);
+    ZERO.store(zero, Ordering::Relaxed);
+    FOUR.store(four, Ordering::Relaxed);
+}
+
+// === Noting ===
+
+/// What a leaf future noted in a poll that returned Pending.
+#[derive(Clone, Debug)]
+struct Note {
+    call: &'static str,
+    on: On,
+    /// 0: the task's own waker. Else another's data.
+    waker: usize,
+    /// Waits for others, which have wakers of their own.
+    many: bool,
+    stack: Option<StdArc<Backtrace>>,
+}
+
+/// The poll that this thread is in.
+struct Here {
+    task: TaskKey,
+    waker: usize,
+    notes: Vec<Note>,
+}
+
+std::thread_local! {
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+    /// Whether notes take the stack along.
+    static STACKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that the task which is being polled waits in `call`, if anybody asks. To be called at every poll that is Pending.
+#[inline(always)]
+pub fn wait(waker: &Waker, call: &'static str, on: impl FnOnce() -> On) {
+    if asked() {
+        note(waker, call, false, on);
+    }
+}
+
+/// As [`wait`], for a future that polls others with wakers of their own: what those noted before stays true.
+#[inline(always)]
+pub fn wait_many(waker: &Waker, call: &'static str, on: impl FnOnce() -> On) {
+    if asked() {
+        note(waker, call, true, on);
+    }
+}
+
+/// Notes a poll that was Pending, as [`wait`] does, and answers it.
+#[inline(always)]
+pub fn noted<T>(polled: Poll<T>, cx: &Context<'_>, call: &'static str, on: impl FnOnce() -> On) -> Poll<T> {
+    if polled.is_pending() {
+        wait(cx.waker(), call, on);
+    }
+    polled
+}
+
+#[cold]
+#[inline(never)]
+fn note(waker: &Waker, call: &'static str, many: bool, on: impl FnOnce() -> On) {
+    let on = on(); // it may lock the object, so not under a borrow
+    let stack = STACKS.try_with(Cell::get).unwrap_or(false).then(|| StdArc::new(Backtrace::force_capture()));
+    let data = waker.data().addr();
+    let _ = HERE.try_with(|here| {
+        if let Some(here) = &mut *here.borrow_mut() {
+            let waker = if data == here.waker { 0 } else { data };
+            here.notes.push(Note { call, on, waker, many, stack });
+        }
+    });
+}
+
+/// The task that is being polled on this thread, as far as its host tells.
+pub fn current_task() -> Option<TaskKey> {
+    HERE.try_with(|here| here.borrow().as_ref().map(|here| here.task)).ok().flatten()
+}
+
+/// A poll of a task on this thread, for a host that asks. Dropping it ends the poll too, and loses the notes.
+#[must_use = "dropping it ends the poll"]
+pub struct Entered {
+    /// The poll around this one, if a task polls another.
+    outer: Option<Here>,
+}
+
+/// Begins a poll of `task`, whose own waker is `waker`. `fresh` lends its memory.
+pub fn enter(task: TaskKey, waker: &Waker, fresh: &mut Fresh) -> Entered {
+    let mut notes = std::mem::take(&mut fresh.0);
+    notes.clear();
+    let here = Here { task, waker: waker.data().addr(), notes };
+    Entered { outer: HERE.try_with(|place| place.replace(Some(here))).ok().flatten() }
+}
+
+impl Entered {
+    /// Ends the poll, and puts what was noted into `fresh`.
+    pub fn leave(mut self, fresh: &mut Fresh) {
+        let outer = self.outer.take();
+        if let Ok(Some(here)) = HERE.try_with(|place| place.replace(outer)) {
+            fresh.0 = here.notes;
+        }
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let outer = self.outer.take();
+        let here = HERE.try_with(|place| place.replace(outer));
+        drop(here);
+    }
+}
+
+impl fmt::Debug for Entered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entered").finish_non_exhaustive()
+    }
+}
+
+/// What was noted in one poll. Kept by a host between polls for its memory alone.
+#[derive(Default)]
+pub struct Fresh(Vec<Note>);
+
+impl fmt::Debug for Fresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fresh [notes: {}]", self.0.len())
+    }
+}
+
+/// Has the notes of this thread take the stack along while `f` runs: dear, and worth it to learn where in its code a task
+/// waits.
+pub fn with_stacks<R>(f: impl FnOnce() -> R) -> R {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            let _ = STACKS.try_with(|stacks| stacks.set(self.0));
+        }
+    }
+    let _back = Back(STACKS.try_with(|stacks| stacks.replace(true)).unwrap_or(false));
+    f()
+}
+
+/// One thing that a task waits for.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    /// What the task called: `Lock::acquire`.
+    pub call: &'static str,
+    /// What it waits on.
+    pub on: On,
+    /// Since when, by the host's clock.
+    pub since: Instant,
+    /// Where in its code, if somebody asked for that as well.
+    pub stack: Option<StdArc<Backtrace>>,
+    waker: usize,
+    many: bool,
+}
+
+impl Wait {
+    fn is(&self, note: &Note) -> bool {
+        self.call == note.call && self.on == note.on && self.waker == note.waker
+    }
+}
+
+/// What one task waits for: a host's record of the notes of its polls.
+#[derive(Clone, Debug, Default)]
+pub struct Waits(Vec<Wait>);
+
+impl Waits {
+    /// Whether a poll that noted `fresh` leaves this record as it is: then there is no need to lock it.
+    pub fn is_unchanged_by(&self, fresh: &Fresh) -> bool {
+        let plain = |wait: &Wait, note: &Note| wait.is(note) && note.waker == 0 && note.stack.is_none();
+        self.0.len() == fresh.0.len() && self.0.iter().zip(&fresh.0).all(|(wait, note)| plain(wait, note))
+    }
+
+    /// Brings the record up to date with what a poll that was Pending noted; it ended at `now` by the host's clock.
+    ///
+    /// What children with wakers of their own wait for stays, as long as the task notes nothing with its own waker, or says
+    /// that it waits for many (V2).
+    pub fn merge(&mut self, fresh: &mut Fresh, now: Instant) {
+        let own = |note: &Note| note.waker == 0;
+        let in_the_same_place = !fresh.0.iter().any(own) || fresh.0.iter().any(|note| own(note) && note.many);
+        let before = std::mem::take(&mut self.0);
+        for note in fresh.0.drain(..) {
+            let since = before.iter().find(|wait| wait.is(&note)).map_or(now, |wait| wait.since);
+            let Note { call, on, waker, many, stack } = note;
+            self.0.push(Wait { call, on, since, stack, waker, many });
+        }
+        if in_the_same_place {
+            let fresh = self.0.len();
+            for wait in before.into_iter().filter(|wait| wait.waker != 0) {
+                let renewed = self.0[..fresh].iter().any(|newer| newer.waker == wait.waker);
+                let met = matches!(wait.on, On::Until(when) if when <= now);
+                if !renewed && !met {
+                    self.0.push(wait);
+                }
+            }
+        }
+    }
+
+    /// Forgets everything: the task is over.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What the task waits for; futures that stand for many others come first.
+    pub fn iter(&self) -> impl Iterator<Item = &Wait> {
+        let many = self.0.iter().filter(|wait| wait.many);
+        many.chain(self.0.iter().filter(|wait| !wait.many))
+    }
+}
+
+// === Holding ===
+
+/// Who holds an object, or a share of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The task; `None`: code outside of any that is known.
+    pub task: Option<TaskKey>,
+    /// It was given to a waiting future of the task, which has not been polled since.
+    pub untaken: bool,
+}
+
+#[derive(Default)]
+struct Tables {
+    holders: HashMap<usize, Vec<Holder>>,
+    /// Which task's future stands in which place of which line.
+    queued: HashMap<(usize, usize), TaskKey>,
+}
+
+impl Tables {
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn tables() -> &'static GlobalMutex<Tables> {
+    static TABLES: OnceLock<GlobalMutex<Tables>> = OnceLock::new();
+    TABLES.get_or_init(GlobalMutex::default)
+}
+
+/// The current task took a share of `object`. To be called only while somebody asks.
+#[cold]
+pub fn hold(object: usize) {
+    let holder = Holder { task: current_task(), untaken: false };
+    tables().lock().holders.entry(object).or_default().push(holder);
+}
+
+/// A future of the current task joined the line for `object`, in `place`. To be called only while somebody asks.
+#[cold]
+pub fn queue(object: usize, place: usize) {
+    if let Some(task) = current_task() {
+        tables().lock().queued.insert((object, place), task);
+    }
+}
+
+/// The future in `place` was given a share of `object`. To be called only while somebody asks.
+#[cold]
+pub fn grant(object: usize, place: usize) {
+    let mut tables = tables().lock();
+    let task = tables.queued.get(&(object, place)).copied();
+    tables.holders.entry(object).or_default().push(Holder { task, untaken: true });
+}
+
+/// A future of the current task that was given a share of `object` in `place` has taken it.
+#[cold]
+pub fn take(object: usize, place: usize) {
+    let mut tables = tables().lock();
+    let task = tables.queued.remove(&(object, place)).or_else(current_task);
+    let holders = tables.holders.entry(object).or_default();
+    match holders.iter_mut().find(|holder| holder.untaken && holder.task == task) {
+        Some(holder) => holder.untaken = false,
+        None => holders.push(Holder { task, untaken: false }),
+    }
+}
+
+/// The future in `place` left the line for `object`, and holds nothing.
+#[cold]
+pub fn leave_line(object: usize, place: usize) {
+    let mut tables = tables().lock();
+    let task = tables.queued.remove(&(object, place));
+    tables.forget(object, |holder| holder.untaken && holder.task == task);
+}
+
+/// A share of `object` was given back: that of the current task, if it has one. To be called only while somebody asks.
+#[cold]
+pub fn release(object: usize) {
+    let task = current_task();
+    let mut tables = tables().lock();
+    if !tables.forget(object, |holder| !holder.untaken && holder.task == task) {
+        tables.forget(object, |holder| !holder.untaken);
+    }
+}
+
+impl Tables {
+    fn forget(&mut self, object: usize, which: impl Fn(&Holder) -> bool) -> bool {
+        let Some(holders) = self.holders.get_mut(&object) else { return false };
+        let Some(place) = holders.iter().position(which) else { return false };
+        holders.remove(place);
+        if holders.is_empty() {
+            self.holders.remove(&object);
+        }
+        true
+    }
+}
+
+/// Who holds `object`, as far as known. A snapshot.
+pub fn holders(object: usize) -> Vec<Holder> {
+    tables().lock().holders.get(&object).cloned().unwrap_or_default()
+}
+
+#[cfg(all(test, feature = "watch", not(evenloop_loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const TASK: TaskKey = TaskKey { host: 1, task: 1 };
+
+    /// Polls as a host does, and merges.
+    fn poll(waits: &mut Waits, now: Instant, leaves: impl FnOnce(&Waker)) {
+        let mut fresh = Fresh::default();
+        let entered = enter(TASK, Waker::noop(), &mut fresh);
+        leaves(Waker::noop());
+        entered.leave(&mut fresh);
+        waits.merge(&mut fresh, now);
+    }
+
+    fn calls(waits: &Waits) -> Vec<&'static str> {
+        waits.iter().map(|wait| wait.call).collect()
+    }
+
+    /// A waker whose data differs from that of every other.
+    fn child() -> Waker {
+        struct Child(#[expect(dead_code, reason = "so that it has an address")] u8);
+        impl std::task::Wake for Child {
+            fn wake(self: StdArc<Self>) {}
+        }
+        StdArc::new(Child(0)).into()
+    }
+
+    #[test]
+    fn a_poll_replaces_what_the_task_itself_noted() {
+        let _asked = ask();
+        let (start, mut waits) = (Instant::now(), Waits::default());
+        poll(&mut waits, start, |own| wait(own, "one", || On::Nothing));
+        let later = start + Duration::from_secs(1);
+        poll(&mut waits, later, |own| {
+            wait(own, "one", || On::Nothing);
+            wait(own, "two", || On::Nothing);
+        });
+        assert_eq!(calls(&waits), ["one", "two"]);
+        assert_eq!(waits.iter().map(|wait| wait.since).collect::<Vec<_>>(), [start, later]);
+        poll(&mut waits, later, |own| wait(own, "two", || On::Nothing));
+        assert_eq!(calls(&waits), ["two"]);
+    }
+
+    #[test]
+    fn what_children_noted_stays_until_the_task_moves_on() {
+        let _asked = ask();
+        let (start, mut waits) = (Instant::now(), Waits::default());
+        let (a, b) = (child(), child());
+        let all = |own: &Waker| wait_many(own, "gather", || On::Nothing);
+        poll(&mut waits, start, |own| {
+            wait(&a, "a", || On::Nothing);
+            wait(&b, "b", || On::Until(start + Duration::from_secs(1)));
+            all(own);
+        });
+        poll(&mut waits, start, |own| {
+            wait(&a, "a again", || On::Nothing);
+            all(own);
+        });
+        assert_eq!(calls(&waits), ["gather", "a again", "b"]);
+        poll(&mut waits, start + Duration::from_secs(2), all); // b's time has come: it woke the task, and is over
+        assert_eq!(calls(&waits), ["gather", "a again"]);
+        poll(&mut waits, start, |own| wait(own, "other", || On::Nothing));
+        assert_eq!(calls(&waits), ["other"]);
+    }
+
+    #[test]
+    fn a_share_that_was_given_and_not_taken_shows() {
+        let _asked = ask();
+        let lock = Box::new(0); // an address that no other test has
+        let lock = address(&*lock);
+        let mut fresh = Fresh::default();
+        let entered = enter(TASK, Waker::noop(), &mut fresh);
+        hold(lock);
+        queue(lock, 7);
+        assert_eq!(holders(lock), [Holder { task: Some(TASK), untaken: false }]);
+        release(lock);
+        grant(lock, 7);
+        assert_eq!(holders(lock), [Holder { task: Some(TASK), untaken: true }]);
+        take(lock, 7);
+        assert_eq!(holders(lock), [Holder { task: Some(TASK), untaken: false }]);
+        release(lock);
+        assert_eq!(holders(lock), []);
+        queue(lock, 8);
+        grant(lock, 8);
+        leave_line(lock, 8);
+        assert_eq!(holders(lock), []);
+        drop(entered);
+        assert_eq!(current_task(), None);
+    }
+}
