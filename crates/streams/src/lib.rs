@@ -18,6 +18,7 @@
 //! | `split`    | the two halves of a stream                                                   |
 //! | `buffer`   | bytes that were received and not yet taken; knows no descriptor              |
 //! | `reader`, `writer` | asyncio's calls, around any `AsyncRead` and `AsyncWrite`             |
+//! | `sendfile` | files into streams, without a copy through the program                     |
 //! | `resolve`, `connect` | names, staggered attempts, `open_connection`                      |
 //! | `server`   | accepting, a task for each connection, three ways to end                     |
 //! | `signal`   | signals as streams and as handlers (feature `signal`)                        |
@@ -49,6 +50,8 @@ mod reader;
 
 mod writer;
 
+mod sendfile;
+
 mod after;
 
 mod resolve;
@@ -75,6 +78,7 @@ pub use error::{IncompleteRead, IoFailure, LimitOverrun, ReadError};
 pub use reactor::{GuestDriver, ReactorDriver, ReactorHandle, Turned, guest};
 pub use reader::{Chunks, Lines, Reading, StreamReader};
 pub use resolve::lookup_host;
+pub use sendfile::{SendFile, SendFileFailed, TakesFiles, sendfile};
 pub use server::{
     Outcome, Server, ServerConfig, UnixReader, UnixWriter, WaitClosed, start_server, start_unix_server,
 };

@@ -116,6 +116,19 @@ impl Receiver {
     }
 }
 
+impl Sender {
+    /// Has the kernel send a part of a file.
+    pub(crate) fn poll_kernel_send(
+        &self,
+        cx: &mut Context<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.fd.poll_send_file(cx, file, offset, count).map_err(failed("sending a file to"))
+    }
+}
+
 fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| IoFailure::wrap(operation, "a pipe", error)
 }

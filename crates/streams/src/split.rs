@@ -14,7 +14,6 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::ops::Deref;
-#[cfg(any(feature = "tokio", feature = "hyper"))]
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -44,6 +43,14 @@ pub(crate) mod sealed {
         fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
         fn poll_write_vectored(&self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>])
         -> Poll<io::Result<usize>>;
+        /// Has the kernel send a part of a file: see [`TakesFiles`](crate::TakesFiles).
+        fn poll_kernel_send(
+            &self,
+            cx: &mut Context<'_>,
+            file: BorrowedFd<'_>,
+            offset: u64,
+            count: usize,
+        ) -> Poll<io::Result<usize>>;
         fn shut_down(&self, how: Shutdown) -> io::Result<()>;
     }
 }
@@ -99,7 +106,7 @@ impl<S: Split> OwnedWriteHalf<S> {
         Ok(StdArc::into_inner(other.0).expect("H3: there were two halves"))
     }
 
-    fn shared(&self) -> &StdArc<S> {
+    pub(crate) fn shared(&self) -> &StdArc<S> {
         self.stream.as_ref().expect("only reunite empties it, and consumes it")
     }
 }

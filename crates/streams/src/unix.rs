@@ -254,6 +254,16 @@ impl Duplex for UnixStream {
         self.fd.poll_write_vectored(cx, bytes).map_err(self.failed("writing to"))
     }
 
+    fn poll_kernel_send(
+        &self,
+        cx: &mut Context<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.fd.poll_send_file(cx, file, offset, count).map_err(self.failed("sending a file to"))
+    }
+
     fn shut_down(&self, how: Shutdown) -> io::Result<()> {
         self.shutdown(how)
     }

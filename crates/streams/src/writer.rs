@@ -16,11 +16,13 @@
 //! owns the socket. Here a writer is a plain value that can be taken apart at any time, and costs nothing between calls.
 
 use crate::buffer::Buffer;
+use crate::sendfile::{SendFileFailed, TakesFiles, sendfile};
 use crate::split::OwnedWriteHalf;
 use crate::tcp::TcpStream;
 use evenloop_core::Runtime;
 use futures_io::AsyncWrite;
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -232,6 +234,36 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     pub fn wait_closed(&mut self) -> Draining<'_, W> {
         self.close();
         Draining { writer: self, until: Until::Closed }
+    }
+
+    /// Sends what was written so far, then `count_bytes` of `file` (or all there is) from `offset_bytes` on, and answers how
+    /// many bytes of the file were sent: asyncio's `sendfile`. Nothing else can be written meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** What was written stays in the writer, and the file's position says how far the file got.
+    ///
+    /// # Errors
+    ///
+    /// As [`sendfile`](crate::sendfile()); or [`close`](Self::close) was called, or the stream failed before. After a failure of the file
+    /// (nothing else) the writer can be used on.
+    pub async fn sendfile(
+        &mut self,
+        file: &mut File,
+        offset_bytes: u64,
+        count_bytes: Option<u64>,
+    ) -> io::Result<u64>
+    where
+        W: TakesFiles,
+    {
+        self.check_open("sendfile")?;
+        Draining { writer: self, until: Until::AtMost(0) }.await?;
+        let sending =
+            sendfile(&mut self.stream, file).offset(offset_bytes).count(count_bytes.unwrap_or(u64::MAX));
+        sending.await.map_err(|error| match SendFileFailed::of(&error) {
+            Some(failed) if failed.stream_is_fine() => error,
+            _ => self.fail(error),
+        })
     }
 
     fn poll_until(&mut self, until: Until, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
