@@ -36,7 +36,7 @@ const SECTIONS: &[Section] = &[
     }),
     quick("alone", |_| alone()),
     quick("doc", |_| doc()),
-    quick("test", |_| sh::run(&mut sh::cargo("test --workspace --all-features --quiet"))),
+    quick("test", test),
     quick("examples", |_| examples::run(&[])),
     quick("loom", |_| loom::run(loom::Options::quick())),
     quick("counts", |skips| counts::run(false, skips)),
@@ -57,13 +57,26 @@ const SECTIONS: &[Section] = &[
 
 /// What was not checked, and why.
 #[derive(Default)]
-pub(crate) struct Skips(Vec<String>);
+pub(crate) struct Skips {
+    notes: Vec<String>,
+    /// A skip is a failure.
+    strict: bool,
+}
+
+/// A test that needs a program skips itself without it, unless everything has to be checked.
+fn test(skips: &mut Skips) -> Outcome {
+    let mut test = sh::cargo("test --workspace --all-features --quiet");
+    if skips.strict {
+        test.env("EVENLOOP_STRICT", "1");
+    }
+    sh::run(&mut test)
+}
 
 impl Skips {
     /// Notes that something was not checked.
     pub(crate) fn note(&mut self, why: &str) {
         println!("skipped: {why}");
-        self.0.push(why.to_owned());
+        self.notes.push(why.to_owned());
     }
 
     /// Whether `program` is here; if not, notes that `what` was not checked.
@@ -116,16 +129,16 @@ impl Options {
 
 pub(crate) fn run(options: Options) -> Outcome {
     let mut passed = 0;
-    let mut skips = Skips::default();
+    let mut skips = Skips { notes: Vec::new(), strict: options.strict };
     let mut times = Vec::new();
     let mut failure = None;
     for section in SECTIONS.iter().filter(|section| options.wants(section)) {
         println!("== {}", section.name);
         let begin = Instant::now();
-        let skipped_before = skips.0.len();
+        let skipped_before = skips.notes.len();
         let mut outcome = (section.run)(&mut skips);
-        if options.strict && outcome.is_ok() && skips.0.len() > skipped_before {
-            outcome = Err(format!("skipped with --strict: {}", skips.0[skipped_before..].join("; ")));
+        if options.strict && outcome.is_ok() && skips.notes.len() > skipped_before {
+            outcome = Err(format!("skipped with --strict: {}", skips.notes[skipped_before..].join("; ")));
         }
         let seconds = begin.elapsed().as_secs_f64();
         times.push(format!("{} {seconds:.0} s", section.name));
@@ -142,9 +155,9 @@ pub(crate) fn run(options: Options) -> Outcome {
         }
     }
     println!("\n{}", times.join(", "));
-    if !skips.0.is_empty() {
-        println!("{} skipped; `cargo xtask setup` installs what they need:", skips.0.len());
-        skips.0.iter().for_each(|skip| println!("  {skip}"));
+    if !skips.notes.is_empty() {
+        println!("{} skipped; `cargo xtask setup` installs what they need:", skips.notes.len());
+        skips.notes.iter().for_each(|skip| println!("  {skip}"));
     }
     if let Some(name) = failure {
         println!("{name} failed; to run it alone: cargo xtask ci {name}");

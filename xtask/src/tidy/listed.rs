@@ -1,9 +1,9 @@
-//! The flat packages `tests/` and `benches/` list every file: cargo would ignore a forgotten one without a word.
+//! The flat packages `tests/`, `tests/ecosystem/` and `benches/` list every file: cargo would ignore a forgotten one without a word.
 
 use crate::{sh, tree};
 
 pub(super) fn check(findings: &mut Vec<String>) {
-    for (folder, table) in [("tests", "test"), ("benches", "bench")] {
+    for (folder, table) in [("tests", "test"), ("tests/ecosystem", "test"), ("benches", "bench")] {
         let manifest = tree::manifest(&sh::root().join(folder).join("Cargo.toml"));
         let entries = manifest.get(table).and_then(|entries| entries.as_array()).cloned().unwrap_or_default();
         let listed: Vec<_> = entries.iter().filter_map(|entry| entry.get("path")?.as_str()).collect();

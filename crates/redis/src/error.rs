@@ -1,0 +1,241 @@
+//! Why a call on a remote queue failed, with what was handed in.
+
+use crate::delivery::Delivery;
+use evenloop_core::NoRuntime;
+use evenloop_core::shim::StdArc;
+use redis::RedisError;
+use std::error::Error;
+use std::fmt;
+
+/// The server could not be reached for longer than the patience, or answered with an error.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    call: &'static str,
+    error: StdArc<RedisError>,
+}
+
+impl Broken {
+    pub(crate) fn new(call: &'static str, error: RedisError) -> Self {
+        Self { call, error: StdArc::new(error) }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` on the remote queue: {}", self.call, self.error)
+    }
+}
+
+impl Error for Broken {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.error)
+    }
+}
+
+/// Why a queue was not opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A name is not empty and has no braces: they would spread the queue's keys over a cluster.
+    Name(String),
+    /// This is no address of a server.
+    Address {
+        /// What was given.
+        url: String,
+        /// What the client says of it.
+        error: StdArc<RedisError>,
+    },
+    /// The queue is there, with another `maxsize`.
+    Maxsize {
+        /// The queue's.
+        theirs: usize,
+        /// What was asked for.
+        ours: usize,
+    },
+    /// The server did not do its part.
+    Broken(Broken),
+    /// There is no runtime here, or it lacks something.
+    NoRuntime(NoRuntime),
+    /// The runtime takes no tasks any more, for this reason.
+    NotSpawned(&'static str),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => {
+                write!(f, "{name:?} cannot name a queue: it has to have letters, and no braces")
+            }
+            Self::Address { url: _, error } => write!(f, "this is no address of a Redis server: {error}"),
+            Self::Maxsize { theirs, ours } => write!(
+                f,
+                "the queue holds at most {theirs} items (0: any number), not {ours}: open it with the same `maxsize`, or \
+                 `destroy` it first"
+            ),
+            Self::Broken(broken) => broken.fmt(f),
+            Self::NoRuntime(error) => error.fmt(f),
+            Self::NotSpawned(why) => {
+                write!(f, "`open` could not start the task that watches the queue: {why}")
+            }
+        }
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Address { error, .. } => Some(&**error),
+            Self::Broken(broken) => Some(broken),
+            Self::NoRuntime(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why an item was not put, with the item.
+#[non_exhaustive]
+pub enum PutError<T> {
+    /// `put_nowait` found as many items as may wait.
+    Full(T),
+    /// The queue is shut down.
+    ShutDown(T),
+    /// The queue has been destroyed.
+    Gone(T),
+    /// The item cannot be written as JSON.
+    Unencodable(T, serde_json::Error),
+    /// The server did not answer: the item may be in the queue or not. [`put_once`](crate::RemoteQueue::put_once) can be
+    /// repeated.
+    Broken(T, Broken),
+}
+
+impl<T> PutError<T> {
+    /// The item.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(item)
+            | Self::ShutDown(item)
+            | Self::Gone(item)
+            | Self::Unencodable(item, _)
+            | Self::Broken(item, _) => item,
+        }
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PutError({self})")
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("the remote queue is full"),
+            Self::ShutDown(_) => f.write_str("the remote queue is shut down"),
+            Self::Gone(_) => f.write_str("the remote queue has been destroyed: `open` makes a new one"),
+            Self::Unencodable(_, error) => write!(f, "the item cannot be written as JSON: {error}"),
+            Self::Broken(_, broken) => broken.fmt(f),
+        }
+    }
+}
+
+impl<T> Error for PutError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unencodable(_, error) => Some(error),
+            Self::Broken(_, broken) => Some(broken),
+            _ => None,
+        }
+    }
+}
+
+/// Why no item was got.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum GetError {
+    /// `get_nowait` found none waiting.
+    Empty,
+    /// The queue is shut down and everything in it is done.
+    ShutDown,
+    /// The queue has been destroyed.
+    Gone,
+    /// The item is not what this queue holds; here it is, to be looked at and finished.
+    Undecodable(Box<Undecodable>),
+    /// The server did not answer. An item that was on its way comes back after its visibility time.
+    Broken(Broken),
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the remote queue is empty"),
+            Self::ShutDown => f.write_str("the remote queue is shut down, and all of it is done"),
+            Self::Gone => f.write_str("the remote queue has been destroyed: `open` makes a new one"),
+            Self::Undecodable(what) => what.fmt(f),
+            Self::Broken(broken) => broken.fmt(f),
+        }
+    }
+}
+
+impl Error for GetError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Undecodable(what) => Some(&**what),
+            Self::Broken(broken) => Some(broken),
+            _ => None,
+        }
+    }
+}
+
+/// An entry that is not JSON of the queue's type. It stays with this worker until it is answered or its time is up: look at
+/// it, keep it elsewhere if it matters, and say `delivery.task_done()`, or it comes back again and again.
+#[derive(Debug)]
+pub struct Undecodable {
+    /// The bytes of the entry's field `json`; none if it has no such field.
+    pub delivery: Delivery<Vec<u8>>,
+    /// What is wrong with them.
+    pub error: serde_json::Error,
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "entry {} of the remote queue is not what it holds: {}", self.delivery.id(), self.error)
+    }
+}
+
+impl Error for Undecodable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Why a delivery could not be answered.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// Its time was up, and another worker has the item now. What was done with it will be done again.
+    Lost,
+    /// The server did not answer.
+    Broken(Broken),
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost => f.write_str(
+                "the item is with another worker by now: its visibility time was up (`extend` gives more, \
+                 `Options::visibility` from the start)",
+            ),
+            Self::Broken(broken) => broken.fmt(f),
+        }
+    }
+}
+
+impl Error for AnswerError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Lost => None,
+            Self::Broken(broken) => Some(broken),
+        }
+    }
+}

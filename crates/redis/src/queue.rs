@@ -1,0 +1,371 @@
+//! The queue's calls: each is a script, tried again, and a wait for news between two tries.
+
+use crate::delivery::Delivery;
+use crate::error::{Broken, GetError, OpenError, PutError, Undecodable};
+use crate::link::Link;
+use crate::news::News;
+use crate::options::Options;
+use crate::script::{Keys, Scripts};
+use evenloop_core::shim::StdArc;
+use evenloop_sync::Event;
+use evenloop_time::timeout;
+use redis::{FromRedisValue, RedisError, Value, from_redis_value};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+/// A queue of items of type `T` on a Redis server, shared by any number of processes.
+///
+/// Clones are the same queue. See the [crate](crate) for what it promises.
+pub struct RemoteQueue<T> {
+    inner: StdArc<Inner>,
+    of: PhantomData<fn(T) -> T>,
+}
+
+/// What clones and deliveries share.
+pub(crate) struct Inner {
+    pub(crate) link: Link,
+    pub(crate) scripts: StdArc<Scripts>,
+    pub(crate) keys: StdArc<Keys>,
+    pub(crate) news: StdArc<News>,
+    /// Set at the end: the watcher leaves.
+    pub(crate) closed: StdArc<Event>,
+    /// The name by which the server tells this queue's deliveries from those of other processes.
+    pub(crate) worker: String,
+    pub(crate) maxsize: usize,
+    pub(crate) visibility: Duration,
+    pub(crate) remember: Duration,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closed.set();
+    }
+}
+
+/// A snapshot of a queue; it may be out of date by the time it is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemoteQueueStatistics {
+    /// Items that nobody has.
+    pub waiting: usize,
+    /// Items that workers have, in time or not.
+    pub taken: usize,
+    /// Whether [`shutdown`](RemoteQueue::shutdown) was called.
+    pub shut_down: bool,
+}
+
+/// What `take` answers.
+enum Taken {
+    Item {
+        id: String,
+        attempts: u64,
+        json: Vec<u8>,
+    },
+    ShutDown,
+    Gone,
+    /// None, and when the next one's time is up.
+    Empty(Option<Duration>),
+}
+
+impl<T> RemoteQueue<T> {
+    /// Opens the queue `name` on the server at `url`, as the [defaults](Options) have it.
+    ///
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]` or `unix:PATH`.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.**
+    ///
+    /// # Errors
+    ///
+    /// See [`Options::open`].
+    pub async fn open(url: &str, name: &str) -> Result<Self, OpenError> {
+        Self::options(url, name).open().await
+    }
+
+    /// For a queue that is not as the defaults have it.
+    pub fn options(url: &str, name: &str) -> Options<T> {
+        Options::new(url, name)
+    }
+
+    pub(crate) fn of(inner: Inner) -> Self {
+        Self { inner: StdArc::new(inner), of: PhantomData }
+    }
+
+    /// How many items may wait at a time, over all machines; 0: any number.
+    pub fn maxsize(&self) -> usize {
+        self.inner.maxsize
+    }
+
+    /// How many items wait; those that workers have are not counted, as in `Queue`.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.**
+    ///
+    /// # Errors
+    ///
+    /// The server did not answer.
+    pub async fn qsize(&self) -> Result<usize, Broken> {
+        Ok(self.statistics().await?.waiting)
+    }
+
+    /// What is in the queue just now; of a queue that was destroyed, nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.**
+    ///
+    /// # Errors
+    ///
+    /// The server did not answer.
+    pub async fn statistics(&self) -> Result<RemoteQueueStatistics, Broken> {
+        self.look("statistics").await.map(|(statistics, _)| statistics)
+    }
+
+    async fn look(&self, call: &'static str) -> Result<(RemoteQueueStatistics, bool), Broken> {
+        let inner = &*self.inner;
+        let read = |look: Vec<Value>| -> Result<_, RedisError> {
+            let Some([entries, taken, shut_down]) = look.first_chunk::<3>().cloned() else {
+                let gone = RemoteQueueStatistics { waiting: 0, taken: 0, shut_down: true };
+                return Ok((gone, true));
+            };
+            let (entries, taken): (usize, usize) = (from_redis_value(entries)?, from_redis_value(taken)?);
+            let waiting = entries.saturating_sub(taken);
+            let shut_down = from_redis_value(shut_down)?;
+            Ok((RemoteQueueStatistics { waiting, taken, shut_down }, false))
+        };
+        let look = inner.link.run(&inner.keys.call(&inner.scripts.look)).await;
+        look.and_then(read).map_err(|error| Broken::new(call, error))
+    }
+
+    /// Waits until every item that was put is done. Items that are put meanwhile are waited for as well.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.**
+    ///
+    /// # Errors
+    ///
+    /// The server did not answer.
+    pub async fn join(&self) -> Result<(), Broken> {
+        loop {
+            let news = self.inner.news.listen();
+            let (now, _) = self.look("join").await?;
+            if now.waiting + now.taken == 0 {
+                return Ok(());
+            }
+            news.wait().await;
+        }
+    }
+
+    /// From now on nothing can be put. What is in the queue can still be got; with `immediate`, what nobody has yet is thrown
+    /// away instead. Answers how many that were. To call it again changes nothing; nothing undoes it but
+    /// [`destroy`](Self::destroy).
+    ///
+    /// Unlike in `Queue`, who waits in `get` goes on waiting while workers have items, for those may come back.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** The queue may be shut down or not; calling again is fine.
+    ///
+    /// # Errors
+    ///
+    /// The server did not answer.
+    pub async fn shutdown(&self, immediate: bool) -> Result<usize, Broken> {
+        let inner = &*self.inner;
+        let mut shutdown = inner.keys.call(&inner.scripts.shutdown);
+        shutdown.arg(u8::from(immediate));
+        inner.link.run(&shutdown).await.map_err(|error| Broken::new("shutdown", error))
+    }
+
+    /// Removes the queue and all that is in it from the server. Whoever waits is told that it is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** The queue may be gone or not; calling again is fine.
+    ///
+    /// # Errors
+    ///
+    /// The server did not answer.
+    pub async fn destroy(&self) -> Result<(), Broken> {
+        let inner = &*self.inner;
+        let destroy = inner.keys.call(&inner.scripts.destroy);
+        inner.link.run::<String>(&destroy).await.map_err(|error| Broken::new("destroy", error))?;
+        Ok(())
+    }
+}
+
+impl<T: Serialize> RemoteQueue<T> {
+    /// Puts `item`, waiting for room if need be.
+    ///
+    /// If the connection breaks it is tried again, and what had arrived already is not put twice.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Not cancel safe:** dropped while it waits for room, the item is dropped and not put; dropped while the server is
+    /// being asked, it may be put. [`put_once`](Self::put_once) can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// With the item: the queue is shut down or destroyed, the item is no JSON, the server does not answer.
+    pub async fn put(&self, item: T) -> Result<(), PutError<T>> {
+        self.put_by(item, &token(), self.retry_window(), true).await
+    }
+
+    /// Puts `item` unless the queue is full.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Not cancel safe:** the item may be put or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put), and [`PutError::Full`].
+    pub async fn put_nowait(&self, item: T) -> Result<(), PutError<T>> {
+        self.put_by(item, &token(), self.retry_window(), false).await
+    }
+
+    /// Puts `item` unless one was put under this `key` already, within the time that the queue
+    /// [remembers](Options::remember) keys. That counts as put: the call can be repeated until it succeeds.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe**, for it can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub async fn put_once(&self, key: &str, item: T) -> Result<(), PutError<T>> {
+        self.put_by(item, &format!("once:{key}"), self.inner.remember, true).await
+    }
+
+    /// For longer than one call can go on trying.
+    fn retry_window(&self) -> Duration {
+        self.inner.link.patience() * 2 + Duration::from_secs(60)
+    }
+
+    async fn put_by(&self, item: T, token: &str, remember: Duration, wait: bool) -> Result<(), PutError<T>> {
+        let inner = &*self.inner;
+        let json = match serde_json::to_vec(&item) {
+            Ok(json) => json,
+            Err(error) => return Err(PutError::Unencodable(item, error)),
+        };
+        let mut put = inner.keys.call(&inner.scripts.put);
+        put.key(inner.keys.put(token)).arg(json).arg(remember.as_millis() as u64);
+        loop {
+            let news = inner.news.listen();
+            let answer: String = match inner.link.run(&put).await {
+                Ok(answer) => answer,
+                Err(error) => return Err(PutError::Broken(item, Broken::new("put", error))),
+            };
+            match answer.as_str() {
+                "put" => return Ok(()),
+                "full" if wait => news.wait().await,
+                "full" => return Err(PutError::Full(item)),
+                "shut" => return Err(PutError::ShutDown(item)),
+                _ => return Err(PutError::Gone(item)),
+            }
+        }
+    }
+}
+
+/// A name for one put, so that repeating it does no harm.
+fn token() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+impl<T: DeserializeOwned> RemoteQueue<T> {
+    /// Waits for an item. First come those whose worker has not finished them in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe; the place in line is lost**, and lines are not kept anyway. An item that was on its way is delivered
+    /// again when its visibility time is up.
+    ///
+    /// # Errors
+    ///
+    /// The queue is destroyed, or shut down and done with; the entry is no JSON of a `T` (and is in the error); the server
+    /// does not answer.
+    pub async fn get(&self) -> Result<Delivery<T>, GetError> {
+        loop {
+            let news = self.inner.news.listen();
+            match self.take("get").await? {
+                Taken::Empty(None) => news.wait().await,
+                // Whether news came or an item's time is up: look again.
+                Taken::Empty(Some(due)) => drop(timeout(due, news.wait()).await),
+                taken => return self.deliver(taken),
+            }
+        }
+    }
+
+    /// An item that waits, if there is one.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe**, as [`get`](Self::get).
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and [`GetError::Empty`].
+    pub async fn get_nowait(&self) -> Result<Delivery<T>, GetError> {
+        let taken = self.take("get_nowait").await?;
+        self.deliver(taken)
+    }
+
+    async fn take(&self, call: &'static str) -> Result<Taken, GetError> {
+        let inner = &*self.inner;
+        let mut take = inner.keys.call(&inner.scripts.take);
+        take.arg(&inner.worker).arg(inner.visibility.as_millis().max(1) as u64);
+        let answer: Result<Vec<Value>, _> = inner.link.run(&take).await;
+        answer.and_then(Taken::read).map_err(|error| GetError::Broken(Broken::new(call, error)))
+    }
+
+    fn deliver(&self, taken: Taken) -> Result<Delivery<T>, GetError> {
+        let (id, attempts, json) = match taken {
+            Taken::Item { id, attempts, json } => (id, attempts, json),
+            Taken::ShutDown => return Err(GetError::ShutDown),
+            Taken::Gone => return Err(GetError::Gone),
+            Taken::Empty(_) => return Err(GetError::Empty),
+        };
+        let raw = Delivery::new(json, id, attempts, self.inner.clone());
+        raw.try_map(|json| serde_json::from_slice(json))
+            .map_err(|(delivery, error)| GetError::Undecodable(Box::new(Undecodable { delivery, error })))
+    }
+}
+
+impl Taken {
+    fn read(answer: Vec<Value>) -> Result<Self, RedisError> {
+        let mut answer = answer.into_iter();
+        let mut next = || answer.next().unwrap_or(Value::Nil);
+        Ok(match String::from_redis_value(next())?.as_str() {
+            "item" => {
+                let (id, attempts) = (from_redis_value(next())?, from_redis_value(next())?);
+                let fields: Vec<(String, Vec<u8>)> = from_redis_value(next())?;
+                let json = fields.into_iter().find(|(name, _)| name == "json");
+                Self::Item { id, attempts, json: json.map(|(_, value)| value).unwrap_or_default() }
+            }
+            "shut" => Self::ShutDown,
+            "gone" => Self::Gone,
+            _ => {
+                let due: i64 = from_redis_value(next())?;
+                Self::Empty(u64::try_from(due).ok().map(|due| Duration::from_millis(due.max(1))))
+            }
+        })
+    }
+}
+
+impl<T> Clone for RemoteQueue<T> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), of: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for RemoteQueue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RemoteQueue [{}, maxsize: {}]", self.inner.keys.stream, self.inner.maxsize)
+    }
+}

@@ -1,0 +1,13 @@
+-- Puts an item, once for each token, unless the queue is full or shut down.
+-- KEYS: stream, news, state, deadlines, token.  ARGV: group, item as JSON, how long the token is remembered (ms).
+if redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
+if redis.call('EXISTS', KEYS[5]) == 1 then return 'put' end
+if redis.call('HGET', KEYS[3], 'shutdown') then return 'shut' end
+local maxsize = tonumber(redis.call('HGET', KEYS[3], 'maxsize'))
+if maxsize > 0 then
+  local waiting = redis.call('XLEN', KEYS[1]) - redis.call('XPENDING', KEYS[1], ARGV[1])[1]
+  if waiting >= maxsize then return 'full' end
+end
+redis.call('XADD', KEYS[1], '*', 'json', ARGV[2])
+redis.call('SET', KEYS[5], 1, 'PX', ARGV[3])
+return 'put'

@@ -1,0 +1,20 @@
+-- Nothing goes in any more; if asked, what nobody has had is thrown away. Answers how many that were.
+-- KEYS: stream, news, state, deadlines.  ARGV: group, immediate (0 or 1).
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[3], 'shutdown', 1)
+local dropped = 0
+if ARGV[2] == '1' then
+  local last
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+    local about = {}
+    for at = 1, #group, 2 do about[group[at]] = group[at + 1] end
+    if about.name == ARGV[1] then last = about['last-delivered-id'] end
+  end
+  while true do
+    local entries = redis.call('XRANGE', KEYS[1], '(' .. last, '+', 'COUNT', 500)
+    if #entries == 0 then break end
+    for _, entry in ipairs(entries) do dropped = dropped + redis.call('XDEL', KEYS[1], entry[1]) end
+  end
+end
+redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'shut', 1)
+return dropped

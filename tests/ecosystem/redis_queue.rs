@@ -1,0 +1,301 @@
+//! `RemoteQueue` against a Redis server: `Queue`'s vocabulary, and where it means something else.
+
+use evenloop::{create_task, gather, sleep, timeout};
+use evenloop_ecosystem_tests::{Redis, installed};
+use evenloop_redis::{AnswerError, GetError, OpenError, PutError, RemoteQueue};
+use futures::future::join;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Runs `scenario` on a loop, with the address of a server of its own.
+fn with_redis<F: Future<Output = ()>>(scenario: impl FnOnce(String) -> F) {
+    let Some(redis) = Redis::start() else { return };
+    evenloop::run(async {
+        timeout(Duration::from_secs(30), scenario(redis.url())).await.expect("within 30 s");
+    });
+}
+
+async fn soon<F: Future>(future: F) -> F::Output {
+    timeout(Duration::from_secs(5), future).await.expect("within 5 s")
+}
+
+#[test]
+fn items_come_in_the_order_in_which_they_were_put_and_join_waits_for_the_last() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<String>::open(&url, "jobs").await.unwrap();
+        for word in ["a", "b", "c"] {
+            queue.put(word.to_owned()).await.unwrap();
+        }
+        assert_eq!(queue.qsize().await.unwrap(), 3);
+        let other = RemoteQueue::<String>::open(&url, "jobs").await.unwrap(); // as another process has it
+        let join = create_task({
+            let queue = queue.clone();
+            async move { queue.join().await.unwrap() }
+        });
+        for word in ["a", "b", "c"] {
+            let delivery = soon(other.get()).await.unwrap();
+            assert_eq!((delivery.as_str(), delivery.attempts()), (word, 1));
+            assert!(!join.is_finished(), "{word} is not done");
+            delivery.task_done().await.unwrap();
+        }
+        soon(join).await;
+        assert!(matches!(queue.get_nowait().await, Err(GetError::Empty)));
+    });
+}
+
+#[test]
+fn who_waits_is_woken_by_a_put_on_another_connection() {
+    with_redis(|url| async move {
+        let (one, other) =
+            join(RemoteQueue::<u32>::open(&url, "jobs"), RemoteQueue::<u32>::open(&url, "jobs")).await;
+        let (one, other) = (one.unwrap(), other.unwrap());
+        let got = create_task(async move { one.get().await.unwrap() });
+        sleep(Duration::from_millis(100)).await; // it waits by now
+        let put = Instant::now();
+        other.put(7).await.unwrap();
+        assert_eq!(*soon(got).await, 7);
+        assert!(put.elapsed() < Duration::from_secs(2), "{:?}", put.elapsed());
+    });
+}
+
+#[test]
+fn the_bound_is_exact_over_all_producers() {
+    with_redis(|url| async move {
+        let open = || RemoteQueue::<u32>::options(&url, "jobs").maxsize(3).open();
+        let queues = gather([open(), open(), open(), open()]).await.map(Result::unwrap);
+        // Forty puts at once: three get in.
+        let puts = (0..40_u32).map(|n| {
+            let queue = queues[n as usize % 4].clone();
+            async move { queue.put_nowait(n).await }
+        });
+        let outcomes = futures::future::join_all(puts).await;
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 3);
+        let full = outcomes.into_iter().find_map(Result::err).unwrap();
+        assert!(matches!(&full, PutError::Full(_)), "{full}");
+        assert_eq!(queues[0].qsize().await.unwrap(), 3);
+
+        // Who waits for room gets it when an item is taken, and not before.
+        let put = create_task({
+            let queue = queues[1].clone();
+            async move { queue.put(99).await.unwrap() }
+        });
+        sleep(Duration::from_millis(100)).await;
+        assert!(!put.is_finished());
+        let taken = queues[2].get().await.unwrap();
+        soon(put).await;
+        assert_eq!(queues[3].qsize().await.unwrap(), 3);
+        taken.task_done().await.unwrap();
+    });
+}
+
+#[test]
+fn another_maxsize_is_refused() {
+    with_redis(|url| async move {
+        let _queue = RemoteQueue::<u32>::options(&url, "jobs").maxsize(3).open().await.unwrap();
+        let error = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap_err();
+        assert!(matches!(error, OpenError::Maxsize { theirs: 3, ours: 0 }));
+        assert!(error.to_string().contains("`destroy`"), "{error}");
+    });
+}
+
+#[test]
+fn what_is_dropped_comes_back_after_its_time_and_not_before() {
+    with_redis(|url| async move {
+        let visibility = Duration::from_millis(400);
+        let queue = RemoteQueue::<u32>::options(&url, "jobs").visibility(visibility).open().await.unwrap();
+        queue.put(1).await.unwrap();
+        let begin = Instant::now();
+        drop(queue.get().await.unwrap());
+        let again = soon(queue.get()).await.unwrap();
+        assert_eq!((*again, again.attempts()), (1, 2));
+        assert!(begin.elapsed() >= visibility - Duration::from_millis(5), "{:?}", begin.elapsed());
+        again.task_done().await.unwrap();
+        soon(queue.join()).await.unwrap();
+    });
+}
+
+#[test]
+fn who_is_late_learns_that_another_worker_has_the_item() {
+    with_redis(|url| async move {
+        let open = || RemoteQueue::<u32>::options(&url, "jobs").visibility(Duration::from_millis(200)).open();
+        let (slow, fast) = (open().await.unwrap(), open().await.unwrap());
+        slow.put(1).await.unwrap();
+        let late = slow.get().await.unwrap();
+        let taken_over = soon(fast.get()).await.unwrap();
+        assert!(matches!(late.extend(Duration::from_secs(9)).await, Err(AnswerError::Lost)));
+        let lost = late.task_done().await.unwrap_err();
+        assert!(lost.to_string().contains("another worker"), "{lost}");
+        taken_over.task_done().await.unwrap();
+    });
+}
+
+#[test]
+fn extend_keeps_an_item_and_give_back_returns_it_at_once() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::options(&url, "jobs")
+            .visibility(Duration::from_millis(200))
+            .open()
+            .await
+            .unwrap();
+        queue.put(1).await.unwrap();
+        let kept = queue.get().await.unwrap();
+        kept.extend(Duration::from_secs(60)).await.unwrap();
+        assert!(timeout(Duration::from_millis(500), queue.get()).await.is_err(), "it is still with us");
+        let getter = create_task({
+            let queue = queue.clone();
+            async move { queue.get().await.unwrap() }
+        });
+        sleep(Duration::from_millis(50)).await;
+        kept.give_back().await.unwrap();
+        let again = soon(getter).await;
+        assert_eq!(again.attempts(), 2);
+        again.task_done().await.unwrap();
+    });
+}
+
+#[test]
+fn a_shutdown_lets_what_is_in_it_out_and_nothing_in() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::options(&url, "jobs").maxsize(2).open().await.unwrap();
+        queue.put(1).await.unwrap();
+        queue.put(2).await.unwrap();
+        let waiting = create_task({
+            let queue = queue.clone();
+            async move { queue.put(3).await }
+        });
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(queue.shutdown(false).await.unwrap(), 0);
+        let refused = soon(waiting).await.unwrap_err();
+        assert!(matches!(refused, PutError::ShutDown(3)), "{refused}");
+        soon(queue.get()).await.unwrap().task_done().await.unwrap();
+        let last = soon(queue.get()).await.unwrap();
+        // It may come back, so who asks waits; when it is done, who waits is told.
+        let asks = create_task({
+            let queue = queue.clone();
+            async move { queue.get().await }
+        });
+        sleep(Duration::from_millis(50)).await;
+        assert!(!asks.is_finished());
+        last.task_done().await.unwrap();
+        assert!(matches!(soon(asks).await, Err(GetError::ShutDown)));
+    });
+}
+
+#[test]
+fn an_immediate_shutdown_throws_away_what_nobody_has() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        for n in 0..1200 {
+            queue.put(n).await.unwrap();
+        }
+        let taken = queue.get().await.unwrap();
+        assert_eq!(queue.shutdown(true).await.unwrap(), 1199);
+        let now = queue.statistics().await.unwrap();
+        assert_eq!((now.waiting, now.taken, now.shut_down), (0, 1, true));
+        taken.task_done().await.unwrap();
+        soon(queue.join()).await.unwrap();
+    });
+}
+
+#[test]
+fn who_waits_on_a_queue_that_is_destroyed_is_told() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        let getter = create_task({
+            let queue = queue.clone();
+            async move { queue.get().await }
+        });
+        sleep(Duration::from_millis(50)).await;
+        queue.destroy().await.unwrap();
+        assert!(matches!(soon(getter).await, Err(GetError::Gone)));
+        assert!(matches!(queue.put(1).await, Err(PutError::Gone(1))));
+        RemoteQueue::<u32>::options(&url, "jobs").maxsize(5).open().await.unwrap();
+    });
+}
+
+#[test]
+fn a_put_that_is_repeated_under_its_key_is_put_once() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        for _ in 0..3 {
+            queue.put_once("order 17", 17).await.unwrap();
+        }
+        queue.put_once("order 18", 18).await.unwrap();
+        assert_eq!(queue.qsize().await.unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_cancelled_get_takes_no_item_along() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        for _ in 0..20 {
+            assert!(timeout(Duration::from_millis(5), queue.get()).await.is_err());
+        }
+        queue.put(1).await.unwrap();
+        assert_eq!(*soon(queue.get()).await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn an_entry_that_is_no_item_is_given_to_be_looked_at() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        let other = RemoteQueue::<String>::open(&url, "jobs").await.unwrap();
+        other.put("no number".to_owned()).await.unwrap();
+        queue.put(5).await.unwrap();
+        let Err(GetError::Undecodable(what)) = queue.get().await else { panic!("it is no number") };
+        assert_eq!(*what.delivery, b"\"no number\"");
+        what.delivery.task_done().await.unwrap();
+        assert_eq!(*queue.get().await.unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_python_producer_and_a_rust_worker() {
+    with_redis(|url| async move {
+        if !installed("python3") {
+            return;
+        }
+        #[derive(serde::Deserialize, Debug, PartialEq)]
+        struct Job {
+            name: String,
+            size: u32,
+        }
+        let queue = RemoteQueue::<Job>::open(&url, "jobs").await.unwrap();
+        let getter = create_task({
+            let queue = queue.clone();
+            async move { queue.get().await.unwrap() }
+        });
+        // What any client of Redis sends, written out.
+        let script = r#"
+import json, socket, sys
+words = [b"XADD", b"jobs", b"*", b"json", json.dumps({"name": "größer", "size": 3}).encode()]
+message = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+connection.sendall(message)
+assert connection.recv(1) == b"$"
+"#;
+        let port = url.rsplit_once(':').unwrap().1.to_owned();
+        let status = Command::new("python3").args(["-c", script, &port]).status().unwrap();
+        assert!(status.success());
+        let job = soon(getter).await;
+        assert_eq!(*job, Job { name: "größer".into(), size: 3 });
+        job.task_done().await.unwrap();
+    });
+}
+
+#[test]
+fn bad_names_and_addresses_are_refused() {
+    evenloop::run(async {
+        for name in ["", "a{b}"] {
+            let error = RemoteQueue::<u32>::open("redis://127.0.0.1:1", name).await.unwrap_err();
+            assert!(matches!(error, OpenError::Name(_)), "{error}");
+        }
+        let error = RemoteQueue::<u32>::open("postgres://127.0.0.1", "jobs").await.unwrap_err();
+        assert!(matches!(error, OpenError::Address { .. }), "{error}");
+    });
+    let error =
+        futures::executor::block_on(RemoteQueue::<u32>::open("redis://127.0.0.1:1", "jobs")).unwrap_err();
+    assert!(matches!(error, OpenError::NoRuntime(_)), "{error}");
+}
