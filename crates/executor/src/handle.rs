@@ -4,6 +4,7 @@ use crate::current;
 use crate::remote::RemoteTask;
 use crate::task::shared::Shared;
 use crate::thread_pool::ThreadPool;
+use crate::unhandled::Unhandled;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
 use std::fmt;
@@ -126,6 +127,13 @@ impl Spawn for Handle {
             return Err(NotSpawned { value: job, why: CLOSED });
         }
         self.pool.execute(job)
+    }
+
+    /// Gives it to the loop's hook, on the loop's thread; from elsewhere it is printed.
+    fn report(&self, what: &dyn fmt::Display) {
+        let what = what.to_string();
+        let hook = self.shared.runs_here().then(|| current::with_current(|core| core.sched().hook()));
+        Unhandled::told_by_a_crate(&what).report(hook.flatten().flatten());
     }
 }
 

@@ -10,13 +10,14 @@ use std::rc::Rc;
 pub(crate) type Hook = dyn Fn(&Unhandled<'_>);
 
 /// An error that nobody can see any more: a detached task that panicked, a destructor or waker that panicked under the
-/// loop.
+/// loop, or what a crate told the host ([`Spawn::report`](evenloop_core::Spawn::report)) on the loop's thread.
 ///
 /// Given to the loop's hook; its `Display` is what is printed to the standard error stream when there is no hook.
 pub struct Unhandled<'a> {
     message: &'static str,
     about: Option<About>,
     panic: Option<&'a (dyn Any + Send)>,
+    told: Option<&'a str>,
 }
 
 impl<'a> Unhandled<'a> {
@@ -25,12 +26,22 @@ impl<'a> Unhandled<'a> {
         about: Option<About>,
         panic: Option<&'a (dyn Any + Send)>,
     ) -> Self {
-        Self { message, about, panic }
+        Self { message, about, panic, told: None }
+    }
+
+    /// What a crate told the host.
+    pub(crate) fn told_by_a_crate(told: &'a str) -> Self {
+        Self { message: "reported by a crate", about: None, panic: None, told: Some(told) }
     }
 
     /// What happened, in a few words.
     pub fn message(&self) -> &'static str {
         self.message
+    }
+
+    /// What a crate told the host, if that is what happened.
+    pub fn told(&self) -> Option<&str> {
+        self.told
     }
 
     /// The task it happened to, as its `Debug` shows it.
@@ -85,7 +96,7 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
 
 impl fmt::Display for Unhandled<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message)?;
+        f.write_str(self.told.unwrap_or(self.message))?;
         if let Some(about) = &self.about {
             write!(f, ": {about}")?;
         }
