@@ -25,7 +25,7 @@
 //! | the root        | `evenloop-executor`  | [`run`], [`create_task`], [`gather`], [`EventLoop`], [`Task`] |
 //! | [`time`]        | `evenloop-time`      | [`sleep`], [`timeout`], intervals, clocks                     |
 //! | [`sync`]        | `evenloop-sync`      | locks, events, semaphores, queues                             |
-//! | [`streams`]     | `evenloop-streams`   | sockets, readers and writers, servers                         |
+//! | [`streams`]     | `evenloop-streams`   | sockets, readers and writers, servers, protocols              |
 //! | [`coroutine`]   | `evenloop-coroutine` | generators and async generators                               |
 //! | [`cancel`]      | `evenloop-core`      | scopes that can be cancelled, and clean-up that can await     |
 //!
@@ -50,6 +50,10 @@ pub use evenloop_executor::*;
 #[cfg(feature = "macros")]
 pub use evenloop_macros::{main, test};
 pub use evenloop_streams as streams;
+pub use evenloop_streams::{
+    connect_accepted_socket, connect_read_pipe, connect_write_pipe, create_connection,
+    create_datagram_endpoint, create_server, create_unix_connection, create_unix_server,
+};
 pub use evenloop_streams::{open_connection, open_unix_connection, start_server, start_unix_server};
 pub use evenloop_sync as sync;
 pub use evenloop_time as time;

@@ -51,6 +51,21 @@ impl Buffer {
         taken
     }
 
+    /// Moves what fits into the front of `room`, and answers how much that was.
+    pub(crate) fn move_to(&mut self, room: &mut [u8]) -> usize {
+        let n = self.len().min(room.len());
+        room[..n].copy_from_slice(&self.filled()[..n]);
+        self.discard(n);
+        n
+    }
+
+    /// Puts `bytes` before everything else.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        let behind = self.take_all();
+        self.append(bytes);
+        self.append(&behind);
+    }
+
     /// Drops the first `n` bytes.
     pub(crate) fn discard(&mut self, n: usize) {
         assert!(n <= self.len(), "only {} of {n} bytes are there", self.len());

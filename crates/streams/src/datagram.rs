@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net as unix;
 use std::path::Path;
+use std::task::{Context, Poll};
 
 /// A UDP socket.
 ///
@@ -166,6 +167,32 @@ impl UdpSocket {
     pub async fn recv(&self, room: &mut [u8]) -> io::Result<usize> {
         let received = self.fd.read_with(|socket| socket.recv(room)).await;
         received.map_err(|error| IoFailure::wrap("receiving on", self.local, error))
+    }
+
+    /// As [`recv_from`](Self::recv_from), in the owner's place: for whoever is the only one to receive.
+    pub(crate) fn poll_recv_from(
+        &self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let polled = self.fd.poll_with(Direction::Read, cx, |socket| socket.recv_from(room), |_| false);
+        polled.map_err(|error| IoFailure::wrap("receiving on", self.local, error))
+    }
+
+    /// As [`send_to`](Self::send_to), or [`send`](Self::send) without a peer, in the owner's place.
+    pub(crate) fn poll_send_to(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        peer: Option<SocketAddr>,
+    ) -> Poll<io::Result<usize>> {
+        let send = |socket: &mio::net::UdpSocket| match peer {
+            Some(peer) => socket.send_to(bytes, peer),
+            None => socket.send(bytes),
+        };
+        self.fd
+            .poll_with(Direction::Write, cx, send, |_| false)
+            .map_err(|error| IoFailure::wrap("sending from", self.local, error))
     }
 
     /// As [`recv_from`](Self::recv_from), and leaves the datagram for the next call.

@@ -21,6 +21,7 @@
 //! | `sendfile` | files into streams, without a copy through the program                     |
 //! | `resolve`, `connect` | names, staggered attempts, `open_connection`                      |
 //! | `server`   | accepting, a task for each connection, three ways to end                     |
+//! | `protocol`, `transport` | connections that run by themselves and call a protocol            |
 //! | `signal`   | signals as streams and as handlers (feature `signal`)                        |
 //! | `tokio`, `hyper` | the traits of these crates on the streams (features of these names)     |
 //! | `error`    | what a failed call was doing, and with whom                                  |
@@ -60,6 +61,10 @@ mod connect;
 
 mod server;
 
+mod protocol;
+
+mod transport;
+
 #[cfg(feature = "signal")]
 pub mod signal;
 
@@ -75,6 +80,9 @@ pub use async_fd::{AsyncFd, NotWatched};
 pub use connect::{ConnectFailures, open_connection, open_unix_connection};
 pub use datagram::{UdpSocket, UnixDatagram};
 pub use error::{IncompleteRead, IoFailure, LimitOverrun, ReadError};
+pub use protocol::{
+    AnyProtocol, BufferedKind, BufferedProtocol, DatagramProtocol, IntoProtocol, Protocol, StreamingKind,
+};
 pub use reactor::{GuestDriver, ReactorDriver, ReactorHandle, Turned, guest};
 pub use reader::{Chunks, Lines, Reading, StreamReader};
 pub use resolve::lookup_host;
@@ -84,5 +92,10 @@ pub use server::{
 };
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{TcpListener, TcpStream};
+pub use transport::{
+    AcceptedSocket, Address, DatagramTransport, ExtraInfo, Transport, connect_accepted_socket,
+    connect_datagram_socket, connect_read_pipe, connect_stream, connect_write_pipe, create_connection,
+    create_datagram_endpoint, create_server, create_unix_connection, create_unix_server,
+};
 pub use unix::{UnixListener, UnixStream};
 pub use writer::{Draining, StreamWriter};

@@ -396,8 +396,8 @@ impl<R> fmt::Debug for Chunks<'_, R> {
 ///
 /// A reader that is polled while another one is being polled on the same thread, TLS say, finds it lent and gets room of
 /// its own.
-struct Room {
-    bytes: Box<[u8]>,
+pub(crate) struct Room {
+    pub(crate) bytes: Box<[u8]>,
 }
 
 std::thread_local! {
@@ -405,7 +405,7 @@ std::thread_local! {
 }
 
 impl Room {
-    fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let lent = ROOM.try_with(Cell::take).ok().flatten();
         Self { bytes: lent.unwrap_or_else(|| vec![0; DEFAULT_LIMIT].into()) }
     }

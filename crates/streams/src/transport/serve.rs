@@ -1,0 +1,172 @@
+//! Servers whose connections get a protocol each.
+//!
+//! The servers are those of the streams: accepting, limits, back-off, and the three ways to end are theirs. The handler of a
+//! connection puts its two halves together again and becomes the connection's task.
+
+use super::connection::{Connection, Drive};
+use super::create::wire_of;
+use super::flow::HIGH;
+use super::wire::AcceptedSocket;
+use crate::protocol::IntoProtocol;
+use crate::reader::StreamReader;
+use crate::server::{Server, ServerConfig, UnixReader, UnixWriter};
+use crate::split::{OwnedReadHalf, OwnedWriteHalf, Split};
+use crate::writer::StreamWriter;
+use evenloop_core::Runtime;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Serves TCP on `address`: `protocol` makes a protocol for each connection.
+///
+/// [`Server::close_clients`] closes each transport in order, [`Server::abort_clients`] drops its task: then
+/// `connection_lost` is told that the connection was aborted. For options: [`ServerConfig::start_protocol`].
+///
+/// # Errors
+///
+/// The address cannot be listened on; or the runtime has no reactor or cannot spawn.
+///
+/// # Panics
+///
+/// Not here; a `protocol` that panics ends its own connection only.
+pub fn create_server<P, K>(protocol: impl Fn() -> P + 'static, address: SocketAddr) -> io::Result<Server>
+where
+    P: IntoProtocol<K>,
+    K: 'static,
+{
+    ServerConfig::new().start_protocol(protocol, address)
+}
+
+/// Serves the Unix socket at `path`, as [`create_server`] does TCP. What is done with the file at the path is as with
+/// [`start_unix_server`](crate::start_unix_server).
+///
+/// # Errors
+///
+/// As [`start_unix_server`](crate::start_unix_server).
+pub fn create_unix_server<P, K>(
+    protocol: impl Fn() -> P + 'static,
+    path: impl AsRef<Path>,
+) -> io::Result<Server>
+where
+    P: IntoProtocol<K>,
+    K: 'static,
+{
+    ServerConfig::new().start_unix_protocol(protocol, path)
+}
+
+/// Serves TLS on `address`, as [`create_server`] does TCP. A protocol is made when the handshake is over; one that fails is
+/// reported, and its connection closed.
+///
+/// # Errors
+///
+/// As [`create_server`].
+#[cfg(feature = "tls")]
+pub fn create_tls_server<P, K>(
+    protocol: impl Fn() -> P + 'static,
+    address: SocketAddr,
+    tls: &crate::tls::TlsAcceptor,
+) -> io::Result<Server>
+where
+    P: IntoProtocol<K>,
+    K: 'static,
+{
+    ServerConfig::new().start_tls_protocol(protocol, address, tls)
+}
+
+impl ServerConfig {
+    /// Serves TCP on `address` with a protocol for each connection: see [`create_server`].
+    ///
+    /// # Errors
+    ///
+    /// As [`create_server`].
+    pub fn start_protocol<P, K>(
+        &self,
+        protocol: impl Fn() -> P + 'static,
+        address: SocketAddr,
+    ) -> io::Result<Server>
+    where
+        P: IntoProtocol<K>,
+        K: 'static,
+    {
+        let protocol = Rc::new(protocol);
+        let handler = move |reader: StreamReader, writer: StreamWriter| {
+            serve(protocol.clone(), reunited(reader, writer))
+        };
+        self.start(handler, address)
+    }
+
+    /// Serves the Unix socket at `path` with a protocol for each connection: see [`create_unix_server`].
+    ///
+    /// # Errors
+    ///
+    /// As [`create_unix_server`].
+    pub fn start_unix_protocol<P, K>(
+        &self,
+        protocol: impl Fn() -> P + 'static,
+        path: impl AsRef<Path>,
+    ) -> io::Result<Server>
+    where
+        P: IntoProtocol<K>,
+        K: 'static,
+    {
+        let protocol = Rc::new(protocol);
+        let handler =
+            move |reader: UnixReader, writer: UnixWriter| serve(protocol.clone(), reunited(reader, writer));
+        self.start_unix(handler, path)
+    }
+
+    /// Serves TLS on `address` with a protocol for each connection: see [`create_tls_server`].
+    ///
+    /// # Errors
+    ///
+    /// As [`create_tls_server`].
+    #[cfg(feature = "tls")]
+    pub fn start_tls_protocol<P, K>(
+        &self,
+        protocol: impl Fn() -> P + 'static,
+        address: SocketAddr,
+        tls: &crate::tls::TlsAcceptor,
+    ) -> io::Result<Server>
+    where
+        P: IntoProtocol<K>,
+        K: 'static,
+    {
+        let (protocol, tls) = (Rc::new(protocol), tls.clone());
+        let handler = move |reader: StreamReader, writer: StreamWriter| {
+            let (protocol, tls) = (protocol.clone(), tls.clone());
+            async move {
+                let mut wire = wire_of(reunited(reader, writer));
+                let stream = tls.accept(wire.io).await?;
+                wire.info.tls = Some(stream.info());
+                let wire = super::Wire::of_tls(stream, wire.info);
+                drive(&*protocol, wire, super::flow::HIGH_TLS)?.await;
+                Ok::<_, io::Error>(())
+            }
+        };
+        self.start(handler, address)
+    }
+}
+
+/// The stream of a connection that nobody has used yet.
+fn reunited<S: Split>(reader: StreamReader<OwnedReadHalf<S>>, writer: StreamWriter<OwnedWriteHalf<S>>) -> S {
+    let ((read, _), (write, _)) = (reader.into_parts(), writer.into_parts());
+    read.reunite(write).expect("a server's handler gets the halves of one stream")
+}
+
+async fn serve<P, K>(protocol: Rc<impl Fn() -> P>, socket: impl AcceptedSocket) -> io::Result<()>
+where
+    P: IntoProtocol<K>,
+{
+    drive(&*protocol, wire_of(socket), HIGH)?.await;
+    Ok(())
+}
+
+fn drive<P, K>(protocol: &impl Fn() -> P, wire: super::Wire, high_bytes: usize) -> io::Result<Drive>
+where
+    P: IntoProtocol<K>,
+{
+    let host = Runtime::current_spawn("create_server").map_err(io::Error::other)?;
+    let protocol = Rc::new(protocol()).into_protocol();
+    Ok(Drive::new(Connection::new(wire, protocol, host, high_bytes), false))
+}

@@ -1,0 +1,108 @@
+//! Any stream, as a connection holds it.
+
+use super::extra::{Address, ExtraInfo};
+use crate::buffer::Buffer;
+use crate::tcp::TcpStream;
+use crate::unix::UnixStream;
+use futures_io::{AsyncRead, AsyncWrite};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Both directions at once, its type forgotten.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
+
+/// A stream, and what a connection must know to drive it.
+pub(crate) struct Wire {
+    pub(crate) io: Box<dyn Duplex>,
+    pub(crate) info: ExtraInfo,
+    /// The end of one direction leaves the other open.
+    pub(crate) half_closes: bool,
+    /// There is a reading direction; else the end of what is read says that nobody listens.
+    pub(crate) reads: bool,
+    /// There is a writing direction.
+    pub(crate) writes: bool,
+    /// Closing waits so long at most for the peer's end. None: it does not wait.
+    pub(crate) lingers: Option<Duration>,
+}
+
+impl Wire {
+    /// Bytes both ways, each with an end of its own.
+    pub(crate) fn new(io: impl Duplex + 'static, info: ExtraInfo) -> Self {
+        Self { io: Box::new(io), info, half_closes: true, reads: true, writes: true, lingers: None }
+    }
+}
+
+/// A socket that is connected: a [`TcpStream`] or a [`UnixStream`]. Implemented by nobody else.
+pub trait AcceptedSocket: sealed::IntoWire {}
+
+impl AcceptedSocket for TcpStream {}
+
+impl AcceptedSocket for UnixStream {}
+
+pub(crate) mod sealed {
+    use super::*;
+
+    pub trait IntoWire {
+        #[doc(hidden)]
+        #[expect(private_interfaces, reason = "sealed: only this crate calls it")]
+        fn into_wire(self) -> Wire;
+    }
+
+    impl IntoWire for TcpStream {
+        #[expect(private_interfaces, reason = "sealed: only this crate calls it")]
+        fn into_wire(self) -> Wire {
+            let info = ExtraInfo {
+                peername: Some(Address::Inet(self.peer_addr())),
+                sockname: self.local_addr().ok().map(Address::Inet),
+                ..ExtraInfo::default()
+            };
+            Wire::new(self, info)
+        }
+    }
+
+    impl IntoWire for UnixStream {
+        #[expect(private_interfaces, reason = "sealed: only this crate calls it")]
+        fn into_wire(self) -> Wire {
+            let info = ExtraInfo {
+                peername: self.peer_addr().ok().map(Address::from_unix),
+                sockname: self.local_addr().ok().map(Address::from_unix),
+                ..ExtraInfo::default()
+            };
+            Wire::new(self, info)
+        }
+    }
+}
+
+/// A stream with bytes put back in front of it.
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS takes a stream over"))]
+pub(crate) struct Prefixed {
+    pub(crate) front: Buffer,
+    pub(crate) io: Box<dyn Duplex>,
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.front.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        Poll::Ready(Ok(self.front.move_to(buf)))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
