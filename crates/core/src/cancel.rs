@@ -28,11 +28,11 @@
 //! C1. A frame with a node has below it, down to the floor, only frames with nodes, each linked to the next. So a
 //!     catcher that is in the tree is found from every scope around it.
 //! C2. Only the poll of a node's own future changes its parent. It leaves first, then joins; no two locks are ever held.
-//! C3. `unanswered` of a request counts its marks and its deliveries. A mark ends as a delivery (the catcher is polled
-//!     inside that scope) or is passed over (end of the turn); a delivery ends by one answer: [`Cancelled`] gives it
-//!     when it is consumed or dropped.
+//! C3. `unanswered` of a request counts the catchers that are asked or next, and its deliveries. Who is asked delivers
+//!     (when it is polled inside that scope) or is passed over (end of the turn); a delivery ends by one answer:
+//!     [`Cancelled`] gives it when it is consumed or dropped. Where that makes the catcher around next, it takes the place.
 //! C4. A round starts when nothing is unanswered, and ends when nothing is unanswered again. It closes its request if it
-//!     was absorbed, nobody passed on, and nobody waits in [`Cancelled::resume`].
+//!     was absorbed, nobody passed it on to the scope itself, and nobody waits in [`Cancelled::resume`].
 //! C5. A request is delivered by a catcher only inside the poll of its scope, so the tree is walked and answers are
 //!     believed there alone. Asking, answering and moving a deadline touch the inbox and wake the scope, from any thread.
 //! C6. Whoever makes a request due after the scope's last look sets `asked` under the inbox's lock and then wakes the
@@ -54,10 +54,7 @@
 //! if let Turn::Take(reason) = task.root.before(&requests, cx.waker()) {
 //!     return Poll::Ready(Err(reason)); // and drop the future, without polling it
 //! }
-//! let polled = {
-//!     let _entered = task.root.enter(&requests);
-//!     task.future.as_mut().poll(cx)
-//! };
+//! let polled = task.root.enter(&requests, || task.future.as_mut().poll(cx));
 //! let requests = asked();
 //! match polled {
 //!     Poll::Ready(value) => match task.root.finish(&requests) {
@@ -81,7 +78,13 @@ mod frames;
 
 mod tree;
 
+mod children;
+
+mod marks;
+
 mod inbox;
+
+mod round;
 
 mod turn;
 
@@ -100,11 +103,11 @@ mod shielded;
 pub use cancel_scope::{CancelScope, Run};
 pub use cancelled::{Cancelled, Resume};
 pub use catch::{CatchCancel, Catcher, catch_cancel};
-pub use frames::{Entered, is_requested, open_inside_here};
+pub use frames::{is_requested, open_inside_here};
 pub use reason::Reason;
 pub use root::{Requests, Root, Turn};
 pub use scope::Scope;
-pub use shielded::{Shielded, shielded};
+pub use shielded::{Shielded, ShieldedFor, shielded, shielded_for};
 
 #[cfg(all(test, not(evenloop_loom)))]
 mod tests;

@@ -11,9 +11,8 @@
 use crate::entry::{Entry, or_panic};
 use evenloop_core::cancel::{Reason, Scope};
 use evenloop_core::watch::{self, On};
-use evenloop_core::{Runtime, deadline_after};
+use evenloop_core::{Elapsed, Runtime, deadline_after};
 use pin_project_lite::pin_project;
-use std::error::Error;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -132,24 +131,6 @@ pub fn timeout_at_on<F: IntoFuture>(
     }
 }
 
-/// The deadline was met before the future was ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Elapsed;
-
-impl fmt::Display for Elapsed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the deadline has elapsed")
-    }
-}
-
-impl Error for Elapsed {}
-
-impl From<Elapsed> for std::io::Error {
-    fn from(elapsed: Elapsed) -> Self {
-        Self::new(std::io::ErrorKind::TimedOut, elapsed)
-    }
-}
-
 pin_project! {
     /// The future of [`timeout`] and [`timeout_at`].
     #[must_use = "futures do nothing unless awaited"]
@@ -231,7 +212,11 @@ impl<F: Future> Future for Timeout<F> {
                 this.scope.ask(DEADLINE); // T4
             }
         }
-        if let Poll::Ready(outcome) = this.scope.poll(this.inner, cx) {
+        let deadline = match *this.limit {
+            Limit::At(deadline) => Some(deadline),
+            Limit::Never | Limit::After(_) => None,
+        };
+        if let Poll::Ready(outcome) = this.scope.poll_until(deadline, this.inner, cx) {
             this.entry.clear();
             return Poll::Ready(outcome.map_err(|_| Elapsed));
         }

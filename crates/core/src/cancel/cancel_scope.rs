@@ -107,7 +107,9 @@ impl CancelScope {
         self.inbox.set_deadline(deadline).wake(&self.inbox);
     }
 
-    /// The nearest deadline of the [`CancelScope`]s around the code that calls this.
+    /// The nearest deadline of the scopes and timeouts around the code that calls this, as far out as its task or the next
+    /// [`shielded`](super::shielded): trio's `current_effective_deadline`. (There a task also knows those around its
+    /// group; here whoever starts it hands them on.)
     pub fn nearest_deadline() -> Option<Instant> {
         frames::nearest_deadline()
     }

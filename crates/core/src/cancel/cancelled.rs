@@ -2,7 +2,9 @@
 
 use super::frames;
 use super::inbox::{Answer, Inbox};
+use super::marks::Home;
 use super::reason::Reason;
+use super::round;
 use crate::shim::Arc;
 use std::error::Error;
 use std::fmt;
@@ -28,7 +30,15 @@ pub struct Cancelled {
 pub(crate) struct Delivery {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) id: u64,
+    /// Who is told of the answer. Taken by it.
+    pub(crate) home: Home,
     pub(crate) reason: Reason,
+}
+
+impl Delivery {
+    fn answer(&mut self, answer: Answer) {
+        round::answer(&self.inbox, self.id, self.home.take(), answer).wake(&self.inbox);
+    }
 }
 
 impl Cancelled {
@@ -66,9 +76,9 @@ impl Cancelled {
     /// The future panics when it is polled outside of every scope whose request it bears: there it would wait for ever.
     pub fn resume(mut self) -> Resume {
         let deliveries = std::mem::take(&mut self.deliveries);
-        let resume = Resume { deliveries };
-        for Delivery { inbox, id, .. } in &resume.deliveries {
-            inbox.answer(*id, Answer::Resume).wake(inbox);
+        let mut resume = Resume { deliveries };
+        for delivery in &mut resume.deliveries {
+            delivery.answer(Answer::Resume);
         }
         resume
     }
@@ -87,8 +97,8 @@ impl Cancelled {
     }
 
     fn answer(&mut self, answer: Answer) {
-        while let Some(Delivery { inbox, id, .. }) = self.deliveries.pop() {
-            inbox.answer(id, answer).wake(&inbox);
+        while let Some(mut delivery) = self.deliveries.pop() {
+            delivery.answer(answer);
         }
     }
 }

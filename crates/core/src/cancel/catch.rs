@@ -100,12 +100,13 @@ impl Catcher {
         mut future: Pin<&mut Option<F>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Cancelled>> {
+        frames::relink(&mut self.seat);
         if let Some(cancelled) = self.deliver() {
             future.set(None); // Should this panic, `cancelled` is dropped: passed on.
             return Poll::Ready(Err(cancelled));
         }
         let polled = {
-            let _entered = frames::enter(&mut self.seat, Kind::Catcher);
+            let _entered = frames::enter(&mut self.seat, Kind::Catcher, None);
             future.as_mut().as_pin_mut().expect("`catch_cancel` was polled after its end").poll(cx)
         };
         match polled {
@@ -116,13 +117,21 @@ impl Catcher {
             }
             Poll::Pending => {
                 self.join(cx.waker());
-                Poll::Pending
+                // Somebody inside may have passed on in this very poll: then this one need not wait for the next turn.
+                match self.deliver() {
+                    Some(cancelled) => {
+                        future.set(None);
+                        Poll::Ready(Err(cancelled))
+                    }
+                    None => Poll::Pending,
+                }
             }
         }
     }
 
     /// For a future without others inside: joins the tree, and is ready when a cancellation is delivered.
     pub fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
+        frames::relink(&mut self.seat);
         match self.deliver() {
             Some(cancelled) => Poll::Ready(cancelled),
             None => {
@@ -147,10 +156,9 @@ impl Catcher {
         }
     }
 
-    /// Delivers what this was marked with.
+    /// Delivers what this was asked, and what it is next for.
     #[inline]
     fn deliver(&mut self) -> Option<Cancelled> {
-        frames::relink(&mut self.seat);
         if self.seat.place.as_ref().is_some_and(|place| place.node().is_marked()) {
             self.deliver_marks()
         } else {
@@ -162,11 +170,19 @@ impl Catcher {
     fn deliver_marks(&mut self) -> Option<Cancelled> {
         let node = self.seat.place.as_ref()?.node().clone();
         let mut deliveries = Vec::new();
-        for (inbox, id) in node.marks() {
+        for (inbox, id, next) in node.to_deliver() {
             // C5: a mark of a scope that this was moved out of stays, for that scope to pass over.
-            if frames::cross(&inbox) && node.unmark(&inbox, id) {
+            if !frames::is_inside(&inbox) {
+                continue;
+            }
+            // Who has joined inside since is asked first, in the next turn.
+            if next && !node.innermost(&None, &inbox, id).asked.is_empty() {
+                continue;
+            }
+            if let Some(home) = node.deliver(&inbox, id) {
                 if let Some(reason) = inbox.deliver(id) {
-                    deliveries.push(Delivery { inbox, id, reason });
+                    frames::cross(&inbox);
+                    deliveries.push(Delivery { inbox, id, home, reason });
                 }
             }
         }

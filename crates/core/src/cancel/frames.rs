@@ -13,6 +13,7 @@ use crate::shim::{Arc, thread_local};
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::task::Waker;
+use std::time::Instant;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -27,6 +28,14 @@ struct Frame {
     crossed: bool,
     place: Option<Place>,
     inbox: Option<Arc<Inbox>>,
+    /// When the scope is going to end, if its owner says so. (What is moved from other threads stands in the inbox.)
+    deadline: Option<Instant>,
+}
+
+impl Frame {
+    fn root(place: Option<Place>, inbox: Option<Arc<Inbox>>) -> Self {
+        Self { kind: Kind::Root, crossed: false, place, inbox, deadline: None }
+    }
 }
 
 /// What a scope or catcher keeps of itself between polls.
@@ -45,8 +54,52 @@ impl Seat {
     }
 }
 
+/// What this thread polls.
+struct Stack {
+    frames: Vec<Frame>,
+    /// Where the tasks and scopes among them are: a request is looked for there, past any number of catchers.
+    scopes: Vec<usize>,
+}
+
+impl Stack {
+    fn push(&mut self, frame: Frame) {
+        if frame.kind != Kind::Catcher {
+            self.scopes.push(self.frames.len());
+        }
+        self.frames.push(frame);
+    }
+
+    fn pop(&mut self) -> Option<Frame> {
+        let frame = self.frames.pop()?;
+        if frame.kind != Kind::Catcher {
+            self.scopes.pop();
+        }
+        Some(frame)
+    }
+
+    /// The frames of the scopes around this code, innermost first, the task's last.
+    fn around(&self) -> impl Iterator<Item = &Frame> {
+        let mut ended = false;
+        self.scopes
+            .iter()
+            .rev()
+            .map(|at| &self.frames[*at])
+            .take_while(move |frame| !std::mem::replace(&mut ended, frame.kind == Kind::Root))
+    }
+
+    fn is_inside(&self, inbox: &Arc<Inbox>) -> bool {
+        self.around().any(|frame| frame.is(inbox))
+    }
+}
+
+impl Frame {
+    fn is(&self, inbox: &Arc<Inbox>) -> bool {
+        self.inbox.as_ref().is_some_and(|it| Arc::ptr_eq(it, inbox))
+    }
+}
+
 thread_local! {
-    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    static FRAMES: RefCell<Stack> = const { RefCell::new(Stack { frames: Vec::new(), scopes: Vec::new() }) };
     /// The root entered last has no frame yet. Nothing lies above it then.
     static OWED: Cell<bool> = const { Cell::new(false) };
 }
@@ -59,21 +112,22 @@ fn owe(owed: bool) -> bool {
 
 /// Calls `f` with the stack; `None` when the thread is ending and has none any more: then everything is inert.
 #[inline]
-fn with_frames<R>(f: impl FnOnce(&mut Vec<Frame>) -> R) -> Option<R> {
+fn with_frames<R>(f: impl FnOnce(&mut Stack) -> R) -> Option<R> {
     FRAMES
         .try_with(|frames| {
             let mut frames = frames.borrow_mut();
             if owe(false) {
-                frames.push(Frame { kind: Kind::Root, crossed: false, place: None, inbox: None });
+                frames.push(Frame::root(None, None));
             }
             f(&mut frames)
         })
         .ok()
 }
 
-/// Keeps a task, scope or catcher on the stack of what this thread polls; dropping it takes it off.
+/// Keeps a task, scope or catcher on the stack of what this thread polls; dropping it takes it off. Guards are dropped in
+/// the reverse order, because none leaves this module's relatives: see [`Root::enter`](super::Root::enter).
 #[must_use = "dropping the guard ends the poll"]
-pub struct Entered<'a> {
+pub(crate) struct Entered<'a> {
     /// Where the frame's contents go back to.
     home: Home<'a>,
     /// The stack belongs to this thread.
@@ -86,9 +140,9 @@ enum Home<'a> {
 }
 
 #[inline]
-pub(crate) fn enter(seat: &mut Seat, kind: Kind) -> Entered<'_> {
+pub(crate) fn enter(seat: &mut Seat, kind: Kind, deadline: Option<Instant>) -> Entered<'_> {
     let (place, inbox, crossed) = (seat.place.take(), seat.inbox.take(), seat.crossed);
-    push(Frame { kind, crossed, place, inbox });
+    push(Frame { kind, crossed, place, inbox, deadline });
     Entered { home: Home::Seat(seat), not_send: PhantomData }
 }
 
@@ -103,7 +157,7 @@ pub(crate) fn enter_root<'a>(node: &'a mut Option<Arc<Node>>, inbox: Option<&Arc
         return Entered { home: Home::Root(node), not_send: PhantomData };
     }
     let place = node.take().map(Place::root);
-    push(Frame { kind: Kind::Root, crossed: false, place, inbox: inbox.cloned() });
+    push(Frame::root(place, inbox.cloned()));
     Entered { home: Home::Root(node), not_send: PhantomData }
 }
 
@@ -118,7 +172,7 @@ impl Drop for Entered<'_> {
         if owe(false) {
             return; // Nobody has looked.
         }
-        let Some(Some(frame)) = with_frames(Vec::pop) else { return };
+        let Some(Some(frame)) = with_frames(Stack::pop) else { return };
         match &mut self.home {
             Home::Seat(seat) => {
                 **seat = Seat { place: frame.place, inbox: frame.inbox, crossed: frame.crossed }
@@ -128,17 +182,11 @@ impl Drop for Entered<'_> {
     }
 }
 
-impl std::fmt::Debug for Entered<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entered").finish_non_exhaustive()
-    }
-}
-
 /// Joins the node to the top of the stack if it is elsewhere (C2): its first poll, or it was moved.
 #[inline]
 pub(crate) fn relink(seat: &mut Seat) {
     let Some(place) = &mut seat.place else { return };
-    let unmoved = with_frames(|frames| match frames.last() {
+    let unmoved = with_frames(|stack| match stack.frames.last() {
         Some(Frame { place: Some(top), .. }) => place.is_under(Some(top.node())),
         Some(_) => false,
         None => place.is_under(None),
@@ -159,7 +207,7 @@ pub(crate) fn join(seat: &mut Seat) {
 
 /// The node on top of the stack, made if need be, and joined down to the floor (C1).
 fn top() -> Option<Arc<Node>> {
-    with_frames(|frames| {
+    with_frames(|Stack { frames, .. }| {
         let mut from = frames.len();
         let mut parent = None;
         while from > 0 {
@@ -184,29 +232,20 @@ fn top() -> Option<Arc<Node>> {
 
 /// Whether this code runs inside the poll of that scope, with no other task in between.
 pub(crate) fn is_inside(inbox: &Arc<Inbox>) -> bool {
-    with_frames(|frames| depth(frames, inbox).is_some()).unwrap_or_default()
+    with_frames(|stack| stack.is_inside(inbox)).unwrap_or_default()
 }
 
-/// As [`is_inside`], and tells the scopes between here and there that this request goes out through them.
-pub(crate) fn cross(inbox: &Arc<Inbox>) -> bool {
-    with_frames(|frames| {
-        let Some(depth) = depth(frames, inbox) else { return false };
-        frames[depth + 1..].iter_mut().for_each(|frame| frame.crossed = true);
-        true
-    })
-    .unwrap_or_default()
-}
-
-fn depth(frames: &[Frame], inbox: &Arc<Inbox>) -> Option<usize> {
-    for (depth, frame) in frames.iter().enumerate().rev() {
-        if frame.inbox.as_ref().is_some_and(|it| Arc::ptr_eq(it, inbox)) {
-            return Some(depth);
+/// Tells the scopes between here and that one that its request goes out through them.
+pub(crate) fn cross(inbox: &Arc<Inbox>) {
+    with_frames(|Stack { frames, scopes }| {
+        for at in scopes.iter().rev() {
+            let frame = &mut frames[*at];
+            if frame.is(inbox) || frame.kind == Kind::Root {
+                break;
+            }
+            frame.crossed = true;
         }
-        if frame.kind == Kind::Root {
-            return None;
-        }
-    }
-    None
+    });
 }
 
 /// Whether a request of a scope around this code is on its way out. Then `waker` is woken when that ends here after all.
@@ -215,17 +254,17 @@ pub(crate) fn is_being_left(waker: &Waker) -> bool {
 }
 
 /// The nearest deadline of the scopes around this code.
-pub(crate) fn nearest_deadline() -> Option<std::time::Instant> {
-    around().iter().filter_map(|inbox| inbox.deadline()).min()
+pub(crate) fn nearest_deadline() -> Option<Instant> {
+    let own = with_frames(|stack| stack.around().filter_map(|frame| frame.deadline).min());
+    around().iter().filter_map(|inbox| inbox.deadline()).chain(own.flatten()).min()
 }
 
 /// The open requests of the scopes inside the task that this thread polls, of those that have asked a catcher.
 ///
 /// For a host that is asked while the [`Root`](super::Root) is in use, and cannot tell.
 pub fn open_inside_here() -> usize {
-    let node = with_frames(|frames| {
-        let floor = frames.iter().rfind(|frame| frame.kind == Kind::Root)?;
-        Some(floor.place.as_ref()?.node().clone())
+    let node = with_frames(|stack| {
+        Some(stack.around().find(|frame| frame.kind == Kind::Root)?.place.as_ref()?.node().clone())
     });
     node.flatten().map_or(0, |node| node.open_inside())
 }
@@ -236,11 +275,7 @@ pub fn is_requested() -> bool {
     around().iter().any(|inbox| inbox.open() > 0)
 }
 
-/// The inboxes of the scopes around this code, down to the floor.
+/// The inboxes of the scopes around this code, the task's included.
 fn around() -> Vec<Arc<Inbox>> {
-    with_frames(|frames| {
-        let floor = frames.iter().rposition(|frame| frame.kind == Kind::Root).unwrap_or_default();
-        frames[floor..].iter().filter_map(|frame| frame.inbox.clone()).collect()
-    })
-    .unwrap_or_default()
+    with_frames(|stack| stack.around().filter_map(|frame| frame.inbox.clone()).collect()).unwrap_or_default()
 }

@@ -4,11 +4,14 @@
 //! follows from them ([`Effects`]) is done after it (C7).
 //!
 //! I1. `requests` holds the open ones, oldest first. An id that is not there is closed: answers to it do nothing.
-//! I2. `asked` is true whenever a request is due (nothing unanswered) or a mark is not settled. It may be true without.
+//! I2. `asked` is true whenever a request is due (nothing unanswered), a mark is not settled, or a catcher is next. It may
+//!     be true without.
 //! I3. Whoever has the scope woken takes its waker out and sets `asked`; the scope clears `asked` only as it puts its
 //!     waker back. So a running scope whose `asked` is false has its waker here.
 
+use super::marks::How;
 use super::reason::Reason;
+use super::round::{self, Way};
 use super::tree::Node;
 use crate::shim::atomic::{AtomicBool, Ordering};
 use crate::shim::{Arc, Mutex};
@@ -35,8 +38,10 @@ struct State {
     waker: Option<Waker>,
     requests: Vec<Request>,
     next_id: u64,
-    /// Catchers that this turn marked, with the request they were marked with.
+    /// Catchers that this turn asked, with the request they were asked for.
     marked: Vec<(Arc<Node>, u64)>,
+    /// Catchers that are next, because all inside them have answered. Those that have delivered since are here, too.
+    next: Vec<(Arc<Node>, u64)>,
     /// How many times a task was cancelled and not uncancelled.
     count: u32,
     /// Whether anything was ever asked.
@@ -49,7 +54,7 @@ struct State {
 struct Request {
     id: u64,
     reason: Reason,
-    /// Marks and deliveries that are not settled (C3).
+    /// Marks and deliveries that are not settled, and catchers that are next (C3).
     unanswered: u32,
     /// Futures of `resume` that wait for this one.
     resuming: u32,
@@ -110,6 +115,7 @@ impl Inbox {
             requests: Vec::new(),
             next_id: 0,
             marked: Vec::new(),
+            next: Vec::new(),
             count: 0,
             was_asked: false,
             was_taken: false,
@@ -205,19 +211,32 @@ impl Inbox {
         self.state.lock().find(id).is_some()
     }
 
-    /// Answers one delivery.
-    pub(crate) fn answer(&self, id: u64, answer: Answer) -> Effects {
+    /// Notes an answer, before it is settled what follows from it.
+    pub(crate) fn note(&self, id: u64, answer: Answer) {
+        let mut state = self.state.lock();
+        if let Some(request) = state.find(id) {
+            request.on_its_way_out |= answer != Answer::Absorb;
+            request.resuming += u32::from(answer == Answer::Resume);
+        }
+    }
+
+    /// One that was unanswered is settled, in this way.
+    pub(crate) fn settled(&self, id: u64, way: Way) -> Effects {
         let mut state = self.state.lock();
         let Some(request) = state.find(id) else { return Effects::default() };
-        request.unanswered -= 1;
-        match answer {
-            Answer::Absorb => request.absorbed = true,
-            Answer::PassOn | Answer::Resume => {
-                request.passed_on = true;
-                request.on_its_way_out = true;
-                request.resuming += u32::from(answer == Answer::Resume);
+        match way {
+            Way::Next(catcher) => {
+                state.next.push((catcher, id));
+                self.set_asked(true);
+                return Effects { scope: state.waker.take(), waiting: Vec::new() };
+            }
+            Way::Held => {}
+            Way::Out(how) => {
+                request.passed_on |= how == How::PassedOn;
+                request.absorbed |= how == How::Absorbed;
             }
         }
+        request.unanswered -= 1;
         self.settle(&mut state, id)
     }
 
@@ -274,22 +293,43 @@ impl Inbox {
             .filter(|request| request.unanswered == 0)
             .map(|request| request.id)
             .collect();
-        self.set_asked(!due.is_empty() || !state.marked.is_empty());
+        self.set_asked(!due.is_empty() || !state.marked.is_empty() || !state.next.is_empty());
         drop(state);
         drop(before); // C7
         due
     }
 
     /// Starts a round with these catchers. False: the request was withdrawn meanwhile.
-    pub(crate) fn begin_round(&self, id: u64, catchers: &[Arc<Node>]) -> bool {
+    pub(crate) fn begin_round(&self, id: u64, catchers: impl ExactSizeIterator<Item = Arc<Node>>) -> bool {
         let mut state = self.state.lock();
         let Some(request) = state.find(id) else { return false };
         debug_assert_eq!(request.unanswered, 0, "C4");
-        request.unanswered = u32::try_from(catchers.len()).expect("2^32 catchers do not fit in memory");
         (request.passed_on, request.absorbed) = (false, false);
-        state.marked.extend(catchers.iter().map(|catcher| (catcher.clone(), id)));
+        state.mark(id, catchers);
         self.set_asked(true);
         true
+    }
+
+    /// Goes on with these catchers instead of the one that was next. False: the request was withdrawn meanwhile.
+    pub(crate) fn go_on(&self, id: u64, catchers: impl ExactSizeIterator<Item = Arc<Node>>) -> bool {
+        let mut state = self.state.lock();
+        let Some(request) = state.find(id) else { return false };
+        request.unanswered -= 1;
+        state.mark(id, catchers);
+        self.set_asked(true);
+        true
+    }
+
+    /// Those that are next.
+    pub(crate) fn take_next(&self) -> Vec<(Arc<Node>, u64)> {
+        std::mem::take(&mut self.state.lock().next)
+    }
+
+    /// Puts back who still is next.
+    pub(crate) fn put_next(&self, still: Vec<(Arc<Node>, u64)>) {
+        if !still.is_empty() {
+            self.state.lock().next.extend(still);
+        }
     }
 
     /// A marked catcher was polled. `None`: the request was withdrawn meanwhile.
@@ -303,14 +343,6 @@ impl Inbox {
     /// The marks of this turn, to be settled.
     pub(crate) fn take_marked(&self) -> Vec<(Arc<Node>, u64)> {
         std::mem::take(&mut self.state.lock().marked)
-    }
-
-    /// One marked catcher was passed over.
-    pub(crate) fn passed_over(&self, id: u64) -> Effects {
-        let mut state = self.state.lock();
-        let Some(request) = state.find(id) else { return Effects::default() };
-        request.unanswered -= 1;
-        self.settle(&mut state, id)
     }
 
     /// Takes a request, and so ends the scope. `None`: it was withdrawn meanwhile.
@@ -336,11 +368,17 @@ impl Inbox {
     fn end_with(&self, mut state: crate::shim::MutexGuard<'_, State>) -> Effects {
         state.life = Life::Ended;
         let requests = std::mem::take(&mut state.requests);
-        let marked = std::mem::take(&mut state.marked);
+        let (marked, next) = (std::mem::take(&mut state.marked), std::mem::take(&mut state.next));
         let waker = state.waker.take();
         self.set_asked(false);
         drop(state);
-        drop((marked, waker)); // C7
+        drop((next, waker)); // C7
+        for (catcher, id) in marked {
+            // So that no mark keeps a chain of nodes.
+            if let Some(home) = catcher.pass_over(self, id) {
+                drop(round::tell(home, self, id, How::PassedOver));
+            }
+        }
         Effects { scope: None, waiting: requests.into_iter().flat_map(|request| request.waiting).collect() }
     }
 
@@ -379,6 +417,15 @@ impl State {
             waiting: Vec::new(),
         });
         true
+    }
+
+    /// These catchers are asked.
+    fn mark(&mut self, id: u64, catchers: impl ExactSizeIterator<Item = Arc<Node>>) {
+        let asked = u32::try_from(catchers.len()).expect("2^32 catchers do not fit in memory");
+        if let Some(request) = self.find(id) {
+            request.unanswered += asked;
+        }
+        self.marked.extend(catchers.map(|catcher| (catcher, id)));
     }
 
     fn find(&mut self, id: u64) -> Option<&mut Request> {

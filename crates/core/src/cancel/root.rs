@@ -1,6 +1,6 @@
 //! A task as a scope: what a host embeds, see the head of [`cancel`](super).
 
-use super::frames::{self, Entered};
+use super::frames;
 use super::inbox::Inbox;
 use super::reason::Reason;
 use super::tree::Node;
@@ -113,10 +113,12 @@ impl Root {
         turn::before(inbox, self.node.as_ref(), waker).into()
     }
 
-    /// To be held around each poll of the task's future.
+    /// Polls the task's future: whatever `poll` polls is inside this task. A closure rather than a guard, so that no
+    /// task is ever left out of order.
     #[inline]
-    pub fn enter<'a>(&'a mut self, requests: &Requests) -> Entered<'a> {
-        frames::enter_root(&mut self.node, requests.inbox.as_ref())
+    pub fn enter<R>(&mut self, requests: &Requests, poll: impl FnOnce() -> R) -> R {
+        let _entered = frames::enter_root(&mut self.node, requests.inbox.as_ref());
+        poll()
     }
 
     /// To be called after each poll that was pending.

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 /// What a future embeds that can be cancelled by its own decision, such as a timeout. Nothing is allocated until it
 /// asks, or somebody inside catches.
@@ -61,6 +62,21 @@ impl Scope {
     /// If it is polled after it has ended.
     pub fn poll<F: Future>(
         &mut self,
+        future: Pin<&mut Option<F>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Reason>> {
+        self.poll_until(None, future, cx)
+    }
+
+    /// As [`poll`](Self::poll), for a scope whose owner is going to ask it at `deadline`: so that the code inside can know
+    /// ([`CancelScope::nearest_deadline`](super::CancelScope::nearest_deadline)).
+    ///
+    /// # Panics
+    ///
+    /// If it is polled after it has ended.
+    pub fn poll_until<F: Future>(
+        &mut self,
+        deadline: Option<Instant>,
         mut future: Pin<&mut Option<F>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Reason>> {
@@ -83,7 +99,7 @@ impl Scope {
             }
         }
         let polled = {
-            let _entered = frames::enter(&mut self.seat, Kind::Scope);
+            let _entered = frames::enter(&mut self.seat, Kind::Scope, deadline);
             future.as_mut().as_pin_mut().expect("a running scope has its future").poll(cx)
         };
         if let Poll::Ready(value) = polled {

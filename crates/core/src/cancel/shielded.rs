@@ -1,18 +1,22 @@
 //! Code that is not to be disturbed.
 
+use super::cancel_scope::{CancelScope, Run};
 use super::cancelled::Cancelled;
 use super::catch::Catcher;
 use super::root::{Requests, Root};
+use crate::runtime::Runtime;
+use crate::timers::{Elapsed, deadline_after};
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Runs `future` to its end, whatever is asked of the scopes around this: they wait.
 ///
 /// A cancellation that comes meanwhile is passed on when `future` is ready, so it strikes at the next `await` that has to
-/// wait. Catchers inside are not asked; a scope inside (a timeout, say) works as ever. So the way to a bounded clean-up
-/// is `shielded(timeout(limit, clean_up()))`.
+/// wait. Catchers inside are not asked; a scope inside (a timeout, say) works as ever. A clean-up that may hang is better
+/// bounded: [`shielded_for`].
 ///
 /// # Cancel safety
 ///
@@ -30,6 +34,71 @@ use std::task::{Context, Poll};
 /// ```
 pub fn shielded<F: IntoFuture>(future: F) -> Shielded<F::IntoFuture> {
     Shielded { future: future.into_future(), root: Root::new(), catcher: Catcher::new(), cancelled: None }
+}
+
+/// As [`shielded`], but for no longer than `limit`, counted from the first poll. Then whoever catches inside is asked, and
+/// `future` is dropped; the cancellations that waited go on.
+///
+/// # Cancel safety
+///
+/// As `future`: dropping this drops it. Only cancellations wait, a drop does not.
+///
+/// # Errors
+///
+/// [`Elapsed`]: the limit was met first.
+///
+/// # Panics
+///
+/// When it has to wait where no runtime is current that offers timers.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_core::cancel::{Cancelled, shielded_for};
+/// # use std::time::Duration;
+/// # async fn close_the_books() {}
+/// # async fn example(cancelled: Cancelled) {
+/// if shielded_for(Duration::from_secs(5), close_the_books()).await.is_err() {
+///     eprintln!("the books stay open");
+/// }
+/// cancelled.resume().await;
+/// # }
+/// ```
+pub fn shielded_for<F: IntoFuture>(limit: Duration, future: F) -> ShieldedFor<F::IntoFuture> {
+    let scope = CancelScope::new();
+    let inner = shielded(scope.run(future.into_future()));
+    ShieldedFor { inner, scope, limit: Some(limit) }
+}
+
+pin_project_lite::pin_project! {
+    /// The future of [`shielded_for`].
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct ShieldedFor<F> {
+        #[pin]
+        inner: Shielded<Run<F>>,
+        scope: CancelScope,
+        // Until the first poll.
+        limit: Option<Duration>,
+    }
+}
+
+impl<F: Future> Future for ShieldedFor<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(limit) = this.limit.take() {
+            let timers = Runtime::current_timers("shielded_for").unwrap_or_else(|error| panic!("{error}"));
+            this.scope.set_deadline(Some(deadline_after(timers.now(), limit)));
+        }
+        this.inner.poll(cx).map(|outcome| outcome.map_err(|_| Elapsed))
+    }
+}
+
+impl<F> fmt::Debug for ShieldedFor<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShieldedFor").field("inner", &self.inner).finish_non_exhaustive()
+    }
 }
 
 pin_project_lite::pin_project! {
@@ -55,8 +124,7 @@ impl<F: Future> Future for Shielded<F> {
         }
         let polled = {
             let requests = Requests::new();
-            let _entered = this.root.enter(&requests);
-            this.future.poll(cx)
+            this.root.enter(&requests, || this.future.poll(cx))
         };
         if polled.is_ready() {
             this.catcher.leave();

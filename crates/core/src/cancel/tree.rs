@@ -5,12 +5,16 @@
 //! lock of its own rather than its tree's: a subtree that is polled under another root moves as a whole, at no cost.
 //!
 //! N1. `slot` is read and written under the lock of the parent alone, and says where in its list the node is.
-//! N2. `pending` is true iff `marks` holds one that is not passed over.
+//! N2. `pending` is true iff `marks` holds something to deliver. `gone` is true once the node has left for good. Both are
+//!     written under the node's lock.
 //!
-//! ORDERING: everything here is Relaxed: `slot` by N1, and `pending` is written under the node's lock and read without it
-//! only by the thread that wrote it (see `is_marked`).
+//! ORDERING: everything here is Relaxed: `slot` by N1, `gone` is read under the lock, and `pending` without it only as a
+//! hint (see `is_marked`).
 
+use super::children::Children;
 use super::inbox::Inbox;
+use super::marks::{Heard, Home, How, Marks};
+use super::round;
 use crate::shim::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::shim::{Arc, Mutex};
 use std::task::Waker;
@@ -18,32 +22,23 @@ use std::task::Waker;
 /// One scope or catcher.
 pub(crate) struct Node {
     catches: bool,
-    /// N2. Set by a turn of a scope around this catcher, in the very poll in which it is then read.
+    /// N2.
     pending: AtomicBool,
-    slot: AtomicU32,
+    /// N2.
+    gone: AtomicBool,
+    /// N1.
+    pub(super) slot: AtomicU32,
     inside: Mutex<Inside>,
 }
 
 struct Inside {
     children: Children,
-    /// Requests that this catcher is to deliver, or was passed over for. Empty for a scope.
-    marks: Vec<Mark>,
+    /// What this catcher knows of requests. Empty for a scope.
+    marks: Marks,
     /// How to get this catcher polled. `None` for a scope, and for a moment while it is woken.
     waker: Option<Waker>,
     /// What was asked of this scope, from its first round on. `None` for a catcher.
     inbox: Option<Arc<Inbox>>,
-}
-
-struct Mark {
-    inbox: Arc<Inbox>,
-    id: u64,
-    passed_over: bool,
-}
-
-impl Mark {
-    fn is(&self, inbox: &Arc<Inbox>, id: u64) -> bool {
-        self.id == id && Arc::ptr_eq(&self.inbox, inbox)
-    }
 }
 
 /// A node's own end of its link: held by the future that is polled as this node. Dropping it leaves the tree.
@@ -112,19 +107,33 @@ impl Drop for Place {
         }
         self.leave();
         // Who is still inside was taken out of the future that ends here; its next poll joins it to another node.
-        // The marks stay: their turn passes this node over when it ends.
-        let mut inside = self.node().inside.lock();
+        // The marks stay: the turn that asked passes this node over when it ends, and what is answered inside of it goes
+        // on to its home. Only what it was next for is settled here.
+        let node = self.node();
+        let mut inside = node.inside.lock();
         let children = std::mem::take(&mut inside.children);
         let (waker, inbox) = (inside.waker.take(), inside.inbox.take());
+        let next = inside.marks.take_next();
+        node.gone.store(true, Ordering::Relaxed);
         drop(inside);
         drop((children, waker, inbox)); // C7
+        for (inbox, id, home) in next {
+            round::settle(&inbox, id, home, How::PassedOn).wake(&inbox);
+        }
     }
 }
 
 impl Node {
-    fn new(catches: bool) -> Self {
-        let inside = Inside { children: Children::default(), marks: Vec::new(), waker: None, inbox: None };
-        Self { catches, pending: AtomicBool::new(false), slot: AtomicU32::new(0), inside: Mutex::new(inside) }
+    pub(super) fn new(catches: bool) -> Self {
+        let inside =
+            Inside { children: Children::default(), marks: Marks::default(), waker: None, inbox: None };
+        Self {
+            catches,
+            pending: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            slot: AtomicU32::new(0),
+            inside: Mutex::new(inside),
+        }
     }
 
     fn add(&self, child: Arc<Self>) {
@@ -145,45 +154,57 @@ impl Node {
         }
     }
 
-    /// The innermost catchers below this node that were not passed over for this request. Those who joined first come
-    /// first, level by level. Walks without recursion, holding one lock at a time.
-    pub(crate) fn innermost(&self, inbox: &Arc<Inbox>, id: u64) -> Vec<Arc<Self>> {
+    /// Who is to be asked for this request below this node: the innermost catchers that were not passed over. `base` is
+    /// this node if it catches. Walks without recursion, holding one lock at a time.
+    pub(crate) fn innermost(&self, base: &Home, inbox: &Inbox, id: u64) -> Ring {
         struct Seen {
             node: Arc<Node>,
-            parent: usize,
+            /// Where the next catcher outside is.
+            home: usize,
             catches: bool,
-            catcher_below: bool,
+            /// How many in the nearest ring inside are asked, or have such inside of them.
+            inside: u32,
         }
-        const TOP: usize = usize::MAX;
+        const BASE: usize = usize::MAX;
         let mut seen: Vec<Seen> = Vec::new();
-        let visit = |seen: &mut Vec<Seen>, inside: &Inside, parent: usize| {
+        let visit = |seen: &mut Vec<Seen>, inside: &Inside, home: usize| {
             seen.extend(inside.children.iter().map(|child| Seen {
                 node: child.clone(),
-                parent,
+                home,
                 catches: child.catches,
-                catcher_below: false,
+                inside: 0,
             }));
         };
-        visit(&mut seen, &self.inside.lock(), TOP);
+        visit(&mut seen, &self.inside.lock(), BASE);
         let mut at = 0;
         while at < seen.len() {
             let node = seen[at].node.clone();
-            let inside = node.inside.lock();
-            seen[at].catches &= !inside.marks.iter().any(|mark| mark.is(inbox, id));
-            visit(&mut seen, &inside, at);
+            let mut inside = node.inside.lock();
+            seen[at].catches &= !inside.marks.is_passed_over(inbox, id);
+            let home = if seen[at].catches { at } else { seen[at].home };
+            visit(&mut seen, &inside, home);
             at += 1;
         }
-        let mut innermost = Vec::new();
-        while let Some(Seen { node, parent, catches, catcher_below }) = seen.pop() {
-            if parent != TOP {
-                seen[parent].catcher_below |= catches || catcher_below;
+        let mut ring = Ring::default();
+        // The innermost ones come last, level by level.
+        for at in (0..seen.len()).rev() {
+            let Seen { home, catches, inside, .. } = seen[at];
+            if !catches {
+                continue;
             }
-            if catches && !catcher_below {
-                innermost.push(node);
+            let node = seen[at].node.clone();
+            let place = if home == BASE { base.clone() } else { Some(seen[home].node.clone()) };
+            match home {
+                BASE => ring.outermost += 1,
+                _ => seen[home].inside += 1,
+            }
+            match inside {
+                0 => ring.asked.push((node, place)),
+                _ => ring.around.push((node, place, inside)),
             }
         }
-        innermost.reverse();
-        innermost
+        ring.asked.reverse();
+        ring
     }
 
     /// The open requests of the scopes below this node.
@@ -200,11 +221,32 @@ impl Node {
         open
     }
 
-    /// Marks this catcher with a request.
-    pub(crate) fn mark(&self, inbox: &Arc<Inbox>, id: u64) {
+    /// Does something to the marks, and follows N2.
+    fn with_marks<R>(&self, f: impl FnOnce(&mut Marks) -> R) -> R {
         let mut inside = self.inside.lock();
-        inside.marks.push(Mark { inbox: inbox.clone(), id, passed_over: false });
-        self.pending.store(true, Ordering::Relaxed);
+        let result = f(&mut inside.marks);
+        self.pending.store(inside.marks.pending(), Ordering::Relaxed);
+        result
+    }
+
+    /// A turn asks this catcher.
+    pub(crate) fn ask(&self, inbox: &Arc<Inbox>, id: u64, home: Home) {
+        self.with_marks(|marks| marks.ask(inbox, id, home));
+    }
+
+    /// A turn asks so many in the nearest ring inside this catcher.
+    pub(crate) fn ask_inside(&self, inbox: &Arc<Inbox>, id: u64, home: Home, unanswered: u32) {
+        self.with_marks(|marks| marks.ask_inside(inbox, id, home, unanswered));
+    }
+
+    /// One in the nearest ring inside has dealt with a request.
+    pub(crate) fn hear(&self, inbox: &Inbox, id: u64, how: How) -> Heard {
+        self.with_marks(|marks| marks.hear(inbox, id, how, self.gone.load(Ordering::Relaxed)))
+    }
+
+    /// Whether all inside have answered, and this catcher comes next.
+    pub(crate) fn is_next(&self, inbox: &Inbox, id: u64) -> bool {
+        self.inside.lock().marks.is_next(inbox, id)
     }
 
     /// Gets this catcher polled, unless `here` does so already.
@@ -226,104 +268,35 @@ impl Node {
     /// Whether there is something to deliver.
     #[inline]
     pub(crate) fn is_marked(&self) -> bool {
-        // ORDERING: Relaxed: a mark that counts was made earlier in this very poll, by this thread (C5).
+        // ORDERING: Relaxed: what counts was made earlier in this very poll, by this thread (C5); what another thread
+        // makes at the same time is found by the next turn.
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// What there is to deliver.
-    pub(crate) fn marks(&self) -> Vec<(Arc<Inbox>, u64)> {
-        let inside = self.inside.lock();
-        let pending = inside.marks.iter().filter(|mark| !mark.passed_over);
-        pending.map(|mark| (mark.inbox.clone(), mark.id)).collect()
+    /// What there is to deliver; true: if nobody new is inside.
+    pub(crate) fn to_deliver(&self) -> Vec<(Arc<Inbox>, u64, bool)> {
+        self.inside.lock().marks.to_deliver()
     }
 
-    /// Takes a mark off for its delivery. False: it was passed over meanwhile.
-    pub(crate) fn unmark(&self, inbox: &Arc<Inbox>, id: u64) -> bool {
-        let mut inside = self.inside.lock();
-        let found = inside.marks.iter().position(|mark| mark.is(inbox, id) && !mark.passed_over);
-        let gone = found.map(|place| inside.marks.remove(place));
-        self.pending.store(inside.marks.iter().any(|mark| !mark.passed_over), Ordering::Relaxed);
-        drop(inside);
-        gone.is_some()
+    /// Takes a mark off for its delivery. `None`: it was passed over meanwhile.
+    pub(crate) fn deliver(&self, inbox: &Inbox, id: u64) -> Option<Home> {
+        self.with_marks(|marks| marks.deliver(inbox, id))
     }
 
-    /// Passes this catcher over for a request that it was marked with. False: it was delivered.
-    pub(crate) fn pass_over(&self, inbox: &Arc<Inbox>, id: u64) -> bool {
-        let mut inside = self.inside.lock();
-        let Some(mark) = inside.marks.iter_mut().find(|mark| mark.is(inbox, id)) else { return false };
-        let first = !std::mem::replace(&mut mark.passed_over, true);
-        self.pending.store(inside.marks.iter().any(|mark| !mark.passed_over), Ordering::Relaxed);
-        first
+    /// Passes this catcher over for a request that it was asked. `None`: it was delivered.
+    pub(crate) fn pass_over(&self, inbox: &Inbox, id: u64) -> Option<Home> {
+        self.with_marks(|marks| marks.pass_over(inbox, id))
     }
 }
 
-/// The children of a node, in the order of joining. The first one needs no allocation.
+/// Who is asked in one round, in the order of joining, level by level; and the catchers around them.
 #[derive(Default)]
-struct Children {
-    first: Option<Arc<Node>>,
-    more: Option<Box<More>>,
-}
-
-/// The children after the first: those of slot 1, 2, …
-#[derive(Default)]
-struct More {
-    slots: Vec<Option<Arc<Node>>>,
-    /// How many slots are full.
-    full: usize,
-}
-
-impl Children {
-    fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
-        let more = self.more.iter().flat_map(|more| more.slots.iter().flatten());
-        self.first.iter().chain(more)
-    }
-
-    fn add(&mut self, child: Arc<Node>) {
-        let more_is_empty = self.more.as_ref().is_none_or(|more| more.full == 0);
-        if self.first.is_none() && more_is_empty {
-            // ORDERING: Relaxed, here and below: N1.
-            child.slot.store(0, Ordering::Relaxed);
-            self.first = Some(child);
-            return;
-        }
-        let more = self.more.get_or_insert_default();
-        more.slots.push(Some(child));
-        more.full += 1;
-        more.number_from(more.slots.len() - 1);
-    }
-
-    /// Takes a child out, if it is one.
-    fn remove(&mut self, child: &Arc<Node>) -> Option<Arc<Node>> {
-        let slot = child.slot.load(Ordering::Relaxed) as usize;
-        let is_it = |place: &mut Option<Arc<Node>>| place.as_ref().is_some_and(|it| Arc::ptr_eq(it, child));
-        if slot == 0 {
-            return if is_it(&mut self.first) { self.first.take() } else { None };
-        }
-        let more = self.more.as_mut()?;
-        let place = more.slots.get_mut(slot - 1)?;
-        if !is_it(place) {
-            return None;
-        }
-        let left = place.take();
-        more.full -= 1;
-        if more.full * 2 < more.slots.len() {
-            // Each shift of n slots was paid for by n/2 departures.
-            more.slots.retain(Option::is_some);
-            more.number_from(0);
-        }
-        left
-    }
-}
-
-impl More {
-    fn number_from(&mut self, from: usize) {
-        for (place, node) in self.slots.iter().enumerate().skip(from) {
-            if let Some(node) = node {
-                let slot = u32::try_from(place + 1).expect("2^32 nodes do not fit in memory");
-                node.slot.store(slot, Ordering::Relaxed);
-            }
-        }
-    }
+pub(crate) struct Ring {
+    pub(crate) asked: Vec<(Arc<Node>, Home)>,
+    /// With the number of those in the nearest ring inside that are asked, or have such inside of them.
+    pub(crate) around: Vec<(Arc<Node>, Home, u32)>,
+    /// How many of all these have nobody around them.
+    pub(crate) outermost: u32,
 }
 
 #[cfg(all(test, not(evenloop_loom)))]
@@ -333,27 +306,5 @@ mod tests {
     #[test]
     fn a_node_is_96_bytes_with_its_counts() {
         assert!(size_of::<Node>() + 2 * size_of::<usize>() <= 96, "{}", size_of::<Node>());
-    }
-
-    #[test]
-    fn children_keep_their_order_like_a_plain_list() {
-        let mut random = 7_u64;
-        let mut next = |below: usize| {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (random >> 33) as usize % below
-        };
-        let (mut children, mut twin) = (Children::default(), Vec::<Arc<Node>>::new());
-        for step in 0..4000 {
-            if twin.is_empty() || next(100) < if step / 500 % 2 == 0 { 60 } else { 40 } {
-                let node = Arc::new(Node::new(true));
-                children.add(node.clone());
-                twin.push(node);
-            } else {
-                let node = twin.remove(next(twin.len()));
-                assert!(Arc::ptr_eq(&children.remove(&node).unwrap(), &node));
-                assert!(children.remove(&node).is_none());
-            }
-            assert!(children.iter().map(Arc::as_ptr).eq(twin.iter().map(Arc::as_ptr)));
-        }
     }
 }

@@ -60,11 +60,10 @@ impl Sched {
         unsafe { task.own(|own| own.flags |= STARTED) }
         // SAFETY: as above.
         let header = unsafe { task.header() };
-        let over = {
-            let _entered = root.enter(&requests);
+        let over = root.enter(&requests, || {
             // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
             unsafe { (header.vtable.poll)(task, &mut cx) }
-        };
+        });
         // The first request may have come during the poll.
         // SAFETY: as above.
         let requests = unsafe { task.own(|own| own.requests()) };
