@@ -11,11 +11,14 @@
 //! | `park`       | how a thread sleeps; parks nest                                           |
 //! | `spawn`      | how futures and blocking jobs reach whoever runs them                     |
 //! | `timers`     | a clock, and wake-ups at its instants                                     |
+//! | `after`      | a moment to wait for, for crates that know no `sleep`                     |
+//! | `staggered`  | attempts that start one after the other, until one succeeds                |
 //! | `reactor`    | descriptors, and what is known about their readiness                      |
 //! | `runtime`    | the bundle of the above, and which one is current                         |
 //! | `within`     | a future that takes its runtime along                                     |
 //! | [`cancel`]   | scopes that can be cancelled, and code that cleans up when they are       |
 //! | [`watch`]    | what tasks wait for, and who holds what, for whoever asks                 |
+//! | `child_set`  | children that are cancelled together and waited for                        |
 
 #![cfg_attr(not(evenloop_tsan), forbid(unsafe_code))]
 #![deny(unsafe_code)]
@@ -30,6 +33,10 @@ mod spawn;
 
 mod timers;
 
+mod after;
+
+mod staggered;
+
 mod reactor;
 
 mod runtime;
@@ -40,10 +47,15 @@ pub mod cancel;
 
 pub mod watch;
 
+mod child_set;
+
+pub use after::After;
+pub use child_set::{Cancel, ChildKey, ChildSet, FewerThan, Member};
 pub use park::{Park, ParkState, ThreadPark, Unpark};
 pub use reactor::{AwaitReady, Direction, Reactor, Readiness, Ready, Seen, SourceKey, Unwatched, WaiterKey};
 pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime, RuntimeId};
 pub use spawn::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
-pub use timers::{TimerKey, Timers, TimersEnded, deadline_after};
+pub use staggered::{RaceParts, Staggered};
+pub use timers::{Elapsed, TimerKey, Timers, TimersEnded, deadline_after};
 pub use wake_batch::WakeBatch;
 pub use within::Within;

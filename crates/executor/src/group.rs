@@ -17,24 +17,25 @@
 //!     child. A request from outside is kept apart: no end of the group swallows it.
 //! G4. A child is counted from its start to the drop of its future.
 //! G5. Tasks are asked, and values and wakers dropped, while the state is not borrowed.
+mod borrowing;
 mod child;
 mod error;
 mod start;
 mod state;
 
+pub use borrowing::{BorrowedChild, BorrowingGroup};
 pub use child::{Child, ChildError, NotStarted};
 pub use error::GroupError;
 pub use start::{StartError, Started};
 
 use crate::current::create_task;
-use crate::finally::catch_panic;
 use crate::named::named;
-use evenloop_core::cancel::{Reason, catch_cancel};
+use crate::task::task_ref::TaskRef;
+use evenloop_core::cancel::Reason;
 use start::Starting;
-use state::{ChildFuture, Fail, Member, Phase, State, Unfinished};
+use state::{ChildFuture, State, conduct};
 use std::fmt;
 use std::future::Future;
-use std::panic::resume_unwind;
 use std::rc::Rc;
 
 /// Starts tasks that do not outlive the block which was given this.
@@ -59,7 +60,7 @@ use std::rc::Rc;
 /// # });
 /// ```
 pub struct TaskGroup<E> {
-    state: Rc<State<E>>,
+    state: Rc<State<E, TaskRef>>,
 }
 
 impl<E: 'static> TaskGroup<E> {
@@ -88,34 +89,7 @@ impl<E: 'static> TaskGroup<E> {
     {
         named("TaskGroup", async move {
             let group = Self { state: Rc::new(State::new()) };
-            let unfinished = Unfinished(&group.state);
-            let body = catch_panic(body(group.clone()));
-            let mut cancelled = None;
-            let mut value = None;
-            match catch_cancel(group.state.body.run(body)).await {
-                Ok(Ok(Ok(Ok(given)))) => value = Some(given),
-                Ok(Ok(Ok(Err(error)))) => group.state.fail(Fail::Error(error), None),
-                Ok(Ok(Err(panic))) => group.state.fail(Fail::Panic(panic), None),
-                Ok(Err(_)) => {} // the group's own request, see G3
-                Err(outside) => group.state.catch(&mut cancelled, outside),
-            }
-            while let Err(outside) = catch_cancel(group.state.all_over()).await {
-                group.state.catch(&mut cancelled, outside);
-            }
-            std::mem::forget(unfinished);
-            let (reason, errors, panic) = group.state.finish();
-            // G2, by the order of these lines; `cancelled` is dropped by the first two, and so passed on.
-            if let Some(panic) = panic {
-                drop((cancelled, errors));
-                resume_unwind(panic);
-            }
-            if !errors.is_empty() {
-                return Err(GroupError { errors, reason: None });
-            }
-            if let Some(cancelled) = cancelled {
-                match cancelled.resume().await {}
-            }
-            value.ok_or(GroupError { errors, reason })
+            conduct(&group.state, body(group.clone())).await
         })
     }
 
@@ -163,7 +137,7 @@ impl<E: 'static> TaskGroup<E> {
 
     /// How many children are not over.
     pub fn len(&self) -> usize {
-        self.state.inside.borrow().children.len()
+        self.state.children.len()
     }
 
     /// Whether all children are over.
@@ -186,18 +160,10 @@ impl<E: 'static> TaskGroup<E> {
         if let Some(why) = why {
             return Err(NotStarted { future, why });
         }
-        let id = {
-            let mut inside = self.state.inside.borrow_mut();
-            inside.last_id += 1;
-            let id = inside.last_id;
-            inside.children.insert(id, None);
-            id
-        };
-        let member = Member { state: self.state.clone(), id };
-        let task = create_task(ChildFuture { future, starting, member });
-        if let Some(child) = self.state.inside.borrow_mut().children.get_mut(&id) {
-            *child = Some(task.raw().task_ref());
-        }
+        let member = self.state.children.enter(None).expect("a set that its group never closes");
+        let key = member.key();
+        let task = create_task(ChildFuture { future, starting, member, state: self.state.clone() });
+        self.state.children.attach(key, task.raw().task_ref());
         Ok(Child::new(task))
     }
 }
@@ -211,11 +177,7 @@ impl<E> Clone for TaskGroup<E> {
 impl<E> fmt::Debug for TaskGroup<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inside = self.state.inside.borrow();
-        let phase = match &inside.phase {
-            Phase::Open => "open",
-            Phase::ShuttingDown(_) => "shutting down",
-            Phase::Finished => "finished",
-        };
-        write!(f, "TaskGroup [{phase}, tasks: {}, errors: {}]", inside.children.len(), inside.errors.len())
+        let (phase, tasks) = (inside.phase.name(), self.state.children.len());
+        write!(f, "TaskGroup [{phase}, tasks: {tasks}, errors: {}]", inside.errors.len())
     }
 }

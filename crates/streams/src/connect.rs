@@ -4,7 +4,6 @@
 //! the next one starts when the one before has failed, or has not answered for 250 ms; the first that answers wins and the
 //! others are dropped. Families take turns, beginning with the resolver's first choice.
 
-use crate::after::After;
 use crate::error::IoFailure;
 use crate::reader::StreamReader;
 use crate::resolve::lookup_host;
@@ -12,8 +11,8 @@ use crate::split::{OwnedReadHalf, OwnedWriteHalf};
 use crate::tcp::TcpStream;
 use crate::unix::UnixStream;
 use crate::writer::StreamWriter;
-use evenloop_core::Runtime;
 use evenloop_core::shim::StdArc;
+use evenloop_core::{Runtime, Staggered};
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
@@ -22,7 +21,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How long an address may be silent before the next one is tried beside it: RFC 8305's recommendation.
@@ -123,8 +121,18 @@ impl TcpStream {
         match addresses {
             [address] => connect(*address).await,
             addresses => {
-                let mut staggered = Staggered::new(taking_turns(addresses));
-                poll_fn(|cx| staggered.poll(cx, &connect)).await
+                let turns = taking_turns(addresses);
+                // Without timers an address is tried when the one before has failed.
+                let timers = Runtime::current_timers("TcpStream::connect_any").ok();
+                let delay = timers.map(|timers| (timers, STAGGER));
+                let mut race = Staggered::new(turns.iter().map(|address| connect(*address)), delay);
+                match poll_fn(|cx| race.poll_winner(cx)).await {
+                    Some((_, stream)) => Ok(stream),
+                    None => {
+                        let failed = race.into_parts().failed.into_iter();
+                        Err(ConnectFailures::collect(failed.map(|(at, error)| (turns[at], error)).collect()))
+                    }
+                }
             }
         }
     }
@@ -148,58 +156,6 @@ fn taking_turns(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     turns
 }
 
-struct Staggered {
-    waiting: VecDeque<SocketAddr>,
-    running: Vec<(SocketAddr, Attempt)>,
-    failed: Vec<(SocketAddr, io::Error)>,
-    /// When the next one starts in any case. None without timers: then one starts when the one before has failed.
-    next: Option<After>,
-}
-
-impl Staggered {
-    fn new(waiting: VecDeque<SocketAddr>) -> Self {
-        Self { waiting, running: Vec::new(), failed: Vec::new(), next: None }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        connect: &impl Fn(SocketAddr) -> Attempt,
-    ) -> Poll<io::Result<TcpStream>> {
-        loop {
-            let mut place = 0;
-            let mut none_failed = true;
-            while let Some((address, attempt)) = self.running.get_mut(place) {
-                match attempt.as_mut().poll(cx) {
-                    Poll::Pending => place += 1,
-                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
-                    Poll::Ready(Err(error)) => {
-                        self.failed.push((*address, error));
-                        drop(self.running.swap_remove(place));
-                        none_failed = false;
-                    }
-                }
-            }
-            let due = self.next.as_mut().is_some_and(|next| Pin::new(next).poll(cx).is_ready());
-            if self.running.is_empty() || !none_failed || due {
-                match self.waiting.pop_front() {
-                    Some(address) => {
-                        self.running.push((address, connect(address)));
-                        let timers = Runtime::current_timers("TcpStream::connect_any").ok();
-                        self.next = timers.map(|timers| After::new(timers, STAGGER));
-                        continue;
-                    }
-                    None if self.running.is_empty() => {
-                        return Poll::Ready(Err(ConnectFailures::collect(&mut self.failed)));
-                    }
-                    None => self.next = None,
-                }
-            }
-            return Poll::Pending;
-        }
-    }
-}
-
 /// None of a host's addresses answered: each with its reason, in the order of the failures.
 ///
 /// Lies inside the `io::Error`, whose kind is that of the last failure.
@@ -208,8 +164,7 @@ pub struct ConnectFailures(Vec<(SocketAddr, io::Error)>);
 
 impl ConnectFailures {
     /// One failure is itself; several become one error.
-    fn collect(failed: &mut Vec<(SocketAddr, io::Error)>) -> io::Error {
-        let mut failed = std::mem::take(failed);
+    fn collect(mut failed: Vec<(SocketAddr, io::Error)>) -> io::Error {
         let last = failed.pop().expect("at least one address was tried");
         if failed.is_empty() {
             return last.1;

@@ -53,8 +53,6 @@ mod writer;
 
 mod sendfile;
 
-mod after;
-
 mod resolve;
 
 mod connect;

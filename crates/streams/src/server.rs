@@ -16,7 +16,6 @@
 //! V4. The file of a Unix socket is removed when accepting stops, if it is still the one that the server made.
 //! V5. Wakers and handlers run, and are dropped, while no lock is held.
 
-use crate::after::After;
 use crate::connect::{tcp_pair, unix_pair};
 use crate::error::IoFailure;
 use crate::reader::StreamReader;
@@ -27,7 +26,7 @@ use crate::writer::StreamWriter;
 use evenloop_core::cancel::{CancelScope, Run};
 use evenloop_core::shim::{Mutex, StdArc};
 use evenloop_core::watch::{self, On};
-use evenloop_core::{NotSpawned, Runtime, Spawn, WakeBatch};
+use evenloop_core::{After, NotSpawned, Runtime, Spawn, WakeBatch};
 use pin_project_lite::pin_project;
 use slab::Slab;
 use std::fmt;

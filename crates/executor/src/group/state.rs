@@ -1,37 +1,37 @@
 //! What a group and its children share.
 
+use super::error::GroupError;
 use super::start::Starting;
 use crate::current::{create_task, is_running};
+use crate::finally::catch_panic;
 use crate::task::task_ref::TaskRef;
-use evenloop_core::cancel::{CancelScope, Cancelled, Reason};
+use evenloop_core::cancel::{CancelScope, Cancelled, Reason, catch_cancel};
 use evenloop_core::watch::{self, On};
+use evenloop_core::{Cancel, ChildKey, ChildSet, Member};
 use pin_project_lite::pin_project;
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-pub(super) struct State<E> {
+/// Of a group whose children are known by handles of the type `H`.
+pub(super) struct State<E, H> {
     /// The scope of the body.
     pub(super) body: CancelScope,
+    /// G4.
+    pub(super) children: ChildSet<H>,
     pub(super) inside: RefCell<Inside<E>>,
 }
 
 pub(super) struct Inside<E> {
     pub(super) phase: Phase,
-    /// Children that are not over (G4), oldest first.
-    pub(super) children: BTreeMap<u64, Option<TaskRef>>,
-    pub(super) last_id: u64,
     /// In the order in which they came.
     pub(super) errors: Vec<E>,
     /// The first one. Others go to the loop's hook.
     panic: Option<Box<dyn Any + Send>>,
-    /// The group, waiting for its children.
-    waker: Option<Waker>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,14 @@ pub(super) enum Fail<E> {
 }
 
 impl Phase {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::ShuttingDown(_) => "shutting down",
+            Self::Finished => "finished",
+        }
+    }
+
     /// Why nobody new is taken.
     pub(super) fn refuses(&self) -> Option<&'static str> {
         match self {
@@ -61,21 +69,14 @@ impl Phase {
     }
 }
 
-impl<E> State<E> {
+impl<E, H: Cancel + Clone> State<E, H> {
     pub(super) fn new() -> Self {
-        let inside = Inside {
-            phase: Phase::Open,
-            children: BTreeMap::new(),
-            last_id: 0,
-            errors: Vec::new(),
-            panic: None,
-            waker: None,
-        };
-        Self { body: CancelScope::new(), inside: RefCell::new(inside) }
+        let inside = Inside { phase: Phase::Open, errors: Vec::new(), panic: None };
+        Self { body: CancelScope::new(), children: ChildSet::new(), inside: RefCell::new(inside) }
     }
 
-    /// Somebody failed, a child with its id or the body: all others are cancelled.
-    pub(super) fn fail(&self, fail: Fail<E>, id: Option<u64>) {
+    /// Somebody failed, a child or the body: all others are cancelled.
+    pub(super) fn fail(&self, fail: Fail<E>, child: Option<ChildKey>) {
         match fail {
             Fail::Error(error) => self.inside.borrow_mut().errors.push(error),
             Fail::Panic(panic) => {
@@ -92,14 +93,14 @@ impl<E> State<E> {
                 report(second);
             }
         }
-        self.shut_down(SIBLING, id);
+        self.shut_down(SIBLING, child);
     }
 
     /// Cancels body and children, once, but for the child that ends anyhow.
-    pub(super) fn shut_down(&self, reason: Reason, ends: Option<u64>) {
+    pub(super) fn shut_down(&self, reason: Reason, ends: Option<ChildKey>) {
         if self.begin_shut_down(&reason) {
             self.body.cancel(reason.clone());
-            self.cancel_children(&reason, ends);
+            self.children.cancel_others(ends, &reason); // G5
         }
     }
 
@@ -113,48 +114,21 @@ impl<E> State<E> {
         first
     }
 
-    pub(super) fn cancel_children(&self, reason: &Reason, ends: Option<u64>) {
-        let others =
-            |(id, task): (&u64, &Option<TaskRef>)| if Some(*id) == ends { None } else { task.clone() };
-        let children: Vec<TaskRef> = self.inside.borrow().children.iter().filter_map(others).collect();
-        for child in children {
-            child.request(reason.clone()); // G5
-        }
-    }
-
     /// A cancellation from outside came to the group (G1): it is handed to the children.
     pub(super) fn catch(&self, cancelled: &mut Option<Cancelled>, outside: Cancelled) {
         self.begin_shut_down(outside.reason());
-        self.cancel_children(outside.reason(), None);
+        self.children.cancel(outside.reason().clone());
         Cancelled::gather(cancelled, outside);
     }
 
     /// Waits until no child is left.
-    pub(super) async fn all_over(&self) {
+    async fn all_over(&self) {
+        let mut wait = self.children.wait();
         poll_fn(|cx| {
-            let waker = cx.waker().clone();
-            let mut inside = self.inside.borrow_mut();
-            if inside.children.is_empty() {
-                return Poll::Ready(());
-            }
-            let before = inside.waker.replace(waker);
-            drop(inside);
-            drop(before); // G5
-            watch::wait(cx.waker(), "TaskGroup", || On::Children(watch::address(self)));
-            Poll::Pending
+            let polled = Pin::new(&mut wait).poll(cx);
+            watch::noted(polled, cx, "TaskGroup", || On::Children(watch::address(self)))
         })
         .await;
-    }
-
-    pub(super) fn leave(&self, id: u64) {
-        let mut inside = self.inside.borrow_mut();
-        let child = inside.children.remove(&id);
-        let waker = if inside.children.is_empty() { inside.waker.take() } else { None };
-        drop(inside);
-        drop(child); // G5
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 
     #[allow(clippy::type_complexity, reason = "taken apart by its one caller")]
@@ -168,6 +142,40 @@ impl<E> State<E> {
     }
 }
 
+/// Runs the body of a group, waits for all children, and says how it ended: the whole life of a group.
+pub(super) async fn conduct<E, H: Cancel + Clone, T>(
+    state: &State<E, H>,
+    body: impl Future<Output = Result<T, E>>,
+) -> Result<T, GroupError<E>> {
+    let unfinished = Unfinished(state);
+    let mut cancelled = None;
+    let mut value = None;
+    match catch_cancel(state.body.run(catch_panic(body))).await {
+        Ok(Ok(Ok(Ok(given)))) => value = Some(given),
+        Ok(Ok(Ok(Err(error)))) => state.fail(Fail::Error(error), None),
+        Ok(Ok(Err(panic))) => state.fail(Fail::Panic(panic), None),
+        Ok(Err(_)) => {} // the group's own request, see G3
+        Err(outside) => state.catch(&mut cancelled, outside),
+    }
+    while let Err(outside) = catch_cancel(state.all_over()).await {
+        state.catch(&mut cancelled, outside);
+    }
+    std::mem::forget(unfinished);
+    let (reason, errors, panic) = state.finish();
+    // G2, by the order of these lines; `cancelled` is dropped by the first two, and so passed on.
+    if let Some(panic) = panic {
+        drop((cancelled, errors));
+        resume_unwind(panic);
+    }
+    if !errors.is_empty() {
+        return Err(GroupError { errors, reason: None });
+    }
+    if let Some(cancelled) = cancelled {
+        match cancelled.resume().await {}
+    }
+    value.ok_or(GroupError { errors, reason })
+}
+
 /// Has the loop report a panic that nobody will see: raised again in a task of its own.
 fn report(panic: Option<Box<dyn Any + Send>>) {
     if let Some(panic) = panic.filter(|_| is_running()) {
@@ -176,9 +184,9 @@ fn report(panic: Option<Box<dyn Any + Send>>) {
 }
 
 /// Cancels what is left when the group's future is dropped before its end.
-pub(super) struct Unfinished<'a, E>(pub(super) &'a State<E>);
+pub(super) struct Unfinished<'a, E, H: Cancel + Clone>(pub(super) &'a State<E, H>);
 
-impl<E> Drop for Unfinished<'_, E> {
+impl<E, H: Cancel + Clone> Drop for Unfinished<'_, E, H> {
     fn drop(&mut self) {
         self.0.shut_down(Reason::new("the task group was dropped"), None);
         let (_, errors, panic) = self.0.finish();
@@ -196,18 +204,8 @@ pin_project! {
         // Until the child is ready, whom its failure belongs to.
         pub(super) starting: Option<Rc<Starting<V, E>>>,
         // Dropped after the future (G4).
-        pub(super) member: Member<E>,
-    }
-}
-
-pub(super) struct Member<E> {
-    pub(super) state: Rc<State<E>>,
-    pub(super) id: u64,
-}
-
-impl<E> Drop for Member<E> {
-    fn drop(&mut self) {
-        self.state.leave(self.id);
+        pub(super) member: Member<TaskRef>,
+        pub(super) state: Rc<State<E, TaskRef>>,
     }
 }
 
@@ -225,7 +223,7 @@ impl<F: Future<Output = Result<T, E>>, T, V, E> Future for ChildFuture<F, V, E> 
         };
         match this.starting.as_ref().filter(|starting| !starting.is_adopted()) {
             Some(starting) => starting.fail(fail),
-            None => this.member.state.fail(fail, Some(this.member.id)),
+            None => this.state.fail(fail, Some(this.member.key())),
         }
         Poll::Ready(None)
     }

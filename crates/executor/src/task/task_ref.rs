@@ -3,6 +3,7 @@
 use super::raw::*;
 use super::state::Wake;
 use super::waker::{borrowed_waker, bring, here, waker_task};
+use evenloop_core::Cancel;
 use evenloop_core::cancel::Reason;
 use std::task::Waker;
 
@@ -72,5 +73,11 @@ impl TaskRef {
             // SAFETY: QUEUED was set just now.
             unsafe { bring(task) }
         }
+    }
+}
+
+impl Cancel for TaskRef {
+    fn cancel(&self, reason: Reason) {
+        self.request(reason);
     }
 }

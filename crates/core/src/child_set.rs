@@ -1,0 +1,393 @@
+//! Children: counted, cancelled together, waited for. What task groups and servers build on.
+//!
+//! A child is a place in the set, which ends with its [`Member`], and a handle by which it is asked to end. Whoever makes the
+//! children with means of its own (a loop's tasks) uses these two; [`ChildSet::spawn`] makes children out of futures, through
+//! a host's [`Spawn`].
+//!
+//! S1. A child is counted from [`enter`](ChildSet::enter) until its [`Member`] is dropped, which is after its future is.
+//! S2. A child that entered before a [`cancel`](ChildSet::cancel) is asked, also if its handle is attached after it.
+//! S3. Whoever waits is in `waiting`, with the number of children that it waits to fall below. Who is woken is taken out.
+//! S4. Handles and wakers are called and dropped while no lock is held.
+
+use crate::cancel::{CancelScope, Reason, Run};
+use crate::shim::{Arc, Mutex};
+use crate::spawn::{BoxFuture, LocalBoxFuture, NotSpawned, Spawn};
+use crate::watch::{self, On};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// How a child is asked to end.
+pub trait Cancel {
+    /// Asks it, from any thread that the handle may be on.
+    fn cancel(&self, reason: Reason);
+}
+
+impl Cancel for CancelScope {
+    fn cancel(&self, reason: Reason) {
+        let _ = Self::cancel(self, reason);
+    }
+}
+
+/// Children, each known by a handle of the type `H`. Clones are the same set.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::{ChildSet, Runtime};
+/// use evenloop_core::cancel::CancelScope;
+///
+/// async fn example(runtime: Runtime) {
+///     let spawn = runtime.spawn_for("example").expect("a host that spawns");
+///     let children = ChildSet::new();
+///     for _ in 0..3 {
+///         children.spawn(&**spawn, async { /* … */ }).expect("a host that runs");
+///     }
+///     children.cancel("enough"); // whoever catches inside may clean up
+///     children.wait().await;
+///     assert!(children.is_empty());
+/// }
+/// # let _ = example;
+/// ```
+pub struct ChildSet<H> {
+    state: Arc<Mutex<State<H>>>,
+}
+
+struct State<H> {
+    closed: bool,
+    last: u64,
+    /// S1. Oldest first.
+    children: BTreeMap<u64, Entry<H>>,
+    /// S3.
+    waiting: BTreeMap<u64, (usize, Waker)>,
+}
+
+struct Entry<H> {
+    handle: Option<H>,
+    /// Asked to end, before there was a handle (S2).
+    asked: Option<Reason>,
+    /// To be dropped where it stands.
+    dropped: bool,
+    /// Gets it polled, so that it learns of that.
+    waker: Option<Waker>,
+}
+
+/// Names one child of one set; never names another one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChildKey(u64);
+
+// === impl ChildSet ===
+
+impl<H> ChildSet<H> {
+    /// An open set with nobody in it.
+    pub fn new() -> Self {
+        let state = State { closed: false, last: 0, children: BTreeMap::new(), waiting: BTreeMap::new() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Takes in a child, which is counted until the member is dropped. A handle that is not known yet is
+    /// [attached](Self::attach) later. `None`: the set is closed.
+    pub fn enter(&self, handle: Option<H>) -> Option<Member<H>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        state.last += 1;
+        let key = state.last;
+        state.children.insert(key, Entry { handle, asked: None, dropped: false, waker: None });
+        drop(state);
+        Some(Member { set: self.clone(), key: ChildKey(key) })
+    }
+
+    /// Closes the set: nobody new comes in. Those who are in go on. False: so it was already.
+    pub fn close(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().closed, true)
+    }
+
+    /// Whether nobody new comes in.
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// How many children are not over. May be out of date by the time it returns.
+    pub fn len(&self) -> usize {
+        self.state.lock().children.len()
+    }
+
+    /// Whether all children are over.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Has each child dropped where it stands, at its next turn: no clean-up. For children that ask
+    /// [`Member::is_dropped`], as those of [`spawn`](Self::spawn) do. Those that enter later are not concerned.
+    pub fn drop_all(&self) {
+        let mut wakers = Vec::new();
+        for entry in self.state.lock().children.values_mut() {
+            entry.dropped = true;
+            wakers.extend(entry.waker.take());
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until no child is left, those included that enter meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** The children are not touched.
+    pub fn wait(&self) -> FewerThan<'_, H> {
+        self.fewer_than(1)
+    }
+
+    /// Waits until there are fewer than so many children.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** The children are not touched.
+    pub fn fewer_than(&self, than: usize) -> FewerThan<'_, H> {
+        FewerThan { set: self, than, key: None }
+    }
+}
+
+impl<H: Cancel + Clone> ChildSet<H> {
+    /// Asks every child to end. Each call is a request of its own.
+    pub fn cancel(&self, reason: impl Into<Reason>) {
+        self.cancel_others(None, &reason.into());
+    }
+
+    /// As [`cancel`](Self::cancel), but for one that ends anyhow.
+    pub fn cancel_others(&self, ends: Option<ChildKey>, reason: &Reason) {
+        let mut handles = Vec::new();
+        for (key, entry) in &mut self.state.lock().children {
+            if ends == Some(ChildKey(*key)) {
+                continue;
+            }
+            match &entry.handle {
+                Some(handle) => handles.push(handle.clone()),
+                None => entry.asked = Some(reason.clone()),
+            }
+        }
+        for handle in handles {
+            handle.cancel(reason.clone()); // S4
+        }
+    }
+
+    /// Says by which handle a child is asked to end. Does nothing if it is over.
+    pub fn attach(&self, key: ChildKey, handle: H) {
+        let asked = match self.state.lock().children.get_mut(&key.0) {
+            Some(entry) => {
+                entry.handle = Some(handle.clone());
+                entry.asked.take()
+            }
+            None => None,
+        };
+        if let Some(reason) = asked {
+            handle.cancel(reason); // S2
+        }
+    }
+}
+
+impl ChildSet<CancelScope> {
+    /// Spawns `future` as a child, in a scope of its own. Answers the scope, by which this one child is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// The set is closed, or the host takes no more; the child comes back, and leaves the set when it is dropped.
+    pub fn spawn<F>(&self, spawn: &dyn Spawn, future: F) -> Result<CancelScope, NotSpawned<BoxFuture>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let scope = CancelScope::new();
+        match self.enter(Some(scope.clone())) {
+            Some(member) => {
+                let run = Some(scope.run(future));
+                spawn.spawn(Box::pin(Child { run, member })).map(|()| scope)
+            }
+            None => Err(NotSpawned { value: Box::pin(future), why: CLOSED }),
+        }
+    }
+
+    /// As [`spawn`](Self::spawn), for a future that must stay on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn), and when the host moves its tasks between threads.
+    pub fn spawn_local<F>(
+        &self,
+        spawn: &dyn Spawn,
+        future: F,
+    ) -> Result<CancelScope, NotSpawned<LocalBoxFuture>>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let scope = CancelScope::new();
+        match self.enter(Some(scope.clone())) {
+            Some(member) => {
+                let run = Some(scope.run(future));
+                spawn.spawn_local(Box::pin(Child { run, member })).map(|()| scope)
+            }
+            None => Err(NotSpawned { value: Box::pin(future), why: CLOSED }),
+        }
+    }
+}
+
+const CLOSED: &str = "the set of children is closed";
+
+impl<H> Clone for ChildSet<H> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone() }
+    }
+}
+
+impl<H> Default for ChildSet<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<H> fmt::Debug for ChildSet<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        let open = if state.closed { "closed" } else { "open" };
+        write!(f, "ChildSet [{open}, children: {}]", state.children.len())
+    }
+}
+
+// === impl Member ===
+
+/// A child's place in its set. Dropping it, after whatever must be over by then, is leaving.
+#[must_use = "dropping it leaves the set"]
+pub struct Member<H> {
+    set: ChildSet<H>,
+    key: ChildKey,
+}
+
+impl<H> Member<H> {
+    /// Which child this is.
+    pub fn key(&self) -> ChildKey {
+        self.key
+    }
+
+    /// Whether the child is to be dropped where it stands; else keeps `waker` to have it polled when it is.
+    pub fn is_dropped(&self, waker: &Waker) -> bool {
+        let known = |entry: &Entry<H>| entry.waker.as_ref().is_some_and(|kept| kept.will_wake(waker));
+        {
+            let state = self.set.state.lock();
+            let entry = &state.children[&self.key.0]; // S1
+            if entry.dropped || known(entry) {
+                return entry.dropped;
+            }
+        }
+        let mut waker = Some(waker.clone());
+        let dropped = {
+            let mut state = self.set.state.lock();
+            let entry = state.children.get_mut(&self.key.0).expect("S1");
+            std::mem::swap(&mut entry.waker, &mut waker);
+            entry.dropped
+        };
+        drop(waker); // S4
+        dropped
+    }
+}
+
+impl<H> Drop for Member<H> {
+    fn drop(&mut self) {
+        let mut state = self.set.state.lock();
+        let left = state.children.remove(&self.key.0);
+        let now = state.children.len();
+        let mut woken = Vec::new();
+        if state.waiting.values().any(|(than, _)| now < *than) {
+            let (due, others) =
+                std::mem::take(&mut state.waiting).into_iter().partition(|(_, (than, _))| now < *than);
+            state.waiting = others;
+            let due: BTreeMap<u64, (usize, Waker)> = due;
+            woken.extend(due.into_values().map(|(_, waker)| waker));
+        }
+        drop(state);
+        drop(left); // S4
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<H> fmt::Debug for Member<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Member [{} of {:?}]", self.key.0, self.set)
+    }
+}
+
+// === The futures ===
+
+/// Waits for children: see [`ChildSet::wait`] and [`ChildSet::fewer_than`].
+#[must_use = "futures do nothing unless polled"]
+pub struct FewerThan<'a, H> {
+    set: &'a ChildSet<H>,
+    than: usize,
+    /// Its place among those who wait.
+    key: Option<u64>,
+}
+
+impl<H> Future for FewerThan<'_, H> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let Self { set, than, key } = &mut *self;
+        let mut state = set.state.lock();
+        if state.children.len() < *than {
+            let gone = key.take().and_then(|key| state.waiting.remove(&key));
+            drop(state);
+            drop((gone, waker)); // S4
+            return Poll::Ready(());
+        }
+        let key = *key.get_or_insert_with(|| {
+            state.last += 1;
+            state.last
+        });
+        let before = state.waiting.insert(key, (*than, waker));
+        drop(state);
+        drop(before); // S4
+        watch::wait(cx.waker(), "ChildSet::wait", || On::Children(watch::address(&*set.state)));
+        Poll::Pending
+    }
+}
+
+impl<H> Drop for FewerThan<'_, H> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            let waker = self.set.state.lock().waiting.remove(&key);
+            drop(waker); // S4
+        }
+    }
+}
+
+impl<H> fmt::Debug for FewerThan<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FewerThan [{} of {:?}]", self.than, self.set)
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A child made of a future.
+    struct Child<F> {
+        // Dropped before the member (S1).
+        #[pin]
+        run: Option<Run<F>>,
+        member: Member<CancelScope>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Child<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(run) = this.run.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        if !this.member.is_dropped(cx.waker()) && run.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        this.run.set(None);
+        Poll::Ready(())
+    }
+}
