@@ -17,7 +17,9 @@
 //! | `finally`    | clean-up on every way out: `finally`, `with`                                          |
 //! | `shield`, `checkpoint` | waiting without handing a cancellation in; points at which it strikes       |
 //! | `gather`, `as_completed` | many at once: `gather`, `as_completed`, `wait`                            |
-//! | `group`      | `TaskGroup`: no child outlives its block                                              |
+//! | `wait_for`   | a task, and how long it may take                                                      |
+//! | `staggered_race` | attempts that start one after the other                                           |
+//! | `group`      | `TaskGroup`: no child outlives its block; `group/borrowing.rs`: children that borrow  |
 //! | `interrupt`  | Ctrl-C as a future (feature `signal`)                                                 |
 //!
 //! The executor knows no clock and no descriptor: it parks on whatever [`Park`](evenloop_core::Park) it is given.
@@ -45,6 +47,8 @@ mod gather;
 mod group;
 mod named;
 mod shield;
+mod staggered_race;
+mod wait_for;
 
 #[cfg(feature = "signal")]
 mod interrupt;
@@ -56,14 +60,18 @@ pub use current::{all_tasks, create_eager_task, create_task, current_task, is_ru
 pub use event_loop::{Builder, EventLoop, RunError};
 pub use finally::{End, Resource, finally, with};
 pub use gather::{Children, Gather, ensure_future, gather, gather_all, gather_settled, try_gather};
-pub use group::{Child, ChildError, GroupError, NotStarted, StartError, Started, TaskGroup};
+pub use group::{
+    BorrowedChild, BorrowingGroup, Child, ChildError, GroupError, NotStarted, StartError, Started, TaskGroup,
+};
 pub use handle::Handle;
 #[cfg(feature = "signal")]
 pub use interrupt::{CtrlC, ctrl_c};
 pub use job::{Job, JobScope, to_thread, try_to_thread};
 pub use remote::RemoteTask;
 pub use shield::{Shield, shield};
+pub use staggered_race::{Race, RaceEnd, staggered_race};
 pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
 pub use thread_pool::ThreadPool;
 pub use unhandled::Unhandled;
+pub use wait_for::wait_for;
 pub use yield_now::{YieldNow, yield_now};
