@@ -40,6 +40,11 @@ mod run;
 
 pub mod entry;
 
+/// The guide's chapters: what they show is compiled, and run.
+#[cfg(doctest)]
+#[doc = include_str!("../guide/src/cancellation.md")]
+pub mod guide {}
+
 #[cfg(feature = "hyper")]
 pub mod hyper;
 

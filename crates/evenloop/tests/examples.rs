@@ -255,3 +255,63 @@ fn gather_keeps_the_order_of_its_arguments() {
         );
     }
 }
+
+#[test]
+fn transaction_rolls_back_before_the_time_out_reports() {
+    for (step, limit, undo) in [(1.0, 2.5, 2.0), (0.5, 4.0, 30.0)] {
+        let flags = format!("--virtual --step {step} --limit {limit} --undo {undo}");
+        let accounts = r#"{"alice": 70, "bob": 30}"#;
+        let (first, second) = (step * 2.0, step * 2.0 + limit + undo);
+        let expected = [
+            format!("{first:.2} s: transfer of 30: Ok(Ok(())), {accounts}"),
+            "    rolling back 1 step(s), the end was: Cancelled(Reason(\"deadline\"))".to_owned(),
+            format!("{second:.2} s: transfer of 20: Err(Elapsed), {accounts}"),
+            format!("{:.2} s: transfer of 500: Ok(Err(\"not enough money\")), {accounts}", second + step),
+        ];
+        assert_eq!(lines("transaction", &flags), expected);
+    }
+}
+
+#[test]
+fn of_nested_deadlines_the_one_that_strikes_reports() {
+    for (near, far, clean_up) in [(1.0, 3.0, 0.5), (2.0, 10.0, 3.0)] {
+        let flags = format!("--virtual --near {near} --far {far} --clean-up {clean_up}");
+        let cut_off = |name: &str, who: &str| {
+            format!("{name}: {near:.2} s to go; the {who} one has elapsed after {:.2} s", near + clean_up)
+        };
+        let expected = [
+            cut_off("inner is nearer", "inner"),
+            cut_off("outer is nearer", "outer"),
+            cut_off("both at once", "outer"),
+            format!("quick enough: {near:.2} s to go; done after {:.2} s", near / 2.0),
+            format!("moved: done after {:.2} s", near / 2.0 + far),
+        ];
+        assert_eq!(lines("nested_deadlines", &flags), expected);
+    }
+}
+
+#[test]
+fn supervisor_restarts_with_longer_pauses_and_gives_up() {
+    for (life, pause, restarts) in [(2.0, 0.5, 3), (10.0, 1.0, 2)] {
+        let flags = format!("--virtual --life {life} --pause {pause} --restarts {restarts}");
+        // Two lives and one pause, if the fragile one lives as long.
+        let learned = life + pause + life;
+        let mut expected = vec![
+            format!("{life:.2} s: learner: the task panicked: this is hard; again in {pause:.2} s"),
+            format!("{life:.2} s: fragile: broke; again in {pause:.2} s"),
+            format!("{learned:.2} s: learner has ended well"),
+        ];
+        let (mut now, mut next) = (learned, pause * 2.0);
+        for _ in 1..restarts {
+            expected.push(format!("{now:.2} s: fragile: broke; again in {next:.2} s"));
+            now += next + life;
+            next *= 2.0;
+        }
+        now += life / 2.0;
+        expected.push(format!("{now:.2} s: steady was cancelled, and has cleaned up"));
+        expected.push(format!(
+            "{now:.2} s: unhandled errors in a task group (1 error): fragile is given up: broke"
+        ));
+        assert_eq!(lines("supervisor", &flags), expected);
+    }
+}
