@@ -1,6 +1,6 @@
 //! Models of core's `CancelScope`.
 
-use evenloop_core::cancel::{CancelScope, CatchCancel, catch_cancel};
+use evenloop_core::cancel::{CancelScope, Cancelled, CatchCancel, catch_cancel};
 use evenloop_core::shim::{Arc, Mutex, StdArc, thread};
 use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
 use std::future::{Future, Pending, pending, poll_fn};
@@ -258,6 +258,123 @@ fn cancel_races_a_catcher_that_moves() {
             }
             Err(()) => outcomes.count("it had moved"),
         }
+        other.join().unwrap();
+    });
+}
+
+/// A scope whose future catches twice, and the delivery of the inner catcher. The outer one absorbs.
+#[allow(clippy::type_complexity, reason = "taken apart at once")]
+fn delivered_inside_a_catcher() -> (Pin<Box<dyn Future<Output = bool>>>, Cancelled) {
+    let scope = CancelScope::new();
+    let there = Arc::new(Mutex::new(None));
+    let body = {
+        let there = there.clone();
+        async move {
+            let outer = catch_cancel(async move {
+                let caught = catch_cancel(pending::<()>()).await;
+                *there.lock() = caught.err();
+                pending::<()>().await;
+            });
+            outer.await.unwrap_err().absorb();
+        }
+    };
+    let run = scope.run(body);
+    let mut run: Pin<Box<dyn Future<Output = bool>>> = Box::pin(async move { run.await.is_ok() });
+    assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+    scope.cancel("why");
+    assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+    let cancelled = there.lock().take().expect("delivered");
+    (run, cancelled)
+}
+
+/// Is the catcher around a delivery next, exactly once, when another thread passes on while the scope is polled?
+#[test]
+fn answer_inside_a_catcher_races_poll() {
+    model(|| {
+        let (run, cancelled) = delivered_inside_a_catcher();
+        let witness = StdArc::new(Witness::new(0));
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(cancelled);
+            }
+        });
+        assert!(block_on(run), "the outer one absorbed");
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
+/// When two deliveries inside one catcher are answered on two threads at once, is that catcher next, and asked once?
+#[test]
+fn answers_inside_a_catcher_race() {
+    model(|| {
+        let scope = CancelScope::new();
+        let there = Arc::new(Mutex::new(Vec::new()));
+        let mut run = Box::pin(scope.run({
+            let there = there.clone();
+            let outer = catch_cancel({
+                let mut catchers = [0; 2].map(|_| Box::pin(catch_cancel(pending::<()>())));
+                poll_fn(move |cx| {
+                    for catcher in &mut catchers {
+                        let all = there.lock().len() == 2;
+                        if !all && let Poll::Ready(Err(cancelled)) = catcher.as_mut().poll(cx) {
+                            there.lock().push(cancelled);
+                        }
+                    }
+                    Poll::<()>::Pending
+                })
+            });
+            async move { outer.await.unwrap_err().absorb() }
+        }));
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        scope.cancel("why");
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        let (one, two) = {
+            let mut there = there.lock();
+            (there.pop().expect("delivered"), there.pop().expect("delivered"))
+        };
+        let other = thread::spawn(move || one.absorb());
+        drop(two);
+        other.join().unwrap();
+        assert!(block_on(run).is_ok(), "the outer one absorbed");
+    });
+}
+
+/// When a catcher leaves while another thread passes on inside of it, is the one around it next?
+#[test]
+fn answer_races_the_catcher_around_it_leaving() {
+    model(|| {
+        let scope = CancelScope::new();
+        let there = Arc::new(Mutex::new(None));
+        let leaves = Arc::new(Mutex::new(false));
+        let mut run = Box::pin(scope.run({
+            let (there, leaves) = (there.clone(), leaves.clone());
+            let mut middle = Some(Box::pin(catch_cancel(async move {
+                let caught = catch_cancel(pending::<()>()).await;
+                *there.lock() = caught.err();
+                pending::<()>().await;
+            })));
+            let outer = catch_cancel(poll_fn(move |cx| {
+                if *leaves.lock() {
+                    middle = None;
+                }
+                if let Some(middle) = &mut middle {
+                    // Should it be next before it leaves, it passes on in its turn.
+                    drop(middle.as_mut().poll(cx));
+                }
+                Poll::<()>::Pending
+            }));
+            async move { outer.await.unwrap_err().absorb() }
+        }));
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        scope.cancel("why");
+        assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+        let cancelled = there.lock().take().expect("delivered");
+        *leaves.lock() = true;
+        let other = thread::spawn(move || drop(cancelled));
+        assert!(block_on(run).is_ok(), "the outer one absorbed");
         other.join().unwrap();
     });
 }

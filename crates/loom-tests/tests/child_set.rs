@@ -1,0 +1,118 @@
+//! Models of core's `ChildSet`.
+
+use evenloop_core::ChildSet;
+use evenloop_core::cancel::CancelScope;
+use evenloop_core::shim::{StdArc, thread};
+use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+/// Does a wait that starts while the last child leaves end, and see what the child did?
+#[test]
+fn leave_races_wait() {
+    model(|| {
+        let children = ChildSet::<CancelScope>::new();
+        let member = children.enter(None).expect("open");
+        let witness = StdArc::new(Witness::new(0));
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(member);
+            }
+        });
+        block_on(children.wait());
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
+/// When two children leave at once, is a wait for both woken by the later one, with a waker that changes?
+#[test]
+fn leaves_race_a_wait_whose_waker_moves() {
+    model(|| {
+        let children = ChildSet::<CancelScope>::new();
+        let (one, two) = (children.enter(None).expect("open"), children.enter(None).expect("open"));
+        let mut wait = children.wait();
+        let (_old, waker) = Woken::waker();
+        assert!(poll(Pin::new(&mut wait), &waker).is_pending());
+        let other = thread::spawn(move || drop(one));
+        drop(two);
+        block_on(wait);
+        other.join().unwrap();
+    });
+}
+
+/// Is a wait that is given up while a child leaves forgotten, and the other one woken?
+#[test]
+fn leave_races_drop_of_a_wait() {
+    model(|| {
+        let children = ChildSet::<CancelScope>::new();
+        let member = children.enter(None).expect("open");
+        let (mut given_up, wait) = (children.wait(), children.wait());
+        let (_woken, waker) = Woken::waker();
+        assert!(poll(Pin::new(&mut given_up), &waker).is_pending());
+        let other = thread::spawn(move || drop(member));
+        drop(given_up);
+        block_on(wait);
+        other.join().unwrap();
+    });
+}
+
+/// Is a child that enters while the set is closed and cancelled either refused or asked?
+#[test]
+fn enter_races_close_and_cancel() {
+    model_reaching(["refused", "asked"], |outcomes: Outcomes| {
+        let children = ChildSet::<CancelScope>::new();
+        let other = thread::spawn({
+            let children = children.clone();
+            move || {
+                children.close();
+                children.cancel("the end");
+            }
+        });
+        let scope = CancelScope::new();
+        let member = children.enter(Some(scope.clone()));
+        other.join().unwrap();
+        assert_eq!(member.is_some(), scope.cancel_called());
+        outcomes.count(if member.is_some() { "asked" } else { "refused" });
+    });
+}
+
+/// Is a child asked whose handle becomes known while the set is cancelled?
+#[test]
+fn attach_races_cancel() {
+    model(|| {
+        let children = ChildSet::<CancelScope>::new();
+        let member = children.enter(None).expect("open");
+        let other = thread::spawn({
+            let children = children.clone();
+            move || children.cancel("the end")
+        });
+        let scope = CancelScope::new();
+        children.attach(member.key(), scope.clone());
+        other.join().unwrap();
+        assert!(scope.cancel_called());
+    });
+}
+
+/// Does a child that looks whether it is to be dropped, while it is told so, learn of it?
+#[test]
+fn drop_all_races_the_childs_poll() {
+    model(|| {
+        let children = ChildSet::<CancelScope>::new();
+        let member = children.enter(None).expect("open");
+        let witness = StdArc::new(Witness::new(0));
+        let other = thread::spawn({
+            let (children, witness) = (children.clone(), witness.clone());
+            move || {
+                witness.set(1);
+                children.drop_all();
+            }
+        });
+        block_on(poll_fn(|cx| if member.is_dropped(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }));
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
