@@ -280,9 +280,9 @@ fn delivered_inside_a_catcher() -> (Pin<Box<dyn Future<Output = bool>>>, Cancell
     };
     let run = scope.run(body);
     let mut run: Pin<Box<dyn Future<Output = bool>>> = Box::pin(async move { run.await.is_ok() });
-    assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+    assert!(poll(Pin::new(&mut run), Waker::noop()).is_pending());
     scope.cancel("why");
-    assert!(poll(run.as_mut(), Waker::noop()).is_pending());
+    assert!(poll(Pin::new(&mut run), Waker::noop()).is_pending());
     let cancelled = there.lock().take().expect("delivered");
     (run, cancelled)
 }

@@ -1,6 +1,8 @@
 //! Whom a node holds.
 //!
-//! Joining and leaving are O(1), leaving amortised: a child knows its slot (N1 of `tree`).
+//! Joining and leaving are O(1), leaving amortised: a child knows its slot.
+//!
+//! ORDERING: Relaxed: a slot is read and written under the lock of the parent alone (N1 of `tree`).
 
 use super::tree::Node;
 use crate::shim::Arc;
@@ -30,7 +32,6 @@ impl Children {
     pub(super) fn add(&mut self, child: Arc<Node>) {
         let more_is_empty = self.more.as_ref().is_none_or(|more| more.full == 0);
         if self.first.is_none() && more_is_empty {
-            // ORDERING: Relaxed, here and below: N1.
             child.slot.store(0, Ordering::Relaxed);
             self.first = Some(child);
             return;

@@ -1,0 +1,301 @@
+//! A group whose children borrow: the rules of a task group, without tasks.
+
+use evenloop::cancel::{CancelScope, catch_cancel};
+use evenloop::time::{Elapsed, VirtualClock};
+use evenloop::{
+    BorrowingGroup, ChildError, GroupError, Runner, all_tasks, create_task, finally, sleep, timeout,
+    yield_now,
+};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Log(RefCell<Vec<String>>);
+
+impl Log {
+    fn add(&self, what: impl ToString) {
+        self.0.borrow_mut().push(what.to_string());
+    }
+
+    fn take(&self) -> Vec<String> {
+        self.0.take()
+    }
+}
+
+fn run<T>(main: impl Future<Output = T>) -> (T, Duration) {
+    let clock = VirtualClock::new();
+    let value = Runner::on_clock(clock.clone().into()).ignore_ctrl_c().run(main).unwrap();
+    (value, clock.elapsed())
+}
+
+fn fail_with(words: &'static str) -> Result<(), String> {
+    std::panic::panic_any(words)
+}
+
+#[test]
+fn children_borrow_run_concurrently_and_give_their_values() {
+    let (sum, took) = run(async {
+        let words = [String::from("one"), String::from("three")];
+        let seen = Cell::new(0);
+        let end = BorrowingGroup::run(async |group| {
+            let mut lengths = Vec::new();
+            for word in &words {
+                lengths.push(group.start_soon(async {
+                    sleep(word.len() as u32 * SECOND).await;
+                    seen.set(seen.get() + 1);
+                    Ok::<_, String>(word.len())
+                }));
+            }
+            assert_eq!((group.len(), all_tasks().len()), (2, 1), "they are no tasks");
+            let mut sum = 0;
+            for length in &mut lengths {
+                sum += length.join().await.unwrap();
+                assert!(length.is_finished());
+            }
+            Ok(sum)
+        })
+        .await;
+        assert_eq!(seen.get(), 2);
+        end.unwrap()
+    });
+    assert_eq!((sum, took), (8, 5 * SECOND));
+}
+
+#[test]
+fn the_block_waits_for_children_of_children() {
+    let log = Log::default();
+    let ((), took) = run(async {
+        BorrowingGroup::run(async |group| {
+            let inner = group.clone();
+            group.start_soon(async {
+                sleep(SECOND).await;
+                let log = &log;
+                inner.start_soon(async move {
+                    sleep(SECOND).await;
+                    log.add("grandchild");
+                    Ok(())
+                });
+                log.add("child");
+                drop(inner);
+                Ok::<_, String>(())
+            });
+            log.add("body");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+    assert_eq!((log.take(), took), (vec!["body".into(), "child".into(), "grandchild".into()], 2 * SECOND));
+}
+
+#[test]
+fn a_failing_child_cancels_siblings_and_body_and_all_errors_come_together() {
+    let log = Log::default();
+    let (error, took) = run(async {
+        let end: Result<(), GroupError<String>> = BorrowingGroup::run(async |group| {
+            group.start_soon(async {
+                sleep(SECOND).await;
+                Err::<(), _>("first".to_owned())
+            });
+            group.start_soon(async {
+                let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+                sleep(SECOND).await;
+                log.add(&cancelled);
+                Err::<(), _>("in the clean-up".to_owned())
+            });
+            let body = finally(pending::<()>(), async { log.add("body") });
+            body.await;
+            Ok(())
+        })
+        .await;
+        end.unwrap_err()
+    });
+    assert_eq!((error.errors, took), (vec!["first".to_owned(), "in the clean-up".to_owned()], 2 * SECOND));
+    assert_eq!(log.take(), ["body", "cancelled: a task of the group failed"]);
+}
+
+#[test]
+fn an_outside_cancellation_goes_through_children_and_out_and_errors_win_over_it() {
+    for fails in [false, true] {
+        let log = Log::default();
+        let (end, took) = run(timeout(SECOND, async {
+            let end = BorrowingGroup::run(async |group| {
+                group.start_soon(async {
+                    let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+                    sleep(SECOND).await;
+                    log.add("child");
+                    if fails {
+                        return Err::<(), _>("fails".to_owned());
+                    }
+                    match cancelled.resume().await {}
+                });
+                group.start_soon(pending::<Result<(), String>>());
+                Ok(())
+            })
+            .await;
+            log.add(format!("{:?}", end.map_err(|error| error.errors)));
+            pending::<()>().await;
+        }));
+        assert_eq!((end, took), (Err(Elapsed), 2 * SECOND));
+        let expected: &[&str] = if fails { &["child", "Err([\"fails\"])"] } else { &["child"] };
+        assert_eq!(log.take(), expected);
+    }
+}
+
+#[test]
+fn cancel_ends_the_block_without_an_error_and_nobody_new_is_taken() {
+    let (error, took) = run(async {
+        let end: Result<u8, GroupError<String>> = BorrowingGroup::run(async |group| {
+            group.start_soon(finally(pending::<Result<(), String>>(), sleep(SECOND)));
+            yield_now().await;
+            group.cancel("enough");
+            group.cancel("twice is once");
+            let mut late = group.start_soon(async { Ok(()) });
+            let refused = late.join().await.unwrap_err();
+            assert_eq!(refused, ChildError::Refused("the task group is shutting down"));
+            assert_eq!(format!("{group:?}"), "BorrowingGroup [shutting down, children: 1, errors: 0]");
+            pending().await
+        })
+        .await;
+        end.unwrap_err()
+    });
+    assert!(error.is_cancelled());
+    assert_eq!((error.reason().unwrap().text(), took), (Some("enough"), SECOND));
+}
+
+#[test]
+fn one_child_that_is_cancelled_leaves_the_others_alone() {
+    let ((), took) = run(async {
+        BorrowingGroup::run(async |group| {
+            let mut one = group.start_soon(pending::<Result<(), String>>());
+            group.start_soon(async {
+                sleep(2 * SECOND).await;
+                Ok(())
+            });
+            sleep(SECOND).await;
+            assert!(one.cancel("this one"));
+            assert_eq!(one.join().await, Err(ChildError::Cancelled("this one".into())));
+            assert!(!one.cancel("it is over"));
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+    assert_eq!(took, 2 * SECOND);
+}
+
+#[test]
+fn a_panic_waits_for_everybody_and_goes_on() {
+    let cleaned = Cell::new(false);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        run(async {
+            let _ = BorrowingGroup::run(async |group| {
+                group.start_soon(finally(pending::<Result<(), String>>(), async {
+                    sleep(SECOND).await;
+                    cleaned.set(true);
+                }));
+                group.start_soon(async {
+                    sleep(SECOND).await;
+                    fail_with("a child's")
+                });
+                Ok(())
+            })
+            .await;
+        })
+    }));
+    assert_eq!(*panicked.unwrap_err().downcast::<&str>().unwrap(), "a child's");
+    assert!(cleaned.get());
+}
+
+#[test]
+fn a_group_that_is_dropped_drops_its_children_where_they_stand() {
+    struct OnDrop<'a>(&'a Log, Option<BorrowingGroup<'a, String>>);
+    impl Drop for OnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.add("dropped");
+            if let Some(group) = &self.1 {
+                // A destructor that starts children: they are refused.
+                drop(group.start_soon(pending::<Result<(), String>>()));
+            }
+        }
+    }
+    let log = Log::default();
+    run(async {
+        let mut group = Box::pin(BorrowingGroup::run(async |group| {
+            let (group, log) = (&group, &log);
+            for polled in [true, false] {
+                let mine = group.clone();
+                group.start_soon(async move {
+                    let _drop = OnDrop(log, Some(mine));
+                    pending::<()>().await;
+                    Ok::<(), String>(())
+                });
+                if polled {
+                    yield_now().await;
+                    yield_now().await;
+                }
+            }
+            pending::<Result<(), String>>().await
+        }));
+        let scope = CancelScope::new();
+        // Polled three times, so that one child runs and the other waits to be taken over.
+        for _ in 0..3 {
+            assert!(futures::poll!(&mut group).is_pending());
+        }
+        drop(scope);
+        drop(group);
+    });
+    assert_eq!(log.take(), ["dropped"], "the other one never began");
+}
+
+#[test]
+fn ten_thousand_children_end_one_by_one() {
+    let (count, took) = run(async {
+        let count = Cell::new(0);
+        let end: Result<(), GroupError<()>> = BorrowingGroup::run(async |group| {
+            for n in 0..10_000 {
+                let count = &count;
+                group.start_soon(async move {
+                    sleep(Duration::from_millis(n % 100)).await;
+                    count.set(count.get() + 1);
+                    Ok(())
+                });
+            }
+            Ok(())
+        })
+        .await;
+        end.unwrap();
+        count.get()
+    });
+    assert_eq!((count, took), (10_000, Duration::from_millis(99)));
+}
+
+#[test]
+fn it_may_sit_inside_a_task_of_a_loop() {
+    let (sum, _) = run(async {
+        let task = create_task(async {
+            let numbers = vec![1, 2, 3];
+            let sum = Cell::new(0);
+            let end: Result<(), GroupError<()>> = BorrowingGroup::run(async |group| {
+                for number in &numbers {
+                    let sum = &sum;
+                    group.start_soon(async move {
+                        yield_now().await;
+                        sum.set(sum.get() + number);
+                        Ok(())
+                    });
+                }
+                Ok(())
+            })
+            .await;
+            end.unwrap();
+            sum.get()
+        });
+        task.await
+    });
+    assert_eq!(sum, 6);
+}
