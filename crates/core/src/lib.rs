@@ -16,6 +16,8 @@
 //! | `reactor`    | descriptors, and what is known about their readiness                      |
 //! | `runtime`    | the bundle of the above, and which one is current                         |
 //! | `within`     | a future that takes its runtime along                                     |
+//! | [`context`]  | variables whose values follow the flow from task to task                  |
+//! | [`budget`]   | how long a task that is always ready may go on                            |
 //! | [`cancel`]   | scopes that can be cancelled, and code that cleans up when they are       |
 //! | [`watch`]    | what tasks wait for, and who holds what, for whoever asks                 |
 //! | `child_set`  | children that are cancelled together and waited for                        |
@@ -43,6 +45,10 @@ mod runtime;
 
 mod within;
 
+pub mod context;
+
+pub mod budget;
+
 pub mod cancel;
 
 pub mod watch;
@@ -51,7 +57,7 @@ mod child_set;
 
 pub use after::After;
 pub use child_set::{Cancel, ChildKey, ChildSet, FewerThan, Member};
-pub use park::{Park, ParkState, ThreadPark, Unpark};
+pub use park::{Park, ParkState, ThreadPark, Unpark, Wait};
 pub use reactor::{AwaitReady, Direction, Reactor, Readiness, Ready, Seen, SourceKey, Unwatched, WaiterKey};
 pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime, RuntimeId};
 pub use spawn::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};

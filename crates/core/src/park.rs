@@ -20,7 +20,8 @@ use crate::shim::atomic::{AtomicU8, Ordering};
 use crate::shim::{StdArc, thread};
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
 /// Puts the calling thread to sleep until there is something to do.
 ///
@@ -42,6 +43,42 @@ pub trait Park {
 
     /// The handle that ends a park from any thread.
     fn unparker(&self) -> StdArc<dyn Unpark>;
+
+    /// Says that somebody else will wait in this park's place, a user interface with a loop of its own, and answers for
+    /// what. From here to the next park, an unpark makes the [`descriptor`](Self::descriptor) readable, or does what else
+    /// it does to a sleeper.
+    ///
+    /// Without a part of its own a park answers that nobody may wait.
+    fn hand_over(&mut self) -> Wait {
+        Wait::Ready
+    }
+
+    /// The descriptor that becomes readable when a park has something to dispatch, if it waits on one.
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+}
+
+/// How long somebody may wait in a park's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all: there is something to do.
+    Ready,
+    /// Until this instant, unless something happens before.
+    Until(Instant),
+    /// Until something happens.
+    Forever,
+}
+
+impl Wait {
+    /// The time until then, from `now`; `None` is for ever.
+    pub fn timeout(self, now: Instant) -> Option<Duration> {
+        match self {
+            Self::Ready => Some(Duration::ZERO),
+            Self::Until(instant) => Some(instant.saturating_duration_since(now)),
+            Self::Forever => None,
+        }
+    }
 }
 
 /// Ends a park, or makes the next one return at once. From any thread, at any time, also after the park is gone.
@@ -152,6 +189,10 @@ impl Park for ThreadPark {
 
     fn unparker(&self) -> StdArc<dyn Unpark> {
         self.shared.clone()
+    }
+
+    fn hand_over(&mut self) -> Wait {
+        if self.shared.state.fall_asleep() { Wait::Forever } else { Wait::Ready }
     }
 }
 

@@ -35,6 +35,17 @@ pub trait Timers: Send + Sync {
     /// Forgets an entry. Answers false if it had fired already. A stale key is harmless.
     fn remove(&self, key: TimerKey) -> bool;
 
+    /// The earliest pending deadline, as far as the engine can tell: perhaps a little early. A snapshot, for statistics;
+    /// `None` also from an engine that keeps none.
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// How many entries are pending. A snapshot, for statistics.
+    fn pending(&self) -> usize {
+        0
+    }
+
     /// Moves a virtual clock by `duration` and wakes what is due by then. Answers false, and does nothing, where the clock
     /// moves by itself.
     fn advance(&self, duration: Duration) -> bool {
