@@ -22,6 +22,7 @@
 //! sockets cut reads short where a descriptor was sent along, and pipes of packets at their borders, which nobody
 //! announces: there the rule is not used for reads.
 
+use evenloop_core::budget::poll_spend;
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On};
 use evenloop_core::{AwaitReady, Direction, Reactor, Readiness, Ready, Runtime, SourceKey};
@@ -234,6 +235,7 @@ impl<T: AsFd> AsyncFd<T> {
         mut call: impl FnMut(&T) -> io::Result<R>,
         short: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
+        ready!(poll_spend(cx));
         loop {
             let polled = self.readiness.poll_ready(direction, cx);
             let seen = ready!(watch::noted(polled, cx, call_of(direction), || self.known()))?; // A1
@@ -401,6 +403,7 @@ impl<T: AsFd, R, F: FnMut(&T) -> io::Result<R>> Future for Attempt<'_, T, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         let Self { fd, direction, waits, call } = &mut *self;
+        ready!(poll_spend(cx));
         loop {
             let polled = Pin::new(&mut *waits).poll(cx);
             let seen = ready!(watch::noted(polled, cx, call_of(*direction), || fd.known()))?; // A1

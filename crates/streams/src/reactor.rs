@@ -20,12 +20,12 @@ pub use guest::{GuestDriver, Turned, guest};
 pub use table::{Full, SourceTable};
 
 use evenloop_core::shim::StdArc;
-use evenloop_core::{Park, ParkState, Reactor, Readiness, Ready, SourceKey, Unpark, Unwatched};
+use evenloop_core::{Park, ParkState, Reactor, Readiness, Ready, SourceKey, Unpark, Unwatched, Wait};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 /// How many events one wait takes from the kernel; the rest comes with the next. Few enough that a task and its source are
@@ -53,6 +53,8 @@ pub struct ReactorDriver {
     poll: mio::Poll,
     events: mio::Events,
     shared: StdArc<Shared>,
+    /// Somebody waits in this park's place, so an unpark may have written to the wake-up descriptor (R4).
+    handed_over: bool,
 }
 
 /// The end of the reactor that everybody holds. Cheap to clone; clones are the same reactor.
@@ -80,7 +82,12 @@ impl ReactorDriver {
         let registry = poll.registry().try_clone()?;
         let waker = mio::Waker::new(&registry, WAKE)?;
         let shared = Shared { registry, waker, park: ParkState::new(), sources: SourceTable::new() };
-        Ok(Self { poll, events: mio::Events::with_capacity(EVENTS), shared: StdArc::new(shared) })
+        Ok(Self {
+            poll,
+            events: mio::Events::with_capacity(EVENTS),
+            shared: StdArc::new(shared),
+            handed_over: false,
+        })
     }
 
     /// The end for everybody.
@@ -102,6 +109,7 @@ impl ReactorDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        self.handed_over = false;
         let park = &self.shared.park;
         let sleeps = timeout != Some(Duration::ZERO) && park.fall_asleep();
         let polled = self.poll.poll(&mut self.events, if sleeps { timeout } else { Some(Duration::ZERO) });
@@ -119,7 +127,7 @@ impl ReactorDriver {
 impl Park for ReactorDriver {
     fn park(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         // R4. A busy loop looks often, and most loops of a test or of pure computing watch nothing.
-        if timeout == Some(Duration::ZERO) && self.shared.sources.is_empty() {
+        if timeout == Some(Duration::ZERO) && self.shared.sources.is_empty() && !self.handed_over {
             return Ok(self.shared.park.wake_up());
         }
         self.wait(timeout)
@@ -127,6 +135,15 @@ impl Park for ReactorDriver {
 
     fn unparker(&self) -> StdArc<dyn Unpark> {
         self.shared.clone()
+    }
+
+    fn hand_over(&mut self) -> Wait {
+        self.handed_over = true;
+        if self.shared.park.fall_asleep() { Wait::Forever } else { Wait::Ready }
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        Some(self.poll.as_raw_fd())
     }
 }
 

@@ -18,6 +18,7 @@
 //! they run on the setter's thread, before the call returns.
 
 use crate::wait_list::{Place, Waiters, wake_due};
+use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{Arc, Mutex, OnceLock};
 use evenloop_core::watch::{self, On};
@@ -305,7 +306,8 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Future<T, E> {
     /// assert_eq!(heard.recv(), Ok(7));
     /// ```
     pub fn add_done_callback(&self, callback: impl FnOnce(&Self) + Send + 'static) -> CallbackId {
-        let callback: Callback<T, E> = Box::new(callback);
+        let variables = Variables::current();
+        let callback: Callback<T, E> = Box::new(move |future| variables.run(|| callback(future)));
         let mut state = self.shared.state.lock();
         state.last_id += 1;
         let id = CallbackId(state.last_id);

@@ -14,6 +14,7 @@
 //!     user's, and run no foreign code.
 
 use crate::wait_list::{Chosen, Place, Waiters};
+use evenloop_core::budget::poll_spend;
 use evenloop_core::shim::{Mutex, MutexGuard, StdArc};
 use evenloop_core::watch::{self, On};
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 /// How many borrowers an idle limiter keeps room for.
 const KEEP: usize = 256;
@@ -341,7 +342,10 @@ struct Borrowing<'a> {
 impl<'a> Borrowing<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LimiterToken<'a>, AlreadyBorrowing>> {
         let polled = match self.place {
-            Place::New => self.join(cx.waker().clone()),
+            Place::New => {
+                ready!(poll_spend(cx));
+                self.join(cx.waker().clone())
+            }
             Place::Waiting(_) => {
                 let state = &self.limiter.state;
                 self.place.poll(state, |state| &mut state.waiters, cx.waker()).map(|_left| Ok(self.token()))

@@ -35,10 +35,11 @@
 //! look is a snapshot and called one.
 
 use crate::wait_list::{Chosen, Place, Waiters};
+use evenloop_core::budget::poll_spend;
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering, fence};
 use evenloop_core::shim::{Mutex, MutexGuard};
 use evenloop_core::watch::{self, On};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 const WAITERS: usize = 1;
 const CLOSED: usize = 2;
@@ -186,9 +187,12 @@ impl Permits {
         cx: &mut Context<'_>,
         call: &'static str,
     ) -> Poll<Result<(), Closed>> {
-        if matches!(place, Place::New) && self.try_acquire(count, bet).is_ok() {
-            *place = Place::Done;
-            return Poll::Ready(Ok(()));
+        if matches!(place, Place::New) {
+            ready!(poll_spend(cx));
+            if self.try_acquire(count, bet).is_ok() {
+                *place = Place::Done;
+                return Poll::Ready(Ok(()));
+            }
         }
         self.poll_acquire_slow(place, count, bet, cx.waker(), call)
     }

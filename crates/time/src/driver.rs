@@ -14,9 +14,10 @@
 use crate::clock::Clock;
 use crate::engine::Engine;
 use evenloop_core::shim::StdArc;
-use evenloop_core::{Park, Unpark, deadline_after};
+use evenloop_core::{Park, Unpark, Wait, deadline_after};
 use std::fmt;
 use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 /// A park that wakes timers when they are due. Dropping it ends its timers: who waits is woken and told so.
@@ -112,6 +113,23 @@ impl<P: Park> Park for Driver<P> {
 
     fn unparker(&self) -> StdArc<dyn Unpark> {
         self.inner.unparker()
+    }
+
+    fn hand_over(&mut self) -> Wait {
+        let until = self.engine.start_sleep();
+        match (self.inner.hand_over(), until) {
+            // Virtual time moves inside `park` alone: who waits for a deadline has to come back at once.
+            (Wait::Forever, Some(_)) if matches!(self.engine.clock(), Clock::Virtual(clock) if clock.jumps()) => {
+                Wait::Ready
+            }
+            (Wait::Forever, Some(until)) => Wait::Until(until),
+            (Wait::Until(inner), Some(until)) => Wait::Until(inner.min(until)),
+            (wait, _) => wait,
+        }
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        self.inner.descriptor()
     }
 }
 

@@ -204,6 +204,15 @@ impl Drop for Engine {
 }
 
 impl Timers for Engine {
+    fn next_deadline(&self) -> Option<Instant> {
+        let next = self.state.lock().wheel.next()?;
+        self.instant_of(next)
+    }
+
+    fn pending(&self) -> usize {
+        self.state.lock().wheel.len()
+    }
+
     fn now(&self) -> Instant {
         self.clock.now()
     }

@@ -9,6 +9,7 @@
 use crate::entry::{Entry, or_panic};
 use crate::sleep::{Sleep, sleep, sleep_on, sleep_until, sleep_until_on};
 use evenloop_core::Runtime;
+use evenloop_core::budget::poll_spend;
 use futures_core::Stream;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -134,6 +135,7 @@ impl Interval {
     /// As [`sleep`](crate::sleep()).
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
         let Some(scheduled) = self.next else { return Poll::Pending };
+        ready!(poll_spend(cx)); // a burst of missed ticks
         ready!(Pin::new(&mut self.sleep).poll(cx));
         let now = self.sleep.now();
         self.next = self.after(scheduled, now);

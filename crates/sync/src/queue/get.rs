@@ -38,7 +38,7 @@ impl<T, O: Order<T>> Future for QueueGet<'_, T, O> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.turn.poll(cx.waker(), |state, due| match state.admit_getter() {
+        self.turn.poll(cx, |state, due| match state.admit_getter() {
             Admission::Now => Some(Ok(state.get(due))),
             Admission::Later => None,
             Admission::Never => Some(Err(QueueShutDown(()))),
@@ -70,7 +70,7 @@ impl<T, O: Order<T>> Future for QueueGetMany<'_, T, O> {
         }
         let before = items.len();
         let mut somebody_is_due = false;
-        let got = turn.poll(cx.waker(), |state, _| match state.admit_getter() {
+        let got = turn.poll(cx, |state, _| match state.admit_getter() {
             Admission::Now => {
                 somebody_is_due = state.get_many(items, *limit);
                 Some(Ok(items.len() - before))

@@ -45,7 +45,7 @@ impl<T, O: Order<T>> Future for QueuePut<'_, T, O> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { turn, item } = &mut *self;
-        turn.poll(cx.waker(), |state, due| {
+        turn.poll(cx, |state, due| {
             let admission = state.admit_putter();
             if admission == Admission::Later {
                 return None;
@@ -87,7 +87,7 @@ impl<'a, T, O: Order<T>> Future for QueueReserve<'a, T, O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let queue = self.turn.queue;
-        self.turn.poll(cx.waker(), |state, _| match state.admit_putter() {
+        self.turn.poll(cx, |state, _| match state.admit_putter() {
             Admission::Later => None,
             Admission::Never => Some(Err(QueueShutDown(()))),
             Admission::Now => {

@@ -4,9 +4,10 @@ use super::Queue;
 use super::order::Order;
 use super::state::{Due, Side, State};
 use crate::wait_list::{Guarding, Place};
+use evenloop_core::budget::poll_spend;
 use evenloop_core::watch::{self, On};
 use std::fmt;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 /// A place in one of the two lines. Dropped while it is chosen, it hands on what it was promised.
 pub(super) struct Turn<'a, T, O: Order<T>> {
@@ -28,20 +29,21 @@ impl<'a, T, O: Order<T>> Turn<'a, T, O> {
     #[inline]
     pub(super) fn poll<R>(
         &mut self,
-        waker: &Waker,
+        cx: &mut Context<'_>,
         mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
     ) -> Poll<R> {
         let mut due = Due::default();
         if let Place::New = self.place {
+            ready!(poll_spend(cx));
             let mut state = self.queue.state.lock();
             if let Some(done) = act(&mut state, &mut due) {
                 return Poll::Ready(done);
             }
         }
-        let polled = self.poll_in_line(waker, act);
+        let polled = self.poll_in_line(cx.waker(), act);
         if polled.is_pending() {
             let (queue, side) = (self.queue, self.side);
-            watch::wait(waker, side.call(), || On::counted(queue, queue.qsize(), queue.maxsize()));
+            watch::wait(cx.waker(), side.call(), || On::counted(queue, queue.qsize(), queue.maxsize()));
         }
         polled
     }
