@@ -56,6 +56,22 @@ pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     }
 }
 
+/// Spawns a task that bears `name`, as [`create_task`].
+///
+/// # Panics
+///
+/// As for `create_task`.
+#[track_caller]
+pub fn create_named_task<F: Future + 'static>(name: impl Into<Box<str>>, future: F) -> Task<F::Output> {
+    let location = std::panic::Location::caller();
+    let mut given = Some((future, name.into()));
+    let task = with_current(|core| {
+        let (future, name) = given.take().expect("this is called once");
+        core.create_task(future, Some(name), location)
+    });
+    task.unwrap_or_else(|| panic!("`create_named_task` needs a running event loop on this thread"))
+}
+
 /// Spawns a task and polls it at once, as itself, inside this call: asyncio's eager start. If it is complete then, it never
 /// was in the queue.
 ///

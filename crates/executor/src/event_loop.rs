@@ -16,18 +16,22 @@
 use crate::callback::CallHandle;
 use crate::current::Current;
 use crate::handle::Handle;
+use crate::statistics::Statistics;
 use crate::task::raw_task::RawTask;
 use crate::task::sched::Sched;
 use crate::task::waker::Running;
-use crate::task::{JoinError, Task};
+use crate::task::{JoinError, SpawnHook, Task, TaskInfo};
 use crate::thread_pool::ThreadPool;
 use crate::unhandled::Unhandled;
+use evenloop_core::budget;
 use evenloop_core::cancel::Reason;
-use evenloop_core::{Entered, Park, Runtime, RuntimeBuilder, ThreadPark, deadline_after};
+use evenloop_core::context::Context as Variables;
+use evenloop_core::{Entered, Park, Runtime, RuntimeBuilder, ThreadPark, Wait, deadline_after};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::os::fd::RawFd;
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::task::Waker;
@@ -74,6 +78,7 @@ pub struct Builder {
     park: Option<Box<dyn Park>>,
     runtime: RuntimeBuilder,
     on_unhandled: Option<Rc<crate::unhandled::Hook>>,
+    on_spawn: Option<Rc<SpawnHook>>,
     pool: Option<ThreadPool>,
 }
 
@@ -126,6 +131,14 @@ impl Builder {
         self
     }
 
+    /// Calls `hook` with each new task, on the loop's thread, before the task's first poll: to count, to name, to watch.
+    /// It stands for asyncio's task factory; the type of tasks cannot be replaced. Tasks that the hook itself spawns are not
+    /// shown to it, and its panic goes to the hook for unhandled errors.
+    pub fn on_spawn(mut self, hook: impl Fn(&TaskInfo) + 'static) -> Self {
+        self.on_spawn = Some(Rc::new(hook));
+        self
+    }
+
     /// Blocking jobs of this loop run on `pool`: asyncio's `set_default_executor`. Default: one of its own, of as many
     /// threads as processors and four more, at most 32. Either is shut down when the loop is closed, without waiting.
     pub fn thread_pool(mut self, pool: ThreadPool) -> Self {
@@ -135,8 +148,10 @@ impl Builder {
 
     /// The loop, for the calling thread.
     pub fn build(self) -> EventLoop {
+        budget::begin();
         let park = self.park.unwrap_or_else(|| Box::new(ThreadPark::new()));
         let sched = Sched::new(park.unparker(), self.on_unhandled);
+        sched.set_spawn_hook(self.on_spawn);
         let pool = self.pool.unwrap_or_else(ThreadPool::default_of_a_loop);
         let handle = Handle::new(sched.shared().clone(), pool);
         let runtime =
@@ -163,7 +178,13 @@ impl EventLoop {
 
     /// Starts putting a loop together.
     pub fn builder() -> Builder {
-        Builder { park: None, runtime: Runtime::builder("evenloop"), on_unhandled: None, pool: None }
+        Builder {
+            park: None,
+            runtime: Runtime::builder("evenloop"),
+            on_unhandled: None,
+            on_spawn: None,
+            pool: None,
+        }
     }
 
     /// Runs the loop until `future` is complete, and answers what it gave. Other tasks run meanwhile and stay for the
@@ -236,7 +257,59 @@ impl EventLoop {
     /// When a loop runs on this thread already; when this one is closed; when the park fails.
     pub fn run_once(&self, timeout: Option<Duration>) -> usize {
         let _entered = self.core.start("run_once");
+        let _outside = Outside::leave();
         self.core.pass(timeout)
+    }
+
+    /// Hands the waiting over to a foreign loop, and answers for how long that may wait: a user interface, a game, another
+    /// runtime, that drives this loop step by step.
+    ///
+    /// ```text
+    /// foreign loop:  wait_elsewhere ─► wait for the descriptor, the instant, its own events ─► run_once(ZERO) ─┐
+    ///                     ▲                                                                                     │
+    ///                     └─────────────────────────────────────────────────────────────────────────────────────┘
+    /// ```
+    ///
+    /// Between the two nothing is lost: what other threads bring, a timer that they set, and what the kernel has to say
+    /// makes the [`descriptor`](Self::descriptor) readable. A loop whose park has none calls its unparker instead
+    /// ([`Builder::park`] takes one that posts an event to the foreign loop).
+    ///
+    /// # Panics
+    ///
+    /// When a loop runs on this thread already; when this one is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use evenloop_executor::{EventLoop, yield_now};
+    /// use evenloop_core::Wait;
+    /// use std::time::Duration;
+    ///
+    /// let event_loop = EventLoop::new();
+    /// let task = event_loop.create_task(async { yield_now().await });
+    /// while event_loop.wait_elsewhere() == Wait::Ready {
+    ///     event_loop.run_once(Some(Duration::ZERO));
+    /// }
+    /// assert!(task.is_finished()); // and nothing is left to do
+    /// ```
+    pub fn wait_elsewhere(&self) -> Wait {
+        let _entered = self.core.start("wait_elsewhere");
+        // The next step looks first: the wake-up may lie in the descriptor.
+        self.core.unlooked.set(LOOK_EVERY);
+        self.core.wait_elsewhere()
+    }
+
+    /// The descriptor that becomes readable when [`run_once`](Self::run_once) has something to do, for a foreign loop to
+    /// watch (see [`wait_elsewhere`](Self::wait_elsewhere)). It stays the loop's own, and valid for as long as the loop
+    /// lives. `None` if the park waits on no descriptor.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.core.park.borrow().descriptor()
+    }
+
+    /// What the loop looks like: how many tasks it has, what is ready, what is next. May be out of date by the time it
+    /// returns, as far as other threads are concerned.
+    pub fn statistics(&self) -> Statistics {
+        self.core.statistics()
     }
 
     /// Asks the loop to leave its run at the end of this pass, or of the first pass of the next run.
@@ -258,6 +331,7 @@ impl EventLoop {
     /// As for [`run_forever`](Self::run_forever).
     pub fn cancel_all(&self, limit: Option<Duration>) -> usize {
         let _entered = self.core.start("cancel_all");
+        let _outside = Outside::leave();
         self.core.cancel_all(limit)
     }
 
@@ -346,9 +420,19 @@ impl EventLoop {
         self.core.runtime()
     }
 
+    /// Calls `hook` from now on with each new task, as [`Builder::on_spawn`]; `None` calls nobody.
+    pub fn set_spawn_hook(&self, hook: Option<Rc<dyn Fn(&TaskInfo)>>) {
+        self.core.sched.set_spawn_hook(hook);
+    }
+
     /// Calls `hook` from now on with each error that nobody can see any more.
     pub fn set_unhandled_hook(&self, hook: impl Fn(&Unhandled<'_>) + 'static) {
         self.core.sched.set_hook(Some(Rc::new(hook)));
+    }
+
+    /// Prints such errors from now on, as if no hook had been set.
+    pub fn clear_unhandled_hook(&self) {
+        self.core.sched.set_hook(None);
     }
 }
 
@@ -383,6 +467,31 @@ struct Run {
     _running: Running,
     _current: Current,
     _runtime: Entered,
+    _limited: Limited,
+}
+
+/// Polls have a budget until this is dropped.
+struct Limited;
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        budget::lift();
+    }
+}
+
+/// No context variable is current until this is dropped: each task brings its own.
+struct Outside(Variables);
+
+impl Outside {
+    fn leave() -> Self {
+        Self(Variables::take_current())
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.0).swap_in();
+    }
 }
 
 impl Core {
@@ -419,11 +528,17 @@ impl Core {
     }
 
     fn enter(self: &Rc<Self>) -> Run {
-        Run { _running: self.sched.enter(), _current: Current::set(self), _runtime: self.runtime().enter() }
+        Run {
+            _running: self.sched.enter(),
+            _current: Current::set(self),
+            _runtime: self.runtime().enter(),
+            _limited: Limited,
+        }
     }
 
     /// Runs passes until `done` or stopped; true: done.
     fn run(&self, done: impl Fn() -> bool) -> bool {
+        let _outside = Outside::leave();
         loop {
             let stopping = self.stopping.get();
             self.pass(if stopping { Some(Duration::ZERO) } else { None });
@@ -472,6 +587,9 @@ impl Core {
                 self.pass(Some(Duration::ZERO)); // drops those that were cut off
             }
         }
+        if self.sched.ready() > 0 {
+            self.pass(Some(Duration::ZERO)); // the last tasks' callbacks
+        }
         if let (Some((timers, _)), Some(alarm)) = (deadline, alarm) {
             timers.remove(alarm);
         }
@@ -494,6 +612,29 @@ impl Core {
         ready
     }
 
+    fn wait_elsewhere(&self) -> Wait {
+        self.sched.drain();
+        if self.sched.ready() > 0 || !self.sched.prepare_park() {
+            return Wait::Ready;
+        }
+        self.park.borrow_mut().hand_over()
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        let timers = self.runtime().timers_for("statistics").ok();
+        let pool = self.handle.thread_pool().statistics();
+        Statistics {
+            tasks: self.sched.alive(),
+            ready: self.sched.ready(),
+            inbox: self.sched.inbox_len(),
+            timers: timers.map_or(0, |timers| timers.pending()),
+            next_deadline: timers.and_then(|timers| timers.next_deadline()),
+            threads: pool.threads,
+            idle_threads: pool.idle,
+            jobs_queued: pool.queued,
+        }
+    }
+
     /// Sleeps or looks, then takes what other threads brought.
     fn park(&self, timeout: Option<Duration>) {
         self.unlooked.set(0);
@@ -510,6 +651,7 @@ impl Core {
     fn close(self: &Rc<Self>) {
         if !self.sched.is_closed() {
             let _entered = self.enter();
+            let _outside = Outside::leave();
             self.sched.close();
             self.handle.thread_pool().close();
         }

@@ -2,14 +2,16 @@
 
 use crate::current;
 use crate::remote::RemoteTask;
+use crate::task::JoinError;
 use crate::task::shared::Shared;
 use crate::thread_pool::ThreadPool;
-use crate::unhandled::Unhandled;
+use crate::unhandled::Told;
+use evenloop_core::cancel::Reason;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
 use std::fmt;
 use std::future::Future;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 
 pub(crate) const CLOSED: &str = "the event loop is closed";
 
@@ -70,6 +72,63 @@ impl Handle {
             .map_err(|value| NotSpawned { value, why: CLOSED })
     }
 
+    /// As [`spawn`](Self::spawn), for a future that stays on the loop's thread: `make` is called there.
+    ///
+    /// # Errors
+    ///
+    /// The loop is closed; `make` comes back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use evenloop_executor::EventLoop;
+    /// use std::rc::Rc;
+    ///
+    /// let event_loop = EventLoop::new();
+    /// let task = event_loop.handle().spawn_with(|| {
+    ///     let shared = Rc::new(7); // cannot change threads
+    ///     async move { *shared }
+    /// });
+    /// while event_loop.run_once(Some(std::time::Duration::ZERO)) > 0 {}
+    /// assert_eq!(task.unwrap().join_blocking().unwrap(), 7);
+    /// ```
+    #[track_caller]
+    pub fn spawn_with<M, F>(&self, make: M) -> Result<RemoteTask<F::Output>, NotSpawned<M>>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        RemoteTask::spawn_with(&self.shared, make, Location::caller())
+            .map_err(|value| NotSpawned { value, why: CLOSED })
+    }
+
+    /// Has the loop make and run a future, and blocks this thread until it is over.
+    ///
+    /// # Errors
+    ///
+    /// The future panicked or was cancelled, or the loop is closed: it is cancelled then, with that for a reason.
+    ///
+    /// # Panics
+    ///
+    /// On the thread of the loop while that runs: it would wait for itself.
+    #[track_caller]
+    pub fn call_blocking<M, F>(&self, make: M) -> Result<F::Output, JoinError>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        assert!(
+            !self.shared.runs_here(),
+            "`call_blocking` on the loop's own thread would wait for itself: await the future instead"
+        );
+        match self.spawn_with(make) {
+            Ok(task) => task.join_blocking(),
+            Err(refused) => Err(JoinError::cancelled(Reason::new(refused.why))),
+        }
+    }
+
     /// Hands a future to the loop, which runs it in the background from its next turn on.
     ///
     /// # Errors
@@ -87,6 +146,19 @@ impl Handle {
             }
             Err(value) => Err(NotSpawned { value, why: CLOSED }),
         }
+    }
+
+    /// Gives the loop's hook something to report, from any thread: asyncio's `call_exception_handler`. On the loop's own
+    /// thread at once, from another one at the loop's next turn. Never panics. What a loop that is closed refuses is printed
+    /// to the standard error stream, so that nothing gets lost.
+    pub fn report(&self, what: impl fmt::Display) {
+        let shown = catch_unwind(AssertUnwindSafe(|| what.to_string()));
+        let told = Told(shown.unwrap_or_else(|_| "a report that cannot be shown".to_owned()));
+        if self.shared.runs_here() {
+            return drop(told);
+        }
+        // Refused, it is dropped, and so told, here.
+        drop(self.call_soon_threadsafe(move || drop(told)));
     }
 
     /// Asks the loop to leave its run at the end of a pass, as [`EventLoop::stop`](crate::EventLoop::stop) does. From
@@ -129,11 +201,8 @@ impl Spawn for Handle {
         self.pool.execute(job)
     }
 
-    /// Gives it to the loop's hook, on the loop's thread; from elsewhere it is printed.
     fn report(&self, what: &dyn fmt::Display) {
-        let what = what.to_string();
-        let hook = self.shared.runs_here().then(|| current::with_current(|core| core.sched().hook()));
-        Unhandled::told_by_a_crate(&what).report(hook.flatten().flatten());
+        Self::report(self, what);
     }
 }
 

@@ -9,10 +9,12 @@
 //! J1. Whoever takes the work out, the thread that runs it or who cancels it, has it alone; the work is never run after that.
 //! J2. The slot is filled once: by the thread, or with "cancelled" by who took the work out to drop it.
 
+use crate::named::named;
 use crate::slot::Slot;
 use crate::task::JoinError;
 use crate::thread_pool::ThreadPool;
-use evenloop_core::cancel::Reason;
+use evenloop_core::cancel::{Reason, catch_cancel, shielded};
+use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{Mutex, StdArc};
 use evenloop_core::{BoxJob, NoRuntime, NotSpawned, Runtime};
@@ -59,6 +61,8 @@ struct Inner<F, T> {
     work: Mutex<Option<F>>,
     slot: Slot<T>,
     cancelled: StdArc<AtomicBool>,
+    /// In which the work runs.
+    context: Variables,
 }
 
 /// A job, whatever its work is.
@@ -99,7 +103,8 @@ where
         let work = self.0.work.lock().take();
         let Some(work) = work else { return };
         let scope = JobScope { cancelled: self.0.cancelled.clone() };
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(&scope))).map_err(JoinError::panicked);
+        let run = || self.0.context.run(|| work(&scope));
+        let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(JoinError::panicked);
         if let Some(panic) = self.0.slot.deliver(outcome) {
             // A job that nobody waits for: the thread's own message has told of it.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
@@ -124,6 +129,7 @@ where
 /// Makes a job and gives its shell to `execute`.
 fn start<F, T>(
     work: F,
+    context: Variables,
     execute: impl FnOnce(BoxJob) -> Result<(), NotSpawned<BoxJob>>,
 ) -> Result<Job<T>, NotSpawned<F>>
 where
@@ -131,7 +137,7 @@ where
     T: Send + 'static,
 {
     let cancelled = StdArc::new(AtomicBool::new(false));
-    let inner = StdArc::new(Inner { work: Mutex::new(Some(work)), slot: Slot::new(), cancelled });
+    let inner = StdArc::new(Inner { work: Mutex::new(Some(work)), slot: Slot::new(), cancelled, context });
     let shell = Shell(inner.clone());
     match execute(Box::new(move || shell.run())) {
         Ok(()) => Ok(Job { inner: Some(inner) }),
@@ -145,7 +151,8 @@ where
 }
 
 impl ThreadPool {
-    /// Runs a job that may block on one of the pool's threads: asyncio's `run_in_executor`.
+    /// Runs a job that may block on one of the pool's threads: asyncio's `run_in_executor`. As there, the job sees no context
+    /// variables; [`to_thread`] hands them on.
     ///
     /// # Panics
     ///
@@ -164,13 +171,13 @@ impl ThreadPool {
         F: FnOnce(&JobScope) -> T + Send + 'static,
         T: Send + 'static,
     {
-        start(work, |job| self.execute(job))
+        start(work, Variables::new(), |job| self.execute(job))
     }
 }
 
 /// Runs a job that may block on a thread of the current runtime: asyncio's `to_thread`.
 ///
-/// Under Evenloop's own loop that is a pool of as many threads as there are processors and four more, at most 32. A pool
+/// The job runs in a copy of the caller's context variables. Under Evenloop's own loop its thread is one of a pool of as many threads as there are processors and four more, at most 32. A pool
 /// of one's own is [`ThreadPool`].
 ///
 /// # Panics
@@ -205,7 +212,7 @@ where
     T: Send + 'static,
 {
     let spawner = Runtime::current_spawn("to_thread")?;
-    Ok(start(work, |job| spawner.spawn_blocking(job)))
+    Ok(start(work, Variables::current(), |job| spawner.spawn_blocking(job)))
 }
 
 impl<T> Job<T> {
@@ -236,6 +243,38 @@ impl<T> Job<T> {
         std::future::poll_fn(|cx| self.inner().slot().poll(cx))
     }
 
+    /// Awaits the job, and waits for its end also when the caller is cancelled: what it uses is not taken from under it.
+    ///
+    /// On a cancellation the job is told (see [`JobScope::is_cancelled`]). One that had not begun never runs, and the
+    /// cancellation goes on its way. One that runs is waited for; what it gives is given, and the cancellation strikes where
+    /// the caller waits next. trio does the same unless it is told to abandon threads, asyncio always abandons them; here
+    /// awaiting the job itself does.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe** when cancelled by request: see above. **Not cancel safe** when plainly dropped: a job that runs is
+    /// abandoned.
+    ///
+    /// # Panics
+    ///
+    /// As for awaiting the job.
+    pub fn waited_for(mut self) -> impl Future<Output = T> + fmt::Debug {
+        named("WaitedFor", async move {
+            let cancelled = match catch_cancel(self.join()).await {
+                Ok(outcome) => return given(outcome),
+                Err(cancelled) => cancelled,
+            };
+            self.inner().cancel();
+            match shielded(self.join()).await {
+                Err(error) if error.is_cancelled() => match cancelled.resume().await {},
+                outcome => {
+                    drop(cancelled); // goes on at the next await
+                    given(outcome)
+                }
+            }
+        })
+    }
+
     /// Cancels the job and waits until it is no longer running: `None` if it never began, else how it ended.
     ///
     /// # Cancel safety
@@ -254,14 +293,16 @@ impl<T> Future for Job<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        self.inner().slot().poll(cx).map(|outcome| match outcome {
-            Ok(value) => value,
-            Err(error) => match error.into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                Err(_) => panic!("the job was dropped before it began: its pool is shut down"),
-            },
-        })
+        self.inner().slot().poll(cx).map(given)
     }
+}
+
+/// What whoever awaits a job gets.
+fn given<T>(outcome: Result<T, JoinError>) -> T {
+    outcome.unwrap_or_else(|error| match error.into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_) => panic!("the job was dropped before it began: its pool is shut down"),
+    })
 }
 
 impl<T> Drop for Job<T> {

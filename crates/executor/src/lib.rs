@@ -11,8 +11,10 @@
 //! | `callback`   | `call_soon` and its relatives                                                         |
 //! | `handle`     | the loop's handle for other threads                                                   |
 //! | `remote`     | tasks that another thread waits for                                                   |
+//! | `portal`     | a loop on a thread of its own, to be called into                                      |
 //! | `thread_pool`, `job` | threads for what would block the loop, and one such job                       |
 //! | `slot`       | where an outcome is delivered to whoever waits elsewhere                              |
+//! | `statistics` | a loop in numbers                                                                     |
 //! | `unhandled`  | errors that nobody can see any more                                                   |
 //! | `finally`    | clean-up on every way out: `finally`, `with`                                          |
 //! | `shield`, `checkpoint` | waiting without handing a cancellation in; points at which it strikes       |
@@ -34,8 +36,10 @@ mod callback;
 mod current;
 mod handle;
 mod job;
+mod portal;
 mod remote;
 mod slot;
+mod statistics;
 mod thread_pool;
 mod unhandled;
 mod yield_now;
@@ -56,7 +60,7 @@ mod interrupt;
 pub use as_completed::{AsCompleted, ReturnWhen, as_completed, wait};
 pub use callback::{CallHandle, ThreadsafeCallHandle, call_at, call_later, call_soon};
 pub use checkpoint::{checkpoint, checkpoint_if_cancelled};
-pub use current::{all_tasks, create_eager_task, create_task, current_task, is_running};
+pub use current::{all_tasks, create_eager_task, create_named_task, create_task, current_task, is_running};
 pub use event_loop::{Builder, EventLoop, RunError};
 pub use finally::{End, Resource, finally, with};
 pub use gather::{Children, Gather, ensure_future, gather, gather_all, gather_settled, try_gather};
@@ -67,11 +71,14 @@ pub use handle::Handle;
 #[cfg(feature = "signal")]
 pub use interrupt::{CtrlC, ctrl_c};
 pub use job::{Job, JobScope, to_thread, try_to_thread};
+pub use portal::{Portal, PortalLease, PortalProvider};
 pub use remote::RemoteTask;
 pub use shield::{Shield, shield};
 pub use staggered_race::{Race, RaceEnd, staggered_race};
+pub use statistics::{Statistics, current_statistics};
+pub use task::done::{DoneCallbackId, TaskEnd};
 pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
-pub use thread_pool::ThreadPool;
+pub use thread_pool::{PoolStatistics, ThreadPool};
 pub use unhandled::Unhandled;
 pub use wait_for::wait_for;
 pub use yield_now::{YieldNow, yield_now};

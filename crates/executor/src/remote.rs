@@ -6,12 +6,13 @@
 //! R1. The slot is filled once, by the wrapper: with what the future gave, its panic, or "cancelled" when it is dropped.
 //! R2. A panic that nobody took is raised again under the loop, so that the loop reports it.
 
+use crate::current::with_current;
 use crate::slot::Slot;
 use crate::task::JoinError;
 use crate::task::shared::Shared;
 use crate::task::task_ref::TaskRef;
 use evenloop_core::cancel::Reason;
-use evenloop_core::shim::StdArc;
+use evenloop_core::shim::{Mutex, StdArc};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
@@ -34,7 +35,10 @@ use std::time::{Duration, Instant};
 #[must_use = "dropping the handle detaches the task: call `detach` if that is meant"]
 pub struct RemoteTask<T> {
     slot: StdArc<Slot<T>>,
+    /// The task; or, if its future is made on the loop's thread, the callback that does so.
     task: TaskRef,
+    /// Where the task is found once that callback has made it.
+    made: Option<StdArc<Mutex<Made>>>,
     shared: StdArc<Shared>,
     spawned_at: &'static Location<'static>,
 }
@@ -54,7 +58,7 @@ impl<T: Send + 'static> RemoteTask<T> {
         let slot = StdArc::new(Slot::new());
         let delivers = Delivers { future: Some(future), slot: Some(slot.clone()) };
         match shared.spawn(delivers, spawned_at) {
-            Ok(task) => Ok(Self { slot, task, shared: shared.clone(), spawned_at }),
+            Ok(task) => Ok(Self { slot, task, made: None, shared: shared.clone(), spawned_at }),
             Err(mut delivers) => {
                 delivers.slot = None;
                 Err(delivers.future.take().expect("it was never polled"))
@@ -63,10 +67,42 @@ impl<T: Send + 'static> RemoteTask<T> {
     }
 }
 
+impl<T: Send + 'static> RemoteTask<T> {
+    /// Has the loop make a future by `make`, and spawn it.
+    pub(crate) fn spawn_with<M, F>(
+        shared: &StdArc<Shared>,
+        make: M,
+        spawned_at: &'static Location<'static>,
+    ) -> Result<Self, M>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let (slot, made) = (StdArc::new(Slot::new()), StdArc::new(Mutex::new(Made::NotYet)));
+        let makes = Makes { make: Some(make), slot: Some(slot.clone()), made: made.clone(), spawned_at };
+        match shared.spawn_callback(makes, spawned_at) {
+            Ok(task) => Ok(Self { slot, task, made: Some(made), shared: shared.clone(), spawned_at }),
+            Err(mut makes) => {
+                makes.slot = None;
+                Err(makes.make.take().expect("it was never polled"))
+            }
+        }
+    }
+}
+
 impl<T> RemoteTask<T> {
-    /// Asks the task to end, from any thread: at the loop's next turn its future is dropped there. If it is complete by
-    /// then, nothing happens.
+    /// Asks the task to end, from any thread: at the loop's next turn whoever catches inside it may clean up, else its
+    /// future is dropped there. If it is complete by then, nothing happens.
     pub fn cancel(&self) {
+        if let Some(made) = &self.made {
+            let mut made = made.lock();
+            if let Made::Runs(task) = &*made {
+                let task = task.clone();
+                drop(made);
+                return task.cancel();
+            }
+            *made = Made::Cancelled;
+        }
         self.task.cancel();
     }
 
@@ -185,5 +221,66 @@ impl<F: Future> Future for Delivers<F> {
             resume_unwind(panic); // R2: the loop catches it
         }
         Poll::Ready(())
+    }
+}
+
+/// How far a task is whose future is made on its loop's thread.
+enum Made {
+    NotYet,
+    /// Before it was made.
+    Cancelled,
+    Runs(TaskRef),
+}
+
+/// A callback that makes a future on the loop's thread and spawns it. Dropped before, it delivers "cancelled".
+struct Makes<M, T> {
+    make: Option<M>,
+    // Gone once it is somebody else's to fill, or when the loop refused.
+    slot: Option<StdArc<Slot<T>>>,
+    made: StdArc<Mutex<Made>>,
+    spawned_at: &'static Location<'static>,
+}
+
+/// Nothing of it is pinned.
+impl<M, T> Unpin for Makes<M, T> {}
+
+impl<M, F> Future for Makes<M, F::Output>
+where
+    M: FnOnce() -> F,
+    F: Future + 'static,
+    F::Output: Send + 'static,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        let (Some(make), Some(slot)) = (self.make.take(), self.slot.take()) else { return Poll::Ready(()) };
+        let future = match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(future) => future,
+            Err(panic) => {
+                if let Some(panic) = slot.deliver(Err(JoinError::panicked(panic))) {
+                    resume_unwind(panic); // R2: the loop catches it
+                }
+                return Poll::Ready(());
+            }
+        };
+        let delivers = Delivers { future: Some(future), slot: Some(slot) };
+        let task = with_current(|core| core.create_task(delivers, None, self.spawned_at));
+        let task = task.expect("a callback runs under its loop");
+        let task_ref = task.raw().task_ref();
+        task.detach();
+        let before = std::mem::replace(&mut *self.made.lock(), Made::Runs(task_ref.clone()));
+        if let Made::Cancelled = before {
+            task_ref.cancel();
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<M, T> Drop for Makes<M, T> {
+    fn drop(&mut self) {
+        drop(self.make.take());
+        if let Some(slot) = self.slot.take() {
+            drop(slot.deliver(Err(JoinError::cancelled(Reason::default()))));
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! Cancellation is that of [`evenloop_core::cancel`]: a task is the root of its tree. Whoever awaits a task catches: a
 //! cancellation of the awaiting code becomes one of the awaited task, is waited for, and then goes on its way.
 
+pub(crate) mod done;
 #[allow(unsafe_code)]
 pub(crate) mod raw;
 
@@ -35,7 +36,9 @@ mod turn;
 pub(crate) mod waker;
 
 use crate::unhandled::panic_message;
+use done::{DoneCallback, DoneCallbackId, TaskEnd};
 use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume};
+use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::Mutex;
 use raw::About;
 use raw_task::RawTask;
@@ -217,6 +220,45 @@ impl<T> Task<T> {
     pub fn spawned_at(&self) -> &'static Location<'static> {
         self.raw.about().spawned_at
     }
+
+    /// A copy of the task's context variables. They were copied from whoever spawned it; what the task sets is its own.
+    pub fn context(&self) -> Variables {
+        self.raw.context()
+    }
+
+    /// Calls `callback` when the task is over, or in the next pass if it is: with what is known of the task, and how it
+    /// ended.
+    ///
+    /// Always through the loop, in the order of registration, and before the code that awaits the task goes on. The callback
+    /// runs in the context in which it was registered; its panic goes to the loop's hook. When the loop is closed first, it
+    /// is dropped. asyncio hands the task itself to the callback; here its outcome belongs to whoever has the handle.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use evenloop_executor::{EventLoop, TaskEnd, create_task, yield_now};
+    /// EventLoop::new().run_until_complete(async {
+    ///     let task = create_task(async { 7 });
+    ///     task.add_done_callback(|task, end| {
+    ///         assert_eq!((task.name().as_str(), end), ("Task-2", TaskEnd::Value));
+    ///     });
+    ///     assert_eq!(task.await, 7);
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn add_done_callback(&self, callback: impl FnOnce(TaskInfo, TaskEnd) + 'static) -> DoneCallbackId {
+        self.raw.add_done_callback(DoneCallback::new(Box::new(callback), Location::caller()))
+    }
+
+    /// Takes a callback back, and drops it. False: it is not registered (any more).
+    pub fn remove_done_callback(&self, id: DoneCallbackId) -> bool {
+        self.raw.remove_done_callback(id)
+    }
+
+    /// How the task ended; `None` if it is not over. Also after the outcome was taken.
+    pub fn end(&self) -> Option<TaskEnd> {
+        self.raw.end()
+    }
 }
 
 impl<T> Task<T> {
@@ -377,6 +419,9 @@ impl fmt::Display for About {
     }
 }
 
+/// Called with each new task.
+pub(crate) type SpawnHook = dyn Fn(&TaskInfo);
+
 /// A snapshot of a task that is not over: what [`current_task`](crate::current_task) and
 /// [`all_tasks`](crate::all_tasks) give. May be out of date by the time it is looked at.
 #[derive(Clone)]
@@ -405,6 +450,11 @@ impl TaskInfo {
     /// How far the task was.
     pub fn state(&self) -> TaskState {
         self.0.state()
+    }
+
+    /// Gives the task a name, on its loop's thread while that runs.
+    pub fn set_name(&self, name: impl Into<Box<str>>) {
+        self.1.set_name(name.into());
     }
 
     /// Whether the task had been polled.

@@ -62,6 +62,22 @@ struct State {
     closed: bool,
 }
 
+/// What a [`ThreadPool`] looked like a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStatistics {
+    /// How many threads there were.
+    pub threads: usize,
+    /// How many there may be.
+    pub max_threads: usize,
+    /// How many of them had nothing to do.
+    pub idle: usize,
+    /// How many jobs waited for a thread.
+    pub queued: usize,
+    /// Whether the pool was shut down.
+    pub is_closed: bool,
+}
+
 /// What has to be done for a job that was queued.
 #[must_use]
 enum Added {
@@ -194,6 +210,19 @@ impl ThreadPool {
             inside.ended.wait_for(&mut state, left);
         }
         Ok(())
+    }
+
+    /// What the pool looks like. May be out of date by the time it returns.
+    pub fn statistics(&self) -> PoolStatistics {
+        let inside = &self.owners.0;
+        let state = inside.state.lock();
+        PoolStatistics {
+            threads: state.threads,
+            max_threads: inside.max_threads,
+            idle: state.idle,
+            queued: state.queue.len(),
+            is_closed: state.closed,
+        }
     }
 
     /// How many threads there are. A snapshot.

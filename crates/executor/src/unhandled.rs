@@ -1,5 +1,7 @@
 //! Errors that nobody can see any more, told once.
 
+use crate::current::with_current;
+use crate::task::TaskId;
 use crate::task::raw::About;
 use std::any::Any;
 use std::fmt;
@@ -9,12 +11,15 @@ use std::rc::Rc;
 /// What a loop calls with each error that nobody can see any more.
 pub(crate) type Hook = dyn Fn(&Unhandled<'_>);
 
-/// An error that nobody can see any more: a detached task that panicked, a destructor or waker that panicked under the
-/// loop, or what a crate told the host ([`Spawn::report`](evenloop_core::Spawn::report)) on the loop's thread.
+/// An error that nobody can see any more: a detached task or a callback that panicked, a destructor or waker that panicked
+/// under the loop, and what others report, such as a future's error that was never asked for.
 ///
-/// Given to the loop's hook; its `Display` is what is printed to the standard error stream when there is no hook.
+/// Given to the loop's hook, once an error, when it is certain that nobody will see it, and in the context of the task that
+/// failed. Its `Display` is what is printed to the standard error stream when there is no hook. It carries what asyncio's
+/// context dictionary does (message, exception, task, handle, where that was made); what a future, a transport or a server
+/// has to say stands in its message.
 pub struct Unhandled<'a> {
-    message: &'static str,
+    message: &'a str,
     about: Option<About>,
     panic: Option<&'a (dyn Any + Send)>,
     told: Option<&'a str>,
@@ -22,7 +27,7 @@ pub struct Unhandled<'a> {
 
 impl<'a> Unhandled<'a> {
     pub(crate) fn new(
-        message: &'static str,
+        message: &'a str,
         about: Option<About>,
         panic: Option<&'a (dyn Any + Send)>,
     ) -> Self {
@@ -35,7 +40,7 @@ impl<'a> Unhandled<'a> {
     }
 
     /// What happened, in a few words.
-    pub fn message(&self) -> &'static str {
+    pub fn message(&self) -> &str {
         self.message
     }
 
@@ -46,15 +51,29 @@ impl<'a> Unhandled<'a> {
 
     /// The task it happened to, as its `Debug` shows it.
     pub fn task(&self) -> Option<String> {
-        self.about.as_ref().map(ToString::to_string)
+        self.task_itself().map(ToString::to_string)
     }
 
     /// The name of that task.
     pub fn task_name(&self) -> Option<String> {
-        self.about.as_ref().map(About::full_name)
+        self.task_itself().map(About::full_name)
     }
 
-    /// Where that task was spawned.
+    /// The number of that task.
+    pub fn task_id(&self) -> Option<TaskId> {
+        self.task_itself().map(|about| about.id)
+    }
+
+    /// The callback it happened to, as it is shown.
+    pub fn handle(&self) -> Option<String> {
+        self.about.as_ref().filter(|about| about.callback).map(ToString::to_string)
+    }
+
+    fn task_itself(&self) -> Option<&About> {
+        self.about.as_ref().filter(|about| !about.callback)
+    }
+
+    /// Where that task was spawned, or that callback registered.
     pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
         self.about.as_ref().map(|about| about.spawned_at)
     }
@@ -83,6 +102,19 @@ impl<'a> Unhandled<'a> {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
         }
         let _ = catch_unwind(AssertUnwindSafe(|| drop(hook)));
+    }
+}
+
+/// What somebody reports who is no task of the loop's. Told when it is dropped, so that no report gets lost: to the hook of
+/// the loop that runs here, else to the standard error stream.
+pub(crate) struct Told(pub(crate) String);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let report = Unhandled::told_by_a_crate(&self.0);
+        if with_current(|core| report.report(core.sched().hook())).is_none() {
+            eprintln!("{report}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::TaskId;
 use super::raw::*;
 use crate::unhandled::Unhandled;
 use evenloop_core::cancel::Reason;
+use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use std::ptr::{self, NonNull};
 
@@ -48,7 +49,9 @@ impl TaskPtr {
         // Taken out by hand, so that a model sees that this thread comes after the owner's last touch.
         // SAFETY: nobody refers to the task, so this thread stands in for the owner.
         let extra = unsafe { self.own(|own| own.extra.take()) };
-        drop(extra);
+        if extra.is_some() {
+            drop_quietly(extra); // context variables are foreign
+        }
         // SAFETY: as for this function.
         unsafe { (vtable.free)(self) }
         if settled {
@@ -201,7 +204,10 @@ impl TaskPtr {
             let hook = unsafe { shared.own(|queue| queue.hook.clone()) };
             let what =
                 if about.callback { "callback panicked" } else { "task panicked, and nobody awaits it" };
-            Unhandled::new(what, Some(about), Some(&*panic)).report(hook);
+            // SAFETY: as for this function.
+            let context = unsafe { self.own(|own| own.extra.as_ref().map(|extra| extra.context.clone())) };
+            // The hook runs in the context of what failed.
+            context.unwrap_or_default().run(|| Unhandled::new(what, Some(about), Some(&*panic)).report(hook));
             drop_quietly(panic);
         }
     }
@@ -228,6 +234,20 @@ impl TaskPtr {
         // SAFETY: this is the owner.
         about.running = unsafe { shared.own(|queue| queue.current == self.0.as_ptr()) };
         about
+    }
+
+    /// A task that was just made gets a copy of the context that it was made in.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`; or this is its maker, and nobody else has seen it (T1).
+    #[inline]
+    pub(super) unsafe fn inherit_context(self) {
+        let context = Variables::current();
+        if !context.is_empty() {
+            // SAFETY: as for this function.
+            unsafe { self.own(|own| own.put_context(context)) }
+        }
     }
 
     /// Asks for the task's end. False: it is over.

@@ -39,10 +39,12 @@
 
 use super::JoinError;
 use super::TaskId;
+use super::done::DoneCallbacks;
 use super::shared::Shared;
 use super::state::Word;
 use super::waker::WAKER;
 use evenloop_core::cancel::{Requests, Root};
+use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::UnsafeCell;
 use std::any::Any;
 use std::mem::ManuallyDrop;
@@ -94,6 +96,10 @@ pub(super) struct Extra {
     pub(super) requests: Requests,
     /// Who inside the task catches cancellations. Taken out for the time of a poll.
     pub(super) root: Root,
+    /// The task's context variables. Taken out for the time of a poll.
+    pub(super) context: Variables,
+    /// Who is called when it is over. Taken out then, so it never leaves the owner.
+    pub(super) done: Option<Box<DoneCallbacks>>,
 }
 
 impl Own {
@@ -121,6 +127,20 @@ impl Own {
     pub(super) fn put_root(&mut self, root: Root) {
         if !root.is_empty() {
             self.extra().root = root;
+        }
+    }
+
+    /// Hands out the task's context variables.
+    #[inline]
+    pub(super) fn take_context(&mut self) -> Variables {
+        self.extra.as_mut().map_or_else(Variables::new, |extra| std::mem::take(&mut extra.context))
+    }
+
+    /// Puts back what the task's variables are now.
+    #[inline]
+    pub(super) fn put_context(&mut self, context: Variables) {
+        if !context.is_empty() {
+            self.extra().context = context;
         }
     }
 
@@ -159,6 +179,7 @@ impl Drop for Own {
     /// On whatever thread: `OVER` took the joiner out, and the rest may be dropped anywhere.
     fn drop(&mut self) {
         debug_assert!(self.joiner.is_null(), "a task that is over has no joiner");
+        debug_assert!(self.extra.as_ref().is_none_or(|extra| extra.done.is_none()), "nor callbacks");
     }
 }
 
@@ -184,6 +205,9 @@ pub(super) const LISTED: u32 = 256;
 pub(super) const LOOP: u32 = 512;
 /// A callback in the guise of a task: neither numbered nor counted nor shown to anybody.
 pub(super) const CALLBACK: u32 = 1024;
+/// How a task ended whose outcome was taken, if not with a value.
+pub(super) const ENDED_CANCELLED: u32 = 2048;
+pub(super) const ENDED_PANICKED: u32 = 4096;
 
 pub(super) struct VTable {
     /// Polls the future; true: it is over and the outcome is in place.

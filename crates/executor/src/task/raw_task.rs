@@ -1,13 +1,16 @@
 //! The owner's handle to one task.
 
+use super::done::{DoneCallback, DoneCallbackId, DoneCallbacks};
 use super::raw::*;
 use super::sched::Sched;
 use super::task_ref::TaskRef;
+use super::{TaskEnd, TaskInfo};
 use evenloop_core::cancel::{Reason, open_inside_here};
+use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On, TaskKey};
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr;
 use std::task::{Poll, Waker};
 
@@ -43,7 +46,79 @@ impl<T> RawTask<T> {
         // SAFETY: T3: the outcome is there, TAKEN keeps others off, and a `RawTask<T>` is made for an output `T` only.
         unsafe { (header.vtable.take_into)(self.task, place.as_mut_ptr().cast()) }
         // SAFETY: `take_into` filled it.
-        Some(unsafe { place.assume_init() })
+        let outcome = unsafe { place.assume_init() };
+        if let Err(error) = &outcome {
+            let how = if error.is_panic() { ENDED_PANICKED } else { ENDED_CANCELLED };
+            // SAFETY: as in `is_over`.
+            unsafe { self.task.own(|own| own.flags |= how) }
+        }
+        Some(outcome)
+    }
+
+    /// How the task ended; `None` if it is not over.
+    pub(crate) fn end(&self) -> Option<TaskEnd> {
+        // SAFETY: as in `is_over`.
+        let flags = unsafe { self.task.own(|own| own.flags) };
+        match flags & (OVER | TAKEN) {
+            0 => None,
+            OVER => {
+                let mut end = TaskEnd::Value;
+                self.outcome_is(|outcome| {
+                    end = TaskEnd::of(outcome);
+                    true
+                });
+                Some(end)
+            }
+            _ if flags & ENDED_PANICKED != 0 => Some(TaskEnd::Panicked),
+            _ if flags & ENDED_CANCELLED != 0 => Some(TaskEnd::Cancelled),
+            _ => Some(TaskEnd::Value),
+        }
+    }
+
+    /// Registers a callback, or schedules it at once if the task is over.
+    pub(crate) fn add_done_callback(&self, entry: DoneCallback) -> DoneCallbackId {
+        if let Some(end) = self.end() {
+            // SAFETY: HANDLE keeps it alive.
+            let info = unsafe { TaskInfo::of(self.task) };
+            // SAFETY: as above.
+            let header = unsafe { self.task.header() };
+            // SAFETY: T5: it lives as long as the task. Borrowed only, so it is never dropped.
+            let shared = unsafe { StdArc::from_raw(header.shared) };
+            let sched = ManuallyDrop::new(Sched { shared, not_send: PhantomData });
+            entry.schedule(&sched, info, end);
+            return DoneCallbackId::default();
+        }
+        /// # Safety
+        ///
+        /// `outcome` points to the outcome of a task with an output of type `T`.
+        unsafe fn look<T>(outcome: *const ()) -> TaskEnd {
+            // SAFETY: as for this function.
+            TaskEnd::of(unsafe { &*outcome.cast::<Outcome<T>>() })
+        }
+        let add = |own: &mut Own| {
+            let done = own.extra().done.get_or_insert_with(|| Box::new(DoneCallbacks::new(look::<T>)));
+            done.add(entry)
+        };
+        // SAFETY: as in `is_over`.
+        unsafe { self.task.own(add) }
+    }
+
+    /// Takes a callback back. False: it was not registered.
+    pub(crate) fn remove_done_callback(&self, id: DoneCallbackId) -> bool {
+        let remove = |own: &mut Own| own.extra.as_mut()?.done.as_mut()?.remove(id);
+        // SAFETY: as in `is_over`.
+        let removed = unsafe { self.task.own(remove) };
+        removed.is_some()
+    }
+
+    /// A copy of the task's context variables.
+    pub(crate) fn context(&self) -> Variables {
+        if self.is_running() {
+            return Variables::current();
+        }
+        // SAFETY: as in `is_over`.
+        unsafe { self.task.own(|own| own.extra.as_ref().map(|extra| extra.context.clone())) }
+            .unwrap_or_default()
     }
 
     /// The outcome, or the waker is kept to be woken when it is there.

@@ -8,15 +8,17 @@ use super::shared::{CLOSED, PARKED, Queue, Shared};
 use super::state::{Taken, Word};
 use super::task_ref::TaskRef;
 use super::waker::{RUNNING, Running, running};
-use crate::unhandled::Hook;
+use super::{SpawnHook, TaskInfo};
+use crate::unhandled::{Hook, Unhandled};
 use evenloop_core::Unpark;
 use evenloop_core::cancel::Reason;
+use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
 use evenloop_core::shim::{GlobalAtomicUsize, StdArc, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
@@ -46,6 +48,7 @@ impl Sched {
             last_id: 0,
             closed: false,
             hook,
+            on_spawn: None,
         };
         let inbox = AtomicPtr::new(ptr::null_mut());
         let shared = Shared { number: next_loop(), inbox, unparker, queue: UnsafeCell::new(queue) };
@@ -65,6 +68,11 @@ impl Sched {
     /// How many tasks are ready.
     pub(crate) fn ready(&self) -> usize {
         self.own(|queue| queue.len)
+    }
+
+    /// How many tasks lie in the inbox.
+    pub(crate) fn inbox_len(&self) -> usize {
+        self.shared.inbox_len_of_owner()
     }
 
     /// How many tasks are not over.
@@ -119,6 +127,8 @@ impl Sched {
             // SAFETY: just made, by the owner.
             unsafe { task.own(|own| own.extra().name = name) }
         }
+        // SAFETY: just made, by the owner.
+        unsafe { task.inherit_context() }
         self.list(task);
         if self.own(|queue| queue.closed) {
             self.kill(task, JoinError::cancelled(Reason::default()));
@@ -136,6 +146,8 @@ impl Sched {
         spawned_at: &'static Location<'static>,
     ) -> TaskRef {
         let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), CALLBACK, spawned_at);
+        // SAFETY: just made, by the owner.
+        unsafe { task.inherit_context() }
         // SAFETY: just made.
         let callback = unsafe { TaskRef::new(task) };
         self.list(task);
@@ -160,9 +172,13 @@ impl Sched {
         if let Some(name) = name {
             raw.set_name(name);
         }
+        // SAFETY: just made, by the owner.
+        unsafe { task.inherit_context() }
         self.list(task);
         let before = self.own(|queue| std::mem::replace(&mut queue.current, task.0.as_ptr()));
+        let outside = Variables::take_current();
         self.poll(task);
+        outside.swap_in();
         self.own(|queue| queue.current = before);
         raw
     }
@@ -219,12 +235,13 @@ impl Sched {
     pub(super) fn list(&self, task: TaskPtr) {
         // SAFETY: the caller's task is alive.
         let callback = unsafe { task.own(|own| own.flags & CALLBACK != 0) };
-        let (id, next) = self.own(|queue| {
+        let (id, next, hooked) = self.own(|queue| {
             if !callback {
                 queue.alive += 1;
                 queue.last_id += 1;
             }
-            (queue.last_id, std::mem::replace(&mut queue.newest, task.0.as_ptr()))
+            let hooked = !callback && queue.on_spawn.is_some();
+            (queue.last_id, std::mem::replace(&mut queue.newest, task.0.as_ptr()), hooked)
         });
         let link = |own: &mut Own| {
             own.id = id;
@@ -237,6 +254,35 @@ impl Sched {
             // SAFETY: what is listed is not over, so it is alive (T4).
             unsafe { TaskPtr(next).own(|own| own.prev = task.0.as_ptr()) }
         }
+        if hooked {
+            self.show_spawned(task);
+        }
+    }
+
+    /// Shows a new task to the spawn hook. Tasks that the hook itself spawns are not shown.
+    #[cold]
+    fn show_spawned(&self, task: TaskPtr) {
+        let Some(hook) = self.own(|queue| queue.on_spawn.take()) else { return };
+        let _here = self.enter();
+        // SAFETY: the caller's task is alive.
+        let info = unsafe { TaskInfo::of(task) };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(&info))) {
+            // SAFETY: as above.
+            let about = unsafe { task.about() };
+            Unhandled::new("the spawn hook panicked", Some(about), Some(&*panic)).report(self.hook());
+            drop_quietly(panic);
+        }
+        // Unless the hook has set another one.
+        let unused = self.own(|queue| match &queue.on_spawn {
+            None if !queue.closed => queue.on_spawn.replace(hook),
+            _ => Some(hook),
+        });
+        drop_quietly(unused);
+    }
+
+    pub(crate) fn set_spawn_hook(&self, hook: Option<Rc<SpawnHook>>) {
+        let before = self.own(|queue| std::mem::replace(&mut queue.on_spawn, hook));
+        drop_quietly(before);
     }
 
     /// Moves what other threads brought into the run queue, in the order in which it came.
@@ -347,6 +393,7 @@ impl Sched {
             // SAFETY: what is listed is alive; over, out of the run queue, so the loop is done with it.
             unsafe { task.settle() }
         }
+        self.set_spawn_hook(None);
         self.set_hook(None);
     }
 

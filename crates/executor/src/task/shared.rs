@@ -1,5 +1,6 @@
 //! The part of a loop that its tasks point to: the inbox for other threads, and the queues for its own (T1, T5).
 
+use super::SpawnHook;
 use super::cell::{Stage, TaskCell};
 use super::raw::*;
 use super::state::Word;
@@ -52,6 +53,8 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     /// Gone once the loop is closed.
     pub(super) hook: Option<Rc<Hook>>,
+    /// Called with each new task. Gone once the loop is closed.
+    pub(super) on_spawn: Option<Rc<SpawnHook>>,
 }
 
 impl Queue {
@@ -122,6 +125,24 @@ impl Shared {
         self.inbox.load(Ordering::Relaxed) == CLOSED
     }
 
+    /// How many tasks lie in the inbox. For the owner: nobody else takes them out.
+    pub(super) fn inbox_len_of_owner(&self) -> usize {
+        // ORDERING: Acquire sees the links; pairs with the Release in `push`.
+        let mut at = self.inbox.load(Ordering::Acquire);
+        let mut len = 0;
+        if at == PARKED || at == CLOSED {
+            return len;
+        }
+        while let Some(task) = NonNull::new(at).map(TaskPtr) {
+            len += 1;
+            // SAFETY: W1: QUEUED keeps it alive until the owner takes it.
+            let header = unsafe { task.header() };
+            // SAFETY: written before it was pushed, and next by the owner.
+            at = header.below.with(|below| unsafe { *below });
+        }
+        len
+    }
+
     /// Whether this is the loop that runs on the calling thread.
     #[inline]
     pub(crate) fn runs_here(&self) -> bool {
@@ -162,6 +183,8 @@ impl Shared {
         F: Future<Output = ()> + Send + 'static,
     {
         let task = TaskCell::alloc(future, Word::new_queued(), self, flags, spawned_at);
+        // SAFETY: T1: just made.
+        unsafe { task.inherit_context() }
         // SAFETY: it was made with QUEUED set.
         if unsafe { self.push(task) } {
             // SAFETY: the word was made with one reference for its maker: this one.

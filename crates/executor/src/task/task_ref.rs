@@ -1,11 +1,22 @@
 //! A reference to a task whose type and thread do not matter.
 
+use super::TaskInfo;
 use super::raw::*;
 use super::state::Wake;
 use super::waker::{borrowed_waker, bring, here, waker_task};
 use evenloop_core::Cancel;
 use evenloop_core::cancel::Reason;
 use std::task::Waker;
+
+impl TaskInfo {
+    /// # Safety
+    ///
+    /// The task is alive, and this is the owner.
+    pub(super) unsafe fn of(task: TaskPtr) -> Self {
+        // SAFETY: as for this function.
+        Self(unsafe { task.about() }, unsafe { TaskRef::new(task) })
+    }
+}
 
 /// A counted reference to a task, for any thread: it is one of the task's wakers.
 #[derive(Clone)]
@@ -53,6 +64,15 @@ impl TaskRef {
         if let Some(task) = self.here() {
             // SAFETY: this is the owner, and its loop runs.
             unsafe { task.doom() }
+        }
+    }
+
+    /// Gives the task a name, if this is its owner and the loop runs.
+    pub(crate) fn set_name(&self, name: Box<str>) {
+        if let Some(task) = self.here() {
+            // SAFETY: this is the owner.
+            let before = unsafe { task.own(|own| own.extra().name.replace(name)) };
+            drop(before);
         }
     }
 

@@ -1,11 +1,15 @@
 //! A task's turn: out of the run queue, polled, and finished if it is over.
 
 use super::JoinError;
+use super::TaskInfo;
+use super::done::DoneCallbacks;
 use super::raw::*;
 use super::sched::Sched;
 use super::waker::borrowed_waker;
 use crate::unhandled::Unhandled;
+use evenloop_core::budget;
 use evenloop_core::cancel::{Reason, Root, Turn};
+use evenloop_core::context::Context as Variables;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -31,6 +35,7 @@ impl Sched {
             queue.current = task.0.as_ptr();
         });
         if flags & (OVER | KILL) == 0 {
+            budget::renew();
             self.poll(task);
         } else if flags & OVER == 0 {
             self.kill(task, JoinError::cancelled(Reason::default()));
@@ -60,10 +65,18 @@ impl Sched {
         unsafe { task.own(|own| own.flags |= STARTED) }
         // SAFETY: as above.
         let header = unsafe { task.header() };
+        // SAFETY: as above.
+        let context = unsafe { task.own(Own::take_context) };
+        if !context.is_empty() {
+            context.swap_in(); // where no variable was current: `Outside` keeps it so
+        }
         let over = root.enter(&requests, || {
             // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
             unsafe { (header.vtable.poll)(task, &mut cx) }
         });
+        let context = Variables::take_current();
+        // SAFETY: as above.
+        unsafe { task.own(|own| own.put_context(context)) }
         // The first request may have come during the poll.
         // SAFETY: as above.
         let requests = unsafe { task.own(|own| own.requests()) };
@@ -112,8 +125,15 @@ impl Sched {
         unsafe { task.own(|own| own.flags |= DYING) }
         // SAFETY: the caller's task is alive.
         let header = unsafe { task.header() };
+        // A task may be killed in the middle of another one's turn.
+        let outside = Variables::take_current();
+        // SAFETY: the caller's task is alive.
+        unsafe { task.own(Own::take_context) }.swap_in();
         // SAFETY: T3: not over, so the stage holds the future; DYING keeps others off. T6: no panic comes out.
         unsafe { (header.vtable.kill)(task, error) }
+        let context = outside.swap_in();
+        // SAFETY: the caller's task is alive.
+        unsafe { task.own(|own| own.put_context(context)) }
         let before = if before == task.0.as_ptr() { ptr::null_mut() } else { before };
         self.own(|queue| queue.current = before);
         self.finish(task);
@@ -126,16 +146,20 @@ impl Sched {
             if own.flags & HANDLE == 0 {
                 own.flags |= TAKEN;
             }
-            (own.flags, own.take_joiner(), own.take_root())
+            let done = own.extra.as_mut().and_then(|extra| extra.done.take());
+            (own.flags, own.take_joiner(), own.take_root(), done)
         };
         // SAFETY: LOOP is set, so it is alive until `let_go`.
-        let (flags, joiner, (mut root, requests)) = unsafe { task.own(end) };
+        let (flags, joiner, (mut root, requests), done) = unsafe { task.own(end) };
         if flags & CALLBACK == 0 {
             self.own(|queue| queue.alive -= 1);
         }
         if !requests.is_empty() {
             // Whoever was to be told that the task has taken is told already, or does not matter any more.
             let _ = self.turn(task, || root.finish(&requests));
+        }
+        if let Some(done) = done {
+            self.call_back(task, done);
         }
         if flags & HANDLE == 0 {
             // SAFETY: T3: the outcome is there and TAKEN keeps others off.
@@ -150,6 +174,22 @@ impl Sched {
         if flags & SCHEDULED == 0 {
             // SAFETY: over, not in the run queue, and LOOP is still set.
             unsafe { task.let_go() }
+        }
+    }
+
+    /// Schedules the callbacks of a task that is over; its outcome has not been touched.
+    #[cold]
+    fn call_back(&self, task: TaskPtr, done: Box<DoneCallbacks>) {
+        // SAFETY: LOOP is set, so it is alive until `let_go`.
+        let header = unsafe { task.header() };
+        // SAFETY: T3: the outcome is there.
+        let outcome = unsafe { (header.vtable.outcome)(task) };
+        // SAFETY: `look` came from the handle, which knows the type of this task's outcome.
+        let end = unsafe { (done.look)(outcome) };
+        // SAFETY: as above.
+        let info = unsafe { TaskInfo::of(task) };
+        for entry in done.into_entries() {
+            entry.schedule(self, info.clone(), end);
         }
     }
 
