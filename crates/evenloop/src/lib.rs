@@ -49,6 +49,7 @@ pub mod guide {}
 pub mod hyper;
 
 pub use evenloop_core::cancel;
+pub use evenloop_core::context::{self, ContextVar};
 pub use evenloop_core::{NoRuntime, Runtime};
 pub use evenloop_coroutine as coroutine;
 pub use evenloop_executor::*;

@@ -5,10 +5,12 @@
 //! ```
 
 use evenloop_core::Runtime;
+use evenloop_core::context::Context;
 use evenloop_core::shim::StdArc;
 use evenloop_executor::EventLoop;
 use evenloop_streams::ReactorDriver;
 use evenloop_time::{Clock, Driver};
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -90,6 +92,9 @@ pub fn run<F: Future>(main: F) -> F::Output {
 
 /// Runs several programs one after the other on one loop, and can be told of Ctrl-C: asyncio's `Runner`.
 ///
+/// They share the context variables: what one sets, the next one finds. Those that are set outside when the runner is made
+/// are there from the start.
+///
 /// # Examples
 ///
 /// ```
@@ -104,6 +109,9 @@ pub struct Runner {
     event_loop: EventLoop,
     listens: bool,
     clean_up_limit: Option<Duration>,
+    job_limit: Duration,
+    /// The context variables of `main`, from run to run.
+    context: RefCell<Context>,
 }
 
 impl Runner {
@@ -119,7 +127,13 @@ impl Runner {
     /// When `clock` is virtual and drives another loop already.
     pub fn on_clock(clock: Clock) -> Self {
         let (event_loop, listens) = (event_loop_on(clock), cfg!(feature = "signal"));
-        Self { event_loop, listens, clean_up_limit: Some(Duration::from_secs(60)) }
+        Self {
+            event_loop,
+            listens,
+            clean_up_limit: Some(Duration::from_secs(60)),
+            job_limit: Duration::ZERO,
+            context: RefCell::new(Context::current()),
+        }
     }
 
     /// How long the tasks that are left at the end of a run may clean up, all together; `None`: as long as they like.
@@ -127,6 +141,14 @@ impl Runner {
     #[must_use = "this gives the runner back"]
     pub fn clean_up_limit(mut self, limit: Option<Duration>) -> Self {
         self.clean_up_limit = limit;
+        self
+    }
+
+    /// How long [`close`](Self::close) waits for jobs on the loop's threads. Default: not at all; asyncio waits 300 s, also
+    /// for a thread that reads from a terminal and never ends.
+    #[must_use = "this gives the runner back"]
+    pub fn job_limit(mut self, limit: Duration) -> Self {
+        self.job_limit = limit;
         self
     }
 
@@ -150,17 +172,49 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// With `main`'s own panic, after the clean-up. When a loop runs on this thread already; when SIGINT cannot be taken
+    /// With `main`'s own panic, after the clean-up. When the runner is closed; when a loop runs on this thread already; when SIGINT cannot be taken
     /// over.
     #[track_caller]
     pub fn run<F: Future>(&self, main: F) -> Result<F::Output, Interrupted> {
-        let main = interruptible(self.listens, main);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.event_loop.run_until_complete(main)));
+        assert!(!self.event_loop.is_closed(), "`Runner::run`: the runner is closed");
+        let main = keeping(&self.context, interruptible(self.listens, main));
+        let context = self.context.borrow().clone();
+        let run = || context.run(|| self.event_loop.run_until_complete(main));
+        let outcome = catch_unwind(AssertUnwindSafe(run));
         // If a loop runs here, that is what the panic says: this one has not started.
         if !evenloop_executor::is_running() {
             self.event_loop.cancel_all(self.clean_up_limit);
         }
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+impl Runner {
+    /// Waits for jobs on the loop's threads as long as [`job_limit`](Self::job_limit) says, and closes the loop. What is
+    /// still at work then is reported through the loop's hook and ends by itself. Closing twice is harmless; dropping the
+    /// runner closes it.
+    ///
+    /// # Panics
+    ///
+    /// When called inside of [`run`](Self::run).
+    pub fn close(&self) {
+        let event_loop = &self.event_loop;
+        if event_loop.is_closed() {
+            return;
+        }
+        if !self.job_limit.is_zero() {
+            if let Err(busy) = event_loop.handle().thread_pool().shutdown(self.job_limit) {
+                let limit = self.job_limit;
+                event_loop.handle().report(format_args!("{busy} threads are still at work after {limit:?}"));
+            }
+        }
+        event_loop.close();
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -181,6 +235,19 @@ impl fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+/// `main`, which leaves its context variables behind, however it ends.
+async fn keeping<F: Future>(kept: &RefCell<Context>, main: F) -> F::Output {
+    struct Keeps<'a>(&'a RefCell<Context>);
+    impl Drop for Keeps<'_> {
+        fn drop(&mut self) {
+            let before = self.0.replace(Context::current());
+            drop(before);
+        }
+    }
+    let _keeps = Keeps(kept);
+    main.await
+}
 
 /// `main` in a scope that Ctrl-C cancels: who catches inside may clean up. The interrupt counts only if it ends `main`.
 #[cfg(feature = "signal")]

@@ -315,3 +315,153 @@ fn supervisor_restarts_with_longer_pauses_and_gives_up() {
         assert_eq!(lines("supervisor", &flags), expected);
     }
 }
+
+#[test]
+fn loop_life_runs_callbacks_in_the_order_of_their_time() {
+    for (first, second) in [(1.0, 2.0), (30.0, 7.0)] {
+        let printed = lines("loop_life", &format!("--virtual --first {first} --second {second}"));
+        let mut timed: [(f64, &str); 2] = [(first, "call_at, first"), (second, "call_later, second")];
+        timed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut expected = vec![
+            "new: EventLoop [idle, tasks: 0, ready: 0]".to_owned(),
+            "a callback of the same pass runs after what was ready".to_owned(),
+            "run_until_complete gave 42".to_owned(),
+            "cancelled: true".to_owned(),
+            "0.00 s: call_soon".to_owned(),
+            "0.00 s: call_later, no delay".to_owned(),
+        ];
+        expected.extend(timed.map(|(at, what)| format!("{at:.2} s: {what}")));
+        expected.push(format!("stopped after {:.2} s", f64::max(first, second) + first));
+        expected.extend(
+            [
+                "in the one pass",
+                "one pass is over",
+                "in the next run",
+                "from another thread",
+                "closed: EventLoop [closed, tasks: 0, ready: 0]",
+                "afterwards: not spawned: the event loop is closed",
+            ]
+            .map(str::to_owned),
+        );
+        assert_eq!(printed, expected);
+    }
+}
+
+#[test]
+fn tasks_are_pending_then_running_then_finished() {
+    for work in [1.0, 60.0] {
+        let printed = lines("tasks", &format!("--virtual --work {work}"));
+        let expected = [
+            "before: Pending, worker is number 2".to_owned(),
+            "<Task pending name='worker'".to_owned(),
+            "no result yet: true".to_owned(),
+            "during: Running".to_owned(),
+            format!("{:.2} s: Pending", work / 2.0),
+            "called back: worker ended with a Value".to_owned(),
+            format!("{work:.2} s: Finished"),
+            "after: Finished, result Some(42)".to_owned(),
+            "the task was cancelled: no longer wanted".to_owned(),
+            "main ends".to_owned(),
+            "left behind: the event loop ends".to_owned(),
+            format!("{:.2} s: cleaned up", 3.0 * work),
+        ];
+        // The timer of the task and that of main end at one instant, and which is first is not promised.
+        let (mut printed, mut expected) = (printed, expected.to_vec());
+        let undecided = 5..7;
+        printed[undecided.clone()].sort();
+        expected[undecided].sort();
+        assert_eq!(printed, expected);
+    }
+}
+
+#[test]
+fn as_completed_gives_the_shortest_first() {
+    for (seed, downloads, unit) in [(444, 5, 1.0), (7, 8, 0.5)] {
+        let flags = format!("--virtual --seed {seed} --downloads {downloads} --unit {unit}");
+        let mut lengths: Vec<u32> = (1..=downloads).collect();
+        fastrand::Rng::with_seed(seed).shuffle(&mut lengths);
+        let mut expected = vec![format!("asked for: {lengths:?}")];
+        expected.extend((1..=downloads).map(|length| {
+            let place = lengths.iter().position(|&other| other == length).expect("each is there once");
+            let (at, left) = (f64::from(length) * unit, downloads - length);
+            // Main is the first task.
+            format!("{at:.2} s: Task-{} gave {length}, {left} to come", place + 2)
+        }));
+        assert_eq!(lines("as_completed", &flags), expected);
+    }
+}
+
+#[test]
+fn wait_returns_when_it_was_told_to() {
+    for (tasks, unit) in [(4_u32, 1.0), (6, 20.0)] {
+        let names = |units: std::ops::RangeInclusive<u32>| {
+            units.rev().map(|units| format!("job-{units}")).collect::<Vec<_>>().join(" ")
+        };
+        let line = |what: &str, until: u32| {
+            let at = f64::from(until) * unit;
+            let (done, pending) = (names(2..=until), names(until + 1..=tasks + 1));
+            format!("{what}: {at:.2} s, done: {done}; pending: {pending}")
+        };
+        let expected = [
+            line("ALL_COMPLETED", tasks + 1),
+            line("FIRST_COMPLETED", 2),
+            line("FIRST_EXCEPTION", 3), // the first odd one
+            "in time: false, still pending: 1".to_owned(),
+        ];
+        assert_eq!(lines("wait", &format!("--virtual --tasks {tasks} --unit {unit}")), expected);
+    }
+}
+
+#[test]
+fn chess_exhibition_takes_an_hour_from_board_to_board() {
+    for (boards, pairs, master, opponent) in [(24, 30, 5, 55), (3, 4, 5, 20), (10, 7, 2, 3)] {
+        let flags =
+            format!("--virtual --boards {boards} --pairs {pairs} --master {master} --opponent {opponent}");
+        let clock = |seconds: u64| format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        // The master goes round, and waits at a board whose opponent still thinks.
+        let mut ready = vec![0; boards];
+        let mut now = 0;
+        for _ in 0..pairs {
+            for board in &mut ready {
+                now = u64::max(now, *board) + master;
+                *board = now + opponent;
+            }
+        }
+        let expected = [
+            format!("one board after another: {}", clock(boards as u64 * pairs * (master + opponent))),
+            format!("from board to board: {}", clock(now)),
+            format!("the last reply: {}", clock(now + opponent)),
+        ];
+        assert_eq!(lines("chess_exhibition", &flags), expected);
+        if boards == 24 {
+            assert!(expected[0].ends_with(" 12:00:00") && expected[1].ends_with(" 1:00:00"));
+        }
+    }
+}
+
+#[test]
+fn cpu_bound_work_on_a_pool_leaves_the_loop_alone() {
+    for (jobs, below) in [(8, 60_000_u32), (3, 100_000)] {
+        let printed = lines("cpu_bound", &format!("--jobs {jobs} --below {below}"));
+        let primes = (2..below).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0)).count();
+        let late = |line: &str, begin: &str| {
+            let begin = format!("{begin}: {} primes in ", jobs * primes);
+            let rest =
+                line.strip_prefix(&begin).unwrap_or_else(|| panic!("{line} does not begin with {begin}"));
+            let late =
+                rest.split("the clock was ").nth(1).and_then(|rest| rest.split(' ').next()).expect("so late");
+            let (number, unit) = late.split_at(late.find(char::is_alphabetic).unwrap_or(late.len()));
+            let number: f64 = number.parse().expect("a number");
+            number
+                * match unit {
+                    "s" => 1e3,
+                    "ms" => 1.0,
+                    "µs" => 1e-3,
+                    _ => 1e-6,
+                }
+        };
+        let [blocked, pooled] = &printed[..] else { panic!("{printed:?}") };
+        let (blocked, pooled) = (late(blocked, "on the loop"), late(pooled, "on a pool"));
+        assert!(pooled < blocked / 2.0, "{pooled} ms on a pool, {blocked} ms on the loop");
+    }
+}

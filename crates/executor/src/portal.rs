@@ -9,12 +9,8 @@ use crate::event_loop::EventLoop;
 use crate::handle::Handle;
 use crate::slot::Slot;
 use crate::task::JoinError;
-#[cfg(not(evenloop_loom))]
-use evenloop_core::shim::GlobalMutex as Mutex;
-#[cfg(evenloop_loom)]
-use evenloop_core::shim::Mutex;
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
-use evenloop_core::shim::{StdArc, thread};
+use evenloop_core::shim::{GlobalMutex, StdArc, thread};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -169,7 +165,7 @@ impl fmt::Debug for Portal {
 /// ```
 pub struct PortalProvider {
     make: fn() -> EventLoop,
-    state: Mutex<Lent>,
+    state: GlobalMutex<Lent>,
 }
 
 /// Owned by the provider's mutex.
@@ -188,15 +184,8 @@ pub struct PortalLease<'a> {
 
 impl PortalProvider {
     /// A provider of loops that `make` makes; none runs yet.
-    #[cfg(not(evenloop_loom))]
     pub const fn new(make: fn() -> EventLoop) -> Self {
-        Self { make, state: Mutex::new(Lent { portal: None, leases: 0 }) }
-    }
-
-    /// A provider of loops that `make` makes; none runs yet.
-    #[cfg(evenloop_loom)]
-    pub fn new(make: fn() -> EventLoop) -> Self {
-        Self { make, state: Mutex::new(Lent { portal: None, leases: 0 }) }
+        Self { make, state: GlobalMutex::new(Lent { portal: None, leases: 0 }) }
     }
 
     /// The running loop, which is started if nobody else has it.

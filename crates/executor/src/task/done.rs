@@ -3,6 +3,7 @@
 //! They are scheduled when the task is over, in the order of their registration and before who awaits the task, and run in
 //! the next pass. Each runs in the context in which it was registered.
 
+use super::raw::Look;
 use super::sched::Sched;
 use super::{JoinError, TaskInfo};
 use evenloop_core::context::Context;
@@ -61,11 +62,11 @@ pub(super) struct DoneCallbacks {
     last_id: u64,
     entries: Vec<(DoneCallbackId, DoneCallback)>,
     /// Tells how the task ended, given its outcome: whoever adds a callback knows the type.
-    pub(super) look: unsafe fn(*const ()) -> TaskEnd,
+    pub(super) look: Look,
 }
 
 impl DoneCallbacks {
-    pub(super) fn new(look: unsafe fn(*const ()) -> TaskEnd) -> Self {
+    pub(super) fn new(look: Look) -> Self {
         Self { last_id: 0, entries: Vec::new(), look }
     }
 

@@ -39,7 +39,7 @@
 
 use super::JoinError;
 use super::TaskId;
-use super::done::DoneCallbacks;
+use super::done::{DoneCallbacks, TaskEnd};
 use super::shared::Shared;
 use super::state::Word;
 use super::waker::WAKER;
@@ -51,6 +51,9 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::task::{Context, Waker};
+
+/// Tells how a task ended, given what points to its outcome.
+pub(super) type Look = unsafe fn(*const ()) -> TaskEnd;
 
 /// What a task ends with.
 pub(crate) type Outcome<T> = Result<T, JoinError>;
