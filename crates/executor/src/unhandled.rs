@@ -26,11 +26,7 @@ pub struct Unhandled<'a> {
 }
 
 impl<'a> Unhandled<'a> {
-    pub(crate) fn new(
-        message: &'a str,
-        about: Option<About>,
-        panic: Option<&'a (dyn Any + Send)>,
-    ) -> Self {
+    pub(crate) fn new(message: &'a str, about: Option<About>, panic: Option<&'a (dyn Any + Send)>) -> Self {
         Self { message, about, panic, told: None }
     }
 
