@@ -26,6 +26,7 @@
 //! | [`time`]        | `evenloop-time`      | [`sleep`], [`timeout`], intervals, clocks                     |
 //! | [`sync`]        | `evenloop-sync`      | locks, events, semaphores, queues                             |
 //! | [`streams`]     | `evenloop-streams`   | sockets, readers and writers, servers, protocols              |
+//! | [`process`]     | `evenloop-streams`   | child processes, their pipes and their end                    |
 //! | [`coroutine`]   | `evenloop-coroutine` | generators and async generators                               |
 //! | [`cancel`]      | `evenloop-core`      | scopes that can be cancelled, and clean-up that can await     |
 //!
@@ -60,6 +61,7 @@ pub use evenloop_streams::{
     connect_accepted_socket, connect_read_pipe, connect_write_pipe, create_connection,
     create_datagram_endpoint, create_server, create_unix_connection, create_unix_server,
 };
+pub use evenloop_streams::process::{self, create_subprocess_exec, create_subprocess_shell};
 pub use evenloop_streams::{open_connection, open_unix_connection, start_server, start_unix_server};
 pub use evenloop_sync as sync;
 pub use evenloop_time as time;

@@ -22,6 +22,7 @@
 //! | `resolve`, `connect` | names, staggered attempts, `open_connection`                      |
 //! | `server`   | accepting, a task for each connection, three ways to end                     |
 //! | `protocol`, `transport` | connections that run by themselves and call a protocol            |
+//! | [`process`] | child processes: their pipes, their end, signals to them                    |
 //! | `signal`   | signals as streams and as handlers (feature `signal`)                        |
 //! | `tokio`, `hyper` | the traits of these crates on the streams (features of these names)     |
 //! | `error`    | what a failed call was doing, and with whom                                  |
@@ -53,6 +54,8 @@ mod writer;
 
 mod sendfile;
 
+mod off_loop;
+
 mod resolve;
 
 mod connect;
@@ -62,6 +65,8 @@ mod server;
 mod protocol;
 
 mod transport;
+
+pub mod process;
 
 #[cfg(feature = "signal")]
 pub mod signal;

@@ -119,6 +119,16 @@ impl<R> StreamReader<R> {
         &mut self.stream
     }
 
+    /// Puts bytes behind what is buffered, for those who read from the stream by hand.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.append(bytes);
+    }
+
+    /// Takes everything that is buffered.
+    pub(crate) fn take_buffered(&mut self) -> Vec<u8> {
+        self.buffer.take_all()
+    }
+
     /// Takes the reader apart: the stream, and what had come from it and was not yet taken.
     pub fn into_parts(self) -> (R, Vec<u8>) {
         let Self { stream, mut buffer, .. } = self;
@@ -236,6 +246,14 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     /// **Cancel safe.** Dropping the stream of pieces loses no byte.
     pub fn chunks(&mut self) -> Chunks<'_, R> {
         Chunks { reader: self, failed: false }
+    }
+
+    /// Reads once, whatever is buffered already. False: the stream has ended.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if !self.ended {
+            ready!(self.poll_fill(cx))?;
+        }
+        Poll::Ready(Ok(!self.ended))
     }
 
     fn reading<'s, E>(&mut self, goal: Goal<'s>) -> Reading<'_, 's, R, E> {
