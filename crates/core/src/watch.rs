@@ -300,6 +300,11 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// Whether it stands for others that are in the record as well: `gather`.
+    pub fn is_many(&self) -> bool {
+        self.many
+    }
+
     fn is(&self, note: &Note) -> bool {
         self.call == note.call && self.on == note.on && self.waker == note.waker
     }

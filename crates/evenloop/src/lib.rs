@@ -66,4 +66,4 @@ pub use evenloop_streams::{open_connection, open_unix_connection, start_server, 
 pub use evenloop_sync as sync;
 pub use evenloop_time as time;
 pub use evenloop_time::{sleep, sleep_until, timeout, timeout_at};
-pub use run::{Interrupted, Runner, event_loop_on, new_event_loop, run};
+pub use run::{Interrupted, Runner, event_loop_builder, event_loop_on, new_event_loop, run};

@@ -58,11 +58,27 @@ pub fn new_event_loop() -> EventLoop {
 /// assert_eq!(clock.elapsed(), Duration::from_secs(3600)); // in no time
 /// ```
 pub fn event_loop_on(clock: Clock) -> EventLoop {
+    event_loop_builder(clock).build()
+}
+
+/// A loop as [`event_loop_on`] makes it, not yet built: to be watched, say, or with a hook of its own.
+///
+/// # Panics
+///
+/// As [`event_loop_on`].
+///
+/// # Examples
+///
+/// ```
+/// let event_loop = evenloop::event_loop_builder(evenloop::time::Clock::Real).debug(true).build();
+/// assert!(event_loop.is_debug());
+/// ```
+pub fn event_loop_builder(clock: Clock) -> evenloop_executor::Builder {
     let reactor = ReactorDriver::new().expect("a loop needs two descriptors for its reactor");
     let handle = StdArc::new(reactor.handle());
     let driver = Driver::new(reactor, clock);
     let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    EventLoop::builder().runtime(runtime).park(Box::new(driver)).build()
+    EventLoop::builder().runtime(runtime).park(Box::new(driver))
 }
 
 /// Runs `main` on a loop of its own, and cleans up behind it: asyncio's `run`.

@@ -23,6 +23,9 @@ use crate::task::waker::Running;
 use crate::task::{JoinError, SpawnHook, Task, TaskInfo};
 use crate::thread_pool::ThreadPool;
 use crate::unhandled::Unhandled;
+use crate::watch::Watch;
+use crate::watch::instrument::{Instrument, InstrumentId};
+use crate::watch::record::LoopRecord;
 use evenloop_core::budget;
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
@@ -80,6 +83,8 @@ pub struct Builder {
     on_unhandled: Option<Rc<crate::unhandled::Hook>>,
     on_spawn: Option<Rc<SpawnHook>>,
     pool: Option<ThreadPool>,
+    watch: bool,
+    debug: Option<bool>,
 }
 
 /// Why [`EventLoop::run_task`] gave no value.
@@ -146,9 +151,26 @@ impl Builder {
         self
     }
 
+    /// Watches the loop's tasks from the start: [`snapshot`](crate::snapshot) and [`dump`](crate::dump) tell what each waits
+    /// for. Costs about 100 ns a poll. Default: not.
+    pub fn watch(mut self, watch: bool) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// Debug mode: watches the tasks, and tells the hook of each poll that takes 100 ms or more by the loop's clock, of
+    /// results that nobody looked at, and of tasks that are left at the end. Default: whether the environment variable
+    /// `EVENLOOP_DEBUG` is set to something else than `0`.
+    pub fn debug(mut self, debug: bool) -> Self {
+        self.debug = Some(debug);
+        self
+    }
+
     /// The loop, for the calling thread.
     pub fn build(self) -> EventLoop {
         budget::begin();
+        let debug = self.debug.unwrap_or_else(debug_is_set);
+        let watch = self.watch || debug;
         let park = self.park.unwrap_or_else(|| Box::new(ThreadPark::new()));
         let sched = Sched::new(park.unparker(), self.on_unhandled);
         sched.set_spawn_hook(self.on_spawn);
@@ -158,7 +180,12 @@ impl Builder {
             OnceCell::from(self.runtime.spawn(evenloop_core::shim::StdArc::new(handle.clone())).build());
         let (stopping, unlooked) = (Cell::new(false), Cell::new(0));
         let park = RefCell::new(park);
-        EventLoop { core: Rc::new(Core { sched, handle, park, runtime, stopping, unlooked }) }
+        let event_loop =
+            EventLoop { core: Rc::new(Core { sched, handle, park, runtime, stopping, unlooked }) };
+        if watch {
+            event_loop.core.watch().set_debug(debug);
+        }
+        event_loop
     }
 }
 
@@ -184,6 +211,8 @@ impl EventLoop {
             on_unhandled: None,
             on_spawn: None,
             pool: None,
+            watch: false,
+            debug: None,
         }
     }
 
@@ -405,6 +434,26 @@ impl EventLoop {
         self.core.time()
     }
 
+    /// Watches the loop's tasks from now on, as [`Builder::watch`] does from the start.
+    pub fn watch(&self) {
+        self.core.watch();
+    }
+
+    /// Whether the loop is in debug mode: see [`Builder::debug`].
+    pub fn is_debug(&self) -> bool {
+        self.core.sched.watch().is_some_and(|watch| watch.is_debug())
+    }
+
+    /// Has `instrument` called at each step of the loop from now on; the loop is watched from then on.
+    pub fn add_instrument(&self, instrument: Rc<dyn Instrument>) -> InstrumentId {
+        InstrumentId(self.core.watch().add(instrument))
+    }
+
+    /// Takes an instrument out again. False: it was not there any more.
+    pub fn remove_instrument(&self, id: InstrumentId) -> bool {
+        self.core.sched.watch().is_some_and(|watch| watch.remove(id.0))
+    }
+
     /// How many tasks are not over.
     pub fn tasks_alive(&self) -> usize {
         self.core.sched.alive()
@@ -464,6 +513,7 @@ impl fmt::Debug for EventLoop {
 
 /// A loop that runs: E3.
 struct Run {
+    _told: Told,
     _running: Running,
     _current: Current,
     _runtime: Entered,
@@ -494,6 +544,32 @@ impl Drop for Outside {
     }
 }
 
+/// Instruments are told that a run begins, and, when it is dropped, that it has ended.
+struct Told(Option<Rc<Watch>>);
+
+impl Told {
+    fn begin(core: &Core) -> Self {
+        let watch = core.sched.watch();
+        if let Some(watch) = &watch {
+            watch.tell(|instrument| instrument.before_run());
+        }
+        Self(watch)
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.0 {
+            watch.tell(|instrument| instrument.after_run());
+        }
+    }
+}
+
+/// Whether the environment asks for debug mode.
+fn debug_is_set() -> bool {
+    std::env::var_os("EVENLOOP_DEBUG").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
 impl Core {
     pub(crate) fn sched(&self) -> &Sched {
         &self.sched
@@ -505,6 +581,19 @@ impl Core {
 
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
+    }
+
+    /// The watch over the tasks; it begins now if it has not yet.
+    fn watch(&self) -> Rc<Watch> {
+        if let Some(watch) = self.sched.watch() {
+            return watch;
+        }
+        let clock = self.runtime().timers_for("watch").ok().cloned();
+        let watch = Watch::new(LoopRecord::new(self.sched.number(), self.handle.clone(), clock));
+        if !self.sched.is_closed() {
+            self.sched.set_watch(watch.clone());
+        }
+        watch
     }
 
     pub(crate) fn create_task<F: Future + 'static>(
@@ -529,6 +618,7 @@ impl Core {
 
     fn enter(self: &Rc<Self>) -> Run {
         Run {
+            _told: Told::begin(self),
             _running: self.sched.enter(),
             _current: Current::set(self),
             _runtime: self.runtime().enter(),
@@ -558,6 +648,12 @@ impl Core {
         // Nobody is woken by it: it ends the sleep of the pass below.
         let alarm = deadline.and_then(|(timers, at)| timers.insert(at, Waker::noop()).ok());
         let mut cut_off = 0;
+        if self.sched.watch().is_some_and(|watch| watch.is_debug()) {
+            for task in self.sched.all() {
+                Unhandled::new("a task was left at the end of the run, and is cancelled", task.about(), None)
+                    .report(self.sched.hook());
+            }
+        }
         loop {
             let mut left = self.sched.all();
             if left.is_empty() {
@@ -639,10 +735,17 @@ impl Core {
     fn park(&self, timeout: Option<Duration>) {
         self.unlooked.set(0);
         let sleeps = timeout != Some(Duration::ZERO);
+        let watch = self.sched.watch();
+        if let Some(watch) = &watch {
+            watch.before_park(timeout);
+        }
         if !sleeps || self.sched.prepare_park() {
             if let Err(error) = self.park.borrow_mut().park(timeout) {
                 panic!("the event loop cannot wait: {error}");
             }
+        }
+        if let Some(watch) = &watch {
+            watch.after_park(timeout);
         }
         self.sched.drain();
     }

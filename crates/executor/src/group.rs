@@ -32,6 +32,7 @@ use crate::current::create_task;
 use crate::named::named;
 use crate::task::task_ref::TaskRef;
 use evenloop_core::cancel::Reason;
+use evenloop_core::watch;
 use start::Starting;
 use state::{ChildFuture, State, conduct};
 use std::fmt;
@@ -164,6 +165,9 @@ impl<E: 'static> TaskGroup<E> {
         let key = member.key();
         let task = create_task(ChildFuture { future, starting, member, state: self.state.clone() });
         self.state.children.attach(key, task.raw().task_ref());
+        if watch::asked() {
+            task.raw().set_group(watch::address(&*self.state));
+        }
         Ok(Child::new(task))
     }
 }

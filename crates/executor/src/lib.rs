@@ -22,6 +22,7 @@
 //! | `wait_for`   | a task, and how long it may take                                                      |
 //! | `staggered_race` | attempts that start one after the other                                           |
 //! | `group`      | `TaskGroup`: no child outlives its block; `group/borrowing.rs`: children that borrow  |
+//! | `watch`      | what tasks wait for: dumps, call graphs, instruments, traces                          |
 //! | `interrupt`  | Ctrl-C as a future (feature `signal`)                                                 |
 //!
 //! The executor knows no clock and no descriptor: it parks on whatever [`Park`](evenloop_core::Park) it is given.
@@ -43,6 +44,8 @@ mod statistics;
 mod thread_pool;
 mod unhandled;
 mod yield_now;
+
+mod watch;
 
 mod as_completed;
 mod checkpoint;
@@ -81,4 +84,10 @@ pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
 pub use thread_pool::{PoolStatistics, ThreadPool};
 pub use unhandled::Unhandled;
 pub use wait_for::wait_for;
+pub use watch::call_graph::{CallGraph, capture_call_graph, format_call_graph, print_call_graph};
+pub use watch::instrument::{Instrument, InstrumentId, Step};
+pub use watch::snapshot::{
+    Cycle, Link, LoopSnapshot, Snapshot, TaskSnapshot, WaitSnapshot, cancel_watched, dump, snapshot,
+};
+pub use watch::trace::{Span, Trace, end_trace, start_trace};
 pub use yield_now::{YieldNow, yield_now};

@@ -23,16 +23,29 @@ pub struct Unhandled<'a> {
     about: Option<About>,
     panic: Option<&'a (dyn Any + Send)>,
     told: Option<&'a str>,
+    /// What more there is to say.
+    words: Option<String>,
 }
 
 impl<'a> Unhandled<'a> {
     pub(crate) fn new(message: &'a str, about: Option<About>, panic: Option<&'a (dyn Any + Send)>) -> Self {
-        Self { message, about, panic, told: None }
+        Self { message, about, panic, told: None, words: None }
     }
 
     /// What a crate told the host.
     pub(crate) fn told_by_a_crate(told: &'a str) -> Self {
-        Self { message: "reported by a crate", about: None, panic: None, told: Some(told) }
+        Self { message: "reported by a crate", about: None, panic: None, told: Some(told), words: None }
+    }
+
+    /// Says more, at the end.
+    pub(crate) fn in_other_words(mut self, words: String) -> Self {
+        self.words = Some(words);
+        self
+    }
+
+    /// What more there is to say: how long a slow poll took, say.
+    pub fn details(&self) -> Option<&str> {
+        self.words.as_deref()
     }
 
     /// What happened, in a few words.
@@ -128,7 +141,7 @@ impl fmt::Display for Unhandled<'_> {
         if let Some(about) = &self.about {
             write!(f, ": {about}")?;
         }
-        if let Some(words) = self.panic_message() {
+        if let Some(words) = self.panic_message().or(self.details()) {
             write!(f, ": {words}")?;
         }
         Ok(())

@@ -36,6 +36,7 @@ impl<F: Future> TaskCell<F> {
         outcome: Self::outcome,
         take_into: Self::take_into,
         free: Self::free,
+        name: std::any::type_name::<F>,
     };
 
     pub(super) fn alloc(

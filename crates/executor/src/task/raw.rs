@@ -43,9 +43,10 @@ use super::done::{DoneCallbacks, TaskEnd};
 use super::shared::Shared;
 use super::state::Word;
 use super::waker::WAKER;
+use crate::watch::record::TaskRecord;
 use evenloop_core::cancel::{Requests, Root};
 use evenloop_core::context::Context as Variables;
-use evenloop_core::shim::UnsafeCell;
+use evenloop_core::shim::{StdArc, UnsafeCell};
 use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -103,6 +104,8 @@ pub(super) struct Extra {
     pub(super) context: Variables,
     /// Who is called when it is over. Taken out then, so it never leaves the owner.
     pub(super) done: Option<Box<DoneCallbacks>>,
+    /// What others may know of it, while its loop is watched.
+    pub(super) record: Option<StdArc<TaskRecord>>,
 }
 
 impl Own {
@@ -211,6 +214,8 @@ pub(super) const CALLBACK: u32 = 1024;
 /// How a task ended whose outcome was taken, if not with a value.
 pub(super) const ENDED_CANCELLED: u32 = 2048;
 pub(super) const ENDED_PANICKED: u32 = 4096;
+/// It has a record, and its polls are watched.
+pub(super) const WATCHED: u32 = 1 << 16;
 
 pub(super) struct VTable {
     /// Polls the future; true: it is over and the outcome is in place.
@@ -226,6 +231,8 @@ pub(super) struct VTable {
     /// Writes the outcome to where the pointer points, an empty place of the right type.
     pub(super) take_into: unsafe fn(TaskPtr, *mut ()),
     pub(super) free: unsafe fn(TaskPtr),
+    /// The name of the future's type.
+    pub(super) name: fn() -> &'static str,
 }
 
 /// Points to a task that is known to be alive. Copies are not counted.

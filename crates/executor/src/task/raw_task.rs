@@ -150,6 +150,17 @@ impl<T> RawTask<T> {
         TaskKey { host, task: unsafe { self.task.own(|own| own.id) } }
     }
 
+    /// Tells whoever watches that this is a child of the group at this address.
+    #[cold]
+    pub(crate) fn set_group(&self, group: usize) {
+        // SAFETY: as in `is_over`.
+        let record =
+            unsafe { self.task.own(|own| own.extra.as_ref().and_then(|extra| extra.record.clone())) };
+        if let Some(record) = record {
+            record.set_group(group);
+        }
+    }
+
     pub(super) fn keep_joiner(&self, waker: &Waker) {
         let known = |own: &mut Own| own.knows_joiner(waker);
         // SAFETY: as in `is_over`; `will_wake` compares two pointers.
@@ -230,6 +241,11 @@ impl<T> RawTask<T> {
     }
 
     pub(crate) fn set_name(&self, name: Box<str>) {
+        // SAFETY: as in `is_over`.
+        let record = unsafe { self.task.own(|own| own.extra().record.clone()) };
+        if let Some(record) = record {
+            record.set_name(name.clone());
+        }
         // SAFETY: as in `is_over`.
         let before = unsafe { self.task.own(|own| own.extra().name.replace(name)) };
         drop(before);

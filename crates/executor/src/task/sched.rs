@@ -10,11 +10,14 @@ use super::task_ref::TaskRef;
 use super::waker::{RUNNING, Running, running};
 use super::{SpawnHook, TaskInfo};
 use crate::unhandled::{Hook, Unhandled};
+use crate::watch::Watch;
+use crate::watch::record::TaskRecord;
 use evenloop_core::Unpark;
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
 use evenloop_core::shim::{GlobalAtomicUsize, StdArc, UnsafeCell};
+use evenloop_core::watch::current_task;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -49,6 +52,7 @@ impl Sched {
             closed: false,
             hook,
             on_spawn: None,
+            watch: None,
         };
         let inbox = AtomicPtr::new(ptr::null_mut());
         let shared = Shared { number: next_loop(), inbox, unparker, queue: UnsafeCell::new(queue) };
@@ -177,7 +181,12 @@ impl Sched {
         self.list(task);
         let before = self.own(|queue| std::mem::replace(&mut queue.current, task.0.as_ptr()));
         let outside = Variables::take_current();
-        self.poll(task);
+        // SAFETY: just made, by the owner.
+        if unsafe { task.own(|own| own.flags & WATCHED == 0) } {
+            self.poll(task);
+        } else {
+            self.poll_watched(task);
+        }
         outside.swap_in();
         self.own(|queue| queue.current = before);
         raw
@@ -240,7 +249,7 @@ impl Sched {
                 queue.alive += 1;
                 queue.last_id += 1;
             }
-            let hooked = !callback && queue.on_spawn.is_some();
+            let hooked = !callback && (queue.on_spawn.is_some() || queue.watch.is_some());
             (queue.last_id, std::mem::replace(&mut queue.newest, task.0.as_ptr()), hooked)
         });
         let link = |own: &mut Own| {
@@ -255,6 +264,7 @@ impl Sched {
             unsafe { TaskPtr(next).own(|own| own.prev = task.0.as_ptr()) }
         }
         if hooked {
+            self.attach(task);
             self.show_spawned(task);
         }
     }
@@ -283,6 +293,56 @@ impl Sched {
     pub(crate) fn set_spawn_hook(&self, hook: Option<Rc<SpawnHook>>) {
         let before = self.own(|queue| std::mem::replace(&mut queue.on_spawn, hook));
         drop_quietly(before);
+    }
+
+    // === Watching ===
+
+    /// The loop's number in this process.
+    pub(crate) fn number(&self) -> u64 {
+        self.shared.number
+    }
+
+    pub(crate) fn watch(&self) -> Option<Rc<Watch>> {
+        self.own(|queue| queue.watch.clone())
+    }
+
+    /// Begins to watch the loop, with the tasks that it has.
+    pub(crate) fn set_watch(&self, watch: Rc<Watch>) {
+        let before = self.own(|queue| queue.watch.replace(watch));
+        drop(before);
+        let mut tasks = Vec::new();
+        let mut at = self.own(|queue| queue.newest);
+        while let Some(task) = NonNull::new(at).map(TaskPtr) {
+            tasks.push(task);
+            // SAFETY: what is listed is alive.
+            at = unsafe { task.own(|own| own.next) };
+        }
+        // Nothing foreign runs meanwhile but hooks of instruments, of which there are none yet.
+        tasks.into_iter().rev().for_each(|task| self.attach(task));
+    }
+
+    /// Gives a task that is listed its record.
+    #[cold]
+    fn attach(&self, task: TaskPtr) {
+        // SAFETY: what is listed is alive.
+        let header = unsafe { task.header() };
+        let future = (header.vtable.name)();
+        let Some(watch) = self.watch() else { return };
+        let (now, parent) = (watch.record().now(), current_task());
+        let attach = |own: &mut Own| {
+            if own.flags & (OVER | CALLBACK | WATCHED) != 0 {
+                return None;
+            }
+            let name = own.extra.as_ref().and_then(|extra| extra.name.clone());
+            let record = TaskRecord::new(own.id, name, own.spawned_at, future, now, parent);
+            own.flags |= WATCHED;
+            own.extra().record = Some(record.clone());
+            Some(record)
+        };
+        // SAFETY: as above.
+        if let Some(record) = unsafe { task.own(attach) } {
+            watch.spawned(record);
+        }
     }
 
     /// Moves what other threads brought into the run queue, in the order in which it came.
@@ -395,6 +455,8 @@ impl Sched {
         }
         self.set_spawn_hook(None);
         self.set_hook(None);
+        let watch = self.own(|queue| queue.watch.take());
+        drop_quietly(watch); // instruments are foreign
     }
 
     pub(crate) fn is_closed(&self) -> bool {

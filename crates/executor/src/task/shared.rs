@@ -7,6 +7,7 @@ use super::state::Word;
 use super::task_ref::TaskRef;
 use super::waker::{borrowed_waker, running};
 use crate::unhandled::Hook;
+use crate::watch::Watch;
 use evenloop_core::Unpark;
 use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
 use evenloop_core::shim::{StdArc, UnsafeCell};
@@ -55,6 +56,8 @@ pub(super) struct Queue {
     pub(super) hook: Option<Rc<Hook>>,
     /// Called with each new task. Gone once the loop is closed.
     pub(super) on_spawn: Option<Rc<SpawnHook>>,
+    /// While somebody asks what the tasks wait for. Gone once the loop is closed.
+    pub(super) watch: Option<Rc<Watch>>,
 }
 
 impl Queue {

@@ -34,15 +34,17 @@ impl Sched {
             }
             queue.current = task.0.as_ptr();
         });
-        if flags & (OVER | KILL) == 0 {
+        if flags & (OVER | KILL | WATCHED) == 0 {
             budget::renew();
             self.poll(task);
-        } else if flags & OVER == 0 {
-            self.kill(task, JoinError::cancelled(Reason::default()));
-        } else {
+        } else if flags & OVER != 0 {
             self.own(|queue| queue.current = ptr::null_mut());
             // SAFETY: over, and out of the run queue since just now.
             unsafe { task.let_go() }
+        } else if flags & KILL != 0 {
+            self.kill(task, JoinError::cancelled(Reason::default()));
+        } else {
+            self.poll_watched(task);
         }
         true
     }
@@ -99,6 +101,22 @@ impl Sched {
         // SAFETY: as above.
         unsafe { task.own(|own| own.put_root(root)) }
         self.own(|queue| queue.current = ptr::null_mut());
+    }
+
+    /// As `poll`, for a task that has a record.
+    #[cold]
+    pub(super) fn poll_watched(&self, task: TaskPtr) {
+        // SAFETY: it was in the run queue and is not over, so it is alive.
+        let record = unsafe { task.own(|own| own.extra.as_ref().and_then(|extra| extra.record.clone())) };
+        let (Some(watch), Some(record)) = (self.watch(), record) else { return self.poll(task) };
+        let polling = {
+            // SAFETY: as above.
+            let waker = unsafe { borrowed_waker(task) };
+            watch.begin(&record, &waker)
+        };
+        budget::renew();
+        self.poll(task); // it may be gone after this
+        watch.end(&record, polling, || self.hook());
     }
 
     /// Half a turn of a task's cancel scope, which wakes strangers (T6).
@@ -168,6 +186,13 @@ impl Sched {
         if let Some(joiner) = joiner {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| joiner.wake())) {
                 self.report_waker(task, panic);
+            }
+        }
+        if flags & WATCHED != 0 {
+            // SAFETY: LOOP is set, so it is alive until `let_go`.
+            let record = unsafe { task.own(|own| own.extra.as_mut().and_then(|extra| extra.record.take())) };
+            if let (Some(watch), Some(record)) = (self.watch(), record) {
+                watch.finished(&record);
             }
         }
         // In the run queue, it is let go of when it comes out; once over it does not get in.

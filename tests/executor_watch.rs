@@ -1,0 +1,340 @@
+//! What a watched loop tells: who waits for what, who holds it, who awaits whom, cycles, and each step.
+
+use evenloop::sync::{Event, Lock, Queue, RwLock};
+use evenloop::time::VirtualClock;
+use evenloop::{
+    EventLoop, Instrument, Snapshot, Step, TaskGroup, TaskSnapshot, all_tasks, capture_call_graph,
+    create_task, dump, event_loop_on, format_call_graph, gather_all, shield, sleep, snapshot, yield_now,
+};
+use evenloop_core::watch::TaskKey;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use std::cell::RefCell;
+use std::future::{Future, pending};
+use std::rc::Rc;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs on a watched loop with a virtual clock. What it leaves is cancelled.
+fn watched<F: Future>(main: impl FnOnce(u64) -> F) -> F::Output {
+    let event_loop = event_loop_on(VirtualClock::new().into());
+    event_loop.watch();
+    let before = snapshot().loops.len();
+    assert!(before > 0);
+    let result = event_loop.run_until_complete(async {
+        let number = number();
+        main(number).await
+    });
+    event_loop.cancel_all(None);
+    result
+}
+
+/// The number of the loop that runs here: tests run side by side, and each sees the loops of all.
+fn number() -> u64 {
+    let graph = capture_call_graph(None).expect("a task of a watched loop runs here");
+    graph.task.key.host
+}
+
+fn named(snapshot: &Snapshot, host: u64, name: &str) -> TaskSnapshot {
+    let here = |task: &&TaskSnapshot| task.key.host == host && task.name == name;
+    snapshot.tasks().find(here).unwrap_or_else(|| panic!("no task {name} in\n{snapshot}")).clone()
+}
+
+fn spawn(name: &str, future: impl Future<Output = ()> + 'static) -> TaskKey {
+    let task = create_task(future);
+    task.set_name(name);
+    let key = TaskKey { host: number(), task: task.id().get() };
+    task.detach();
+    key
+}
+
+/// Calls and since when of what a task waits for.
+fn waits(name: &str) -> Vec<(&'static str, Duration)> {
+    let task = named(&snapshot(), number(), name);
+    task.waits.iter().map(|wait| (wait.call, wait.since)).collect()
+}
+
+#[test]
+fn each_task_tells_what_it_waits_for_and_since_when() {
+    watched(|_| async {
+        let event = Rc::new(Event::new());
+        let queue = Rc::new(Queue::<u8>::new(1));
+        queue.put_nowait(1).unwrap();
+        let (waiting, putting) = (event.clone(), queue.clone());
+        spawn("sleeper", sleep(10 * SECOND));
+        spawn("waiter", async move { waiting.wait().await });
+        spawn("putter", async move { putting.put(2).await.unwrap() });
+        let mut inner = create_task(pending::<()>());
+        inner.set_name("inner");
+        spawn("shielded", async move { shield(&mut inner).await });
+        sleep(3 * SECOND).await;
+        assert_eq!(waits("sleeper"), [("sleep", 3 * SECOND)]);
+        assert_eq!(waits("waiter"), [("Event::wait", 3 * SECOND)]);
+        assert_eq!(waits("putter"), [("Queue::put", 3 * SECOND)]);
+        assert_eq!(waits("shielded"), [("shield", 3 * SECOND)]);
+        let text = dump();
+        assert!(text.contains("1 of 1 in it"), "{text}");
+        assert!(text.contains("'sleeper' waiting"), "{text}");
+        assert!(text.contains("spawned at tests/executor_watch.rs"), "{text}");
+        assert!(text.contains("sleep, 7.0s left"), "{text}");
+        event.set();
+        yield_now().await;
+        let gone = snapshot();
+        assert!(!gone.tasks().any(|task| task.name == "waiter" && task.key.host == number()), "{gone}");
+    });
+}
+
+#[test]
+fn two_tasks_that_wait_for_each_others_lock_are_printed_as_the_deadlock_that_they_are() {
+    watched(|host| async move {
+        let locks = Rc::new((Lock::new(1), Lock::new(2)));
+        let (ab, ba) = (locks.clone(), locks.clone());
+        let one = spawn("ab", async move {
+            let _a = ab.0.acquire().await;
+            yield_now().await;
+            let _b = ab.1.acquire().await;
+        });
+        let two = spawn("ba", async move {
+            let _b = ba.1.acquire().await;
+            yield_now().await;
+            let _a = ba.0.acquire().await;
+        });
+        sleep(SECOND).await;
+        let snapshot = snapshot();
+        let mine = |key: TaskKey| key.host == host;
+        let cycles: Vec<_> = snapshot.cycles().into_iter().filter(|it| mine(it.links[0].task)).collect();
+        let [cycle] = &cycles[..] else { panic!("{snapshot}") };
+        assert_eq!(cycle.links.iter().map(|link| link.task).collect::<Vec<_>>(), [one, two]);
+        assert!(snapshot.is_deadlock(cycle));
+        let text = snapshot.describe_cycle(cycle);
+        assert!(text.starts_with("deadlock: each of these tasks waits for the next one\n"), "{text}");
+        assert!(text.contains(&format!("held by task {two} 'ba'")), "{text}");
+        assert!(text.contains("Lock::acquire on Lock@"), "{text}");
+        assert!(snapshot.tree().contains(&text));
+    });
+}
+
+#[test]
+fn a_writer_and_whoever_released_are_told_apart() {
+    watched(|host| async move {
+        let lock = Rc::new(RwLock::new(0));
+        let (writing, reading) = (lock.clone(), lock.clone());
+        let writer = spawn("writer", async move {
+            let _written = writing.write().await;
+            sleep(2 * SECOND).await;
+        });
+        spawn("reader", async move { drop(reading.read().await) });
+        sleep(SECOND).await;
+        let reader = named(&snapshot(), host, "reader");
+        assert_eq!(
+            reader.waits[0].holders.iter().map(|holder| holder.task).collect::<Vec<_>>(),
+            [Some(writer)]
+        );
+        sleep(2 * SECOND).await;
+        drop(lock.write().await);
+        let free = create_task(async move { lock.write().await.clone() });
+        assert_eq!(free.await, 0);
+    });
+}
+
+#[test]
+fn a_lock_that_was_given_to_a_future_that_nobody_polls_is_named() {
+    watched(|host| async move {
+        let lock = Rc::new(Lock::new(()));
+        let held = lock.acquire().await;
+        let locks = lock.clone();
+        let stuck = spawn("stuck", async move {
+            let mut first = locks.acquire();
+            assert!((&mut first).now_or_never().is_none()); // in line, and not polled again
+            futures::select_biased! {
+                _ = (&mut first).fuse() => unreachable!("the lock is held"),
+                () = yield_now().fuse() => {}
+            }
+            let _second = locks.acquire().await; // behind the first
+        });
+        yield_now().await;
+        yield_now().await;
+        drop(held);
+        sleep(SECOND).await;
+        let snapshot = snapshot();
+        let cycle = snapshot.cycles().into_iter().find(|it| it.links[0].task.host == host);
+        let cycle = cycle.unwrap_or_else(|| panic!("{snapshot}"));
+        assert_eq!(cycle.links.iter().map(|link| link.task).collect::<Vec<_>>(), [stuck]);
+        let text = snapshot.describe_cycle(&cycle);
+        assert!(text.starts_with("futurelock: Lock@"), "{text}");
+        assert!(text.contains("given to a future of task"), "{text}");
+    });
+}
+
+#[test]
+fn joins_groups_and_gather_are_edges_of_the_call_graph() {
+    watched(|host| async move {
+        spawn("outer", async {
+            let group = create_task(async {
+                let run = TaskGroup::<()>::run(async |group| {
+                    for _ in 0..2 {
+                        drop(group.create_task(pending::<Result<(), ()>>()));
+                    }
+                    Ok(())
+                });
+                run.await.unwrap();
+            });
+            group.set_name("group");
+            gather_all([async { group.await }]).await;
+        });
+        sleep(SECOND).await;
+        let snapshot = snapshot();
+        let children = snapshot.tasks().filter(|task| task.key.host == host && task.group.is_some());
+        let children: Vec<_> = children.collect();
+        let [left, _] = children[..] else { panic!("{snapshot}") };
+        let awaiting = snapshot.awaited_by(left.key);
+        assert_eq!(awaiting.iter().map(|task| &*task.name).collect::<Vec<_>>(), ["group"]);
+        let id = all_tasks().into_iter().find(|task| task.id().get() == left.key.task).unwrap().id();
+        let graph = format_call_graph(Some(id));
+        let names: Vec<_> =
+            graph.lines().filter_map(|line| line.split("name='").nth(1)?.split('\'').next()).collect();
+        assert_eq!(names.len(), 4, "the child, its group, the gathered one, outer:\n{graph}");
+        assert_eq!((names[1], names[3]), ("group", "outer"), "{graph}");
+        assert!(graph.contains("  + Awaited by:\n    * Task(name='group'"), "{graph}");
+    });
+}
+
+#[test]
+fn children_with_wakers_of_their_own_are_listed_until_they_are_done() {
+    watched(|_| async {
+        spawn("many", async {
+            let mut all: FuturesUnordered<_> = (1..=3).map(|n| sleep(n * 10 * SECOND)).collect();
+            while all.next().await.is_some() {}
+        });
+        sleep(5 * SECOND).await;
+        assert_eq!(waits("many").len(), 3);
+        sleep(10 * SECOND).await;
+        assert_eq!(waits("many"), [("sleep", 15 * SECOND), ("sleep", 15 * SECOND)]);
+    });
+}
+
+#[derive(Default)]
+struct Steps(RefCell<Vec<String>>);
+
+impl Instrument for Steps {
+    fn before_run(&self) {
+        self.0.borrow_mut().push("run".into());
+    }
+    fn after_run(&self) {
+        self.0.borrow_mut().push("ran".into());
+    }
+    fn task_spawned(&self, task: &Step<'_>) {
+        self.0.borrow_mut().push(format!("spawned {}", task.name()));
+    }
+    fn before_task_step(&self, task: &Step<'_>) {
+        self.0.borrow_mut().push(format!("step {} of {}", task.polls() + 1, task.name()));
+    }
+    fn after_task_step(&self, task: &Step<'_>, took: Duration) {
+        assert!(took < SECOND);
+        self.0.borrow_mut().push(format!("stepped {}", task.name()));
+    }
+    fn task_exited(&self, task: &Step<'_>) {
+        self.0.borrow_mut().push(format!("exited {}", task.name()));
+    }
+}
+
+#[test]
+fn an_instrument_sees_each_step_until_it_is_taken_out() {
+    let event_loop = EventLoop::new();
+    let steps = Rc::new(Steps::default());
+    let id = event_loop.add_instrument(steps.clone());
+    event_loop.run_until_complete(yield_now());
+    let expected = [
+        "run",
+        "spawned Task-1",
+        "step 1 of Task-1",
+        "stepped Task-1",
+        "step 2 of Task-1",
+        "exited Task-1",
+        "stepped Task-1",
+        "ran",
+    ];
+    assert_eq!(*steps.0.borrow(), expected);
+    assert!(event_loop.remove_instrument(id));
+    assert!(!event_loop.remove_instrument(id));
+    event_loop.run_until_complete(yield_now());
+    assert_eq!(steps.0.borrow().len(), expected.len());
+    assert_eq!(Rc::strong_count(&steps), 1);
+}
+
+#[test]
+fn an_instrument_that_panics_is_taken_out_and_the_loop_goes_on() {
+    struct Panics;
+    impl Instrument for Panics {
+        fn before_task_step(&self, _: &Step<'_>) {
+            panic!("not today");
+        }
+    }
+    let event_loop = EventLoop::new();
+    let id = event_loop.add_instrument(Rc::new(Panics));
+    event_loop.run_until_complete(yield_now());
+    assert!(!event_loop.remove_instrument(id));
+}
+
+/// A loop in debug mode on a virtual clock, and what its hook is told.
+fn debugging() -> (EventLoop, VirtualClock, Rc<RefCell<Vec<String>>>) {
+    let clock = VirtualClock::new();
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let event_loop = evenloop::event_loop_builder(clock.clone().into()).debug(true).build();
+    let told = reports.clone();
+    event_loop.set_unhandled_hook(move |error| told.borrow_mut().push(error.to_string()));
+    (event_loop, clock, reports)
+}
+
+#[test]
+fn debug_mode_names_a_slow_poll_with_its_task_and_spawn_line() {
+    let (event_loop, clock, reports) = debugging();
+    let task = event_loop.create_named_task("culprit", async move {
+        clock.advance(3 * SECOND);
+        yield_now().await;
+    });
+    let line = task.spawned_at().line();
+    event_loop.run_until_complete(task);
+    let reports = reports.borrow();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert!(reports[0].contains("culprit") && reports[0].ends_with("it took 3.000s"), "{reports:?}");
+    assert!(reports[0].contains(&format!("tests/executor_watch.rs:{line}:")), "{reports:?}");
+}
+
+#[test]
+fn debug_mode_tells_of_tasks_that_are_left() {
+    let (event_loop, _, reports) = debugging();
+    event_loop.create_named_task("left", pending::<()>()).detach();
+    event_loop.run_until_complete(yield_now());
+    event_loop.cancel_all(None);
+    let reports = reports.borrow();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert!(reports[0].starts_with("a task was left at the end of the run") && reports[0].contains("'left'"));
+}
+
+#[test]
+fn a_task_is_cancelled_from_another_thread_by_its_key() {
+    let event_loop = EventLoop::builder().watch(true).build();
+    let mut task = event_loop.create_task(pending::<()>());
+    event_loop.run_once(Some(Duration::ZERO));
+    let host = event_loop.run_until_complete(async { number() });
+    let key = TaskKey { host, task: task.id().get() };
+    std::thread::spawn(move || assert!(evenloop::cancel_watched(key, "from outside"))).join().unwrap();
+    let error = event_loop.run_until_complete(task.join()).unwrap_err();
+    assert_eq!(error.reason().text(), Some("from outside"));
+    assert!(!evenloop::cancel_watched(TaskKey { host, task: 999 }, "nobody"));
+}
+
+#[test]
+fn a_loop_that_is_not_watched_has_no_records() {
+    let event_loop = EventLoop::new();
+    event_loop.run_until_complete(async {
+        assert!(capture_call_graph(None).is_none());
+    });
+    let watched = EventLoop::builder().watch(true).build();
+    watched.run_until_complete(async {
+        let graph = capture_call_graph(None).unwrap();
+        assert!(graph.task.running.is_some() && graph.task.waits.is_empty());
+    });
+}
