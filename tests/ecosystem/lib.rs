@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,6 +34,26 @@ fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
+/// A Python that has `module`: the one on the path, or the system's, to which `cargo xtask setup` adds modules.
+///
+/// # Panics
+///
+/// There is none, and everything has to be checked.
+pub fn python_with(module: &str) -> Option<String> {
+    let has = |python: &&str| {
+        let mut import = Command::new(python);
+        import.args(["-c", &format!("import {module}")]).stdout(Stdio::null()).stderr(Stdio::null());
+        import.status().is_ok_and(|status| status.success())
+    };
+    let found = ["python3", "/usr/bin/python3"].into_iter().find(has);
+    if found.is_none() {
+        let what = format!("Python's module `{module}` is not installed");
+        assert!(std::env::var_os("EVENLOOP_STRICT").is_none(), "{what}: `cargo xtask setup` installs it");
+        eprintln!("skipped: {what} (cargo xtask setup)");
+    }
+    found.map(str::to_owned)
+}
+
 /// A port on which nobody listens just now.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
@@ -51,8 +71,13 @@ impl Running {
     /// It does not start.
     pub fn start<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Self {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}")))
+        command.args(arguments);
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
     /// Ends it without a chance to clean up.
@@ -154,8 +179,83 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its files.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
+}
+
+/// A PostgreSQL server, whose user `postgres` needs no password.
+pub struct Postgres {
+    port: u16,
+    folder: TempDir,
+    _server: Running,
+}
+
+impl Postgres {
+    /// A new one; none where PostgreSQL's programs are not.
+    ///
+    /// # Panics
+    ///
+    /// It does not start.
+    pub fn start() -> Option<Self> {
+        // Debian keeps the server's programs off the path.
+        let programs = find("initdb").and_then(|initdb| Some(initdb.parent()?.to_owned())).or_else(|| {
+            let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+            versions.flatten().map(|version| version.path().join("bin")).find(|bin| bin.join("initdb").is_file())
+        });
+        let Some(programs) = programs else {
+            return installed("initdb").then(|| unreachable!("it was looked for"));
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        // It refuses to run as root, so root hands it to the user that Debian made for it.
+        let as_root = is_root();
+        let command = |program: &str| {
+            let program = programs.join(program);
+            let mut command = Command::new(if as_root { "runuser".as_ref() } else { program.as_os_str() });
+            if as_root {
+                command.args(["-u", "postgres", "--"]).arg(&program);
+            }
+            command.current_dir(folder.path());
+            command
+        };
+        if as_root {
+            let status = Command::new("chown").arg("postgres").arg(folder.path()).status();
+            assert!(status.is_ok_and(|status| status.success()), "the folder goes to the user `postgres`");
+        }
+        let mut init = command("initdb");
+        init.args(["--auth=trust", "--username=postgres", "--no-sync", "--pgdata"]).arg(&data);
+        let init = init.stdout(Stdio::null()).output().expect("initdb starts");
+        assert!(init.status.success(), "initdb: {}", String::from_utf8_lossy(&init.stderr));
+        let port = free_port();
+        let mut server = command("postgres");
+        server.args(["-F", "-h", "127.0.0.1", "-p", &port.to_string(), "-k", "", "-D"]).arg(&data);
+        let server = Running::of(server);
+        wait_until("postgres is ready", || {
+            let mut ask = Command::new(programs.join("pg_isready"));
+            ask.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().is_ok_and(|answer| answer.success())
+        });
+        Some(Self { port, folder, _server: server })
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // `runuser` passes SIGTERM on, but not SIGKILL: the server's own number is in its files.
+        let file = self.folder.path().join("data/postmaster.pid");
+        if let Some(id) = std::fs::read_to_string(file).ok().as_deref().and_then(|text| text.lines().next()) {
+            let _ = Command::new("kill").args(["-QUIT", id]).status();
+        }
+    }
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
 }

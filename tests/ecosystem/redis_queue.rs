@@ -299,3 +299,30 @@ fn bad_names_and_addresses_are_refused() {
         futures::executor::block_on(RemoteQueue::<u32>::open("redis://127.0.0.1:1", "jobs")).unwrap_err();
     assert!(matches!(error, OpenError::NoRuntime(_)), "{error}");
 }
+#[test]
+fn under_tokio_and_smol_it_is_the_same() {
+    let Some(redis) = Redis::start() else { return };
+    let scenario = |name: &'static str| {
+        let url = redis.url();
+        async move {
+            let queue = RemoteQueue::<u32>::options(&url, name).maxsize(1).open().await.unwrap();
+            let produce = async {
+                for n in 0..20 {
+                    queue.put(n).await.unwrap();
+                }
+            };
+            let consume = async {
+                for n in 0..20 {
+                    let delivery = queue.get().await.unwrap();
+                    assert_eq!(*delivery, n);
+                    delivery.task_done().await.unwrap();
+                }
+            };
+            join(produce, consume).await;
+            queue.join().await.unwrap();
+        }
+    };
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    tokio.block_on(async { evenloop_tokio::runtime().unwrap().scope(scenario("under tokio")).await });
+    smol::block_on(evenloop_smol::runtime().scope(scenario("under smol")));
+}

@@ -7,13 +7,20 @@ use crate::{Outcome, sh};
 /// A program that a check needs, and the Debian package that brings it.
 const PACKAGES: &[(&str, &str)] = &[
     ("curl", "curl"),
+    ("h2load", "nghttp2-client"),
     ("nc", "netcat-openbsd"),
+    // The server's programs are off the path; this one comes with them.
+    ("pg_ctlcluster", "postgresql"),
     ("python3", "python3"),
     ("redis-server", "redis-server"),
     ("socat", "socat"),
     ("strace", "strace"),
     ("valgrind", "valgrind"),
+    ("wrk", "wrk"),
 ];
+
+/// A module that a check needs of the system's Python, and the Debian package that brings it.
+const MODULES: &[(&str, &str)] = &[("grpc", "python3-grpcio"), ("websockets", "python3-websockets")];
 
 /// Toolchains and tools of the long run. Versions are pinned: a new one is a decision.
 const TOOLCHAINS: &[&str] = &["nightly", "1.85"];
@@ -30,7 +37,8 @@ pub(crate) fn run(long: bool) -> Outcome {
 }
 
 fn packages() -> Outcome {
-    let missing: Vec<_> = PACKAGES.iter().filter(|(program, _)| sh::find(program).is_none()).collect();
+    let programs = PACKAGES.iter().filter(|(program, _)| sh::find(program).is_none());
+    let missing: Vec<_> = programs.chain(MODULES.iter().filter(|(module, _)| !python_has(module))).collect();
     if missing.is_empty() {
         println!("setup: all programs are there");
         return Ok(());
@@ -48,6 +56,15 @@ fn packages() -> Outcome {
     sh::run(install.args(&names).env("DEBIAN_FRONTEND", "noninteractive"))?;
     println!("setup: installed {}", names.join(", "));
     Ok(())
+}
+
+/// Whether a Python here has the module: the one on the path, or the system's.
+fn python_has(module: &str) -> bool {
+    ["python3", "/usr/bin/python3"].iter().any(|python| {
+        let mut import = std::process::Command::new(python);
+        import.args(["-c", &format!("import {module}")]).stderr(std::process::Stdio::null());
+        import.status().is_ok_and(|status| status.success())
+    })
 }
 
 /// apt-get, through sudo where there is one: without it, we are root or apt says what is wrong.
