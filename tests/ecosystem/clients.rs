@@ -7,9 +7,9 @@ use evenloop::{create_task, timeout, to_thread};
 use evenloop_ecosystem_tests::{Postgres, Redis, Running, free_port, installed, python_with, wait_until};
 use futures::future::{join, join_all};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures_rustls::TlsAcceptor;
 use futures_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use futures_rustls::rustls::{ServerConfig, crypto::ring};
-use futures_rustls::TlsAcceptor;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use std::process::Command;
@@ -30,7 +30,10 @@ fn tokio_postgres_asks_a_postgresql_server() {
         let (mut client, connection) = config.connect_raw(stream, tokio_postgres::NoTls).await.unwrap();
         let connection = create_task(connection);
 
-        client.batch_execute("create table account (name text primary key, amount int8 not null)").await.unwrap();
+        client
+            .batch_execute("create table account (name text primary key, amount int8 not null)")
+            .await
+            .unwrap();
         let transaction = client.transaction().await.unwrap();
         for (name, amount) in [("ann", 100_i64), ("bob", 50)] {
             transaction.execute("insert into account values ($1, $2)", &[&name, &amount]).await.unwrap();
@@ -60,7 +63,8 @@ fn the_redis_client_asks_a_redis_server() {
         let stream = TcpStream::connect(([127, 0, 0, 1], server.port()).into()).await.unwrap();
         let settings = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let login = redis::RedisConnectionInfo::default();
-        let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, settings).await.unwrap();
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&login, stream, settings).await.unwrap();
         let driver = create_task(driver);
         let ask = async |n: u32| {
             let mut connection = connection.clone();
@@ -165,7 +169,10 @@ fn curl_talks_to_futures_rustls() {
             let mut request = [0; 1024];
             let n = stream.read(&mut request).await.unwrap();
             assert!(request[..n].starts_with(b"GET / HTTP/1.1\r\n"));
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret").await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret")
+                .await
+                .unwrap();
             stream.close().await.unwrap();
         };
         let asks = to_thread(move || {

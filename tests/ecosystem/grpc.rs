@@ -58,7 +58,10 @@ fn python_asks_a_tonic_service() {
                 let (stream, _) = listener.accept().await.unwrap();
                 let service = TowerToHyperService::new(health.clone());
                 create_task(async move {
-                    server::conn::http2::Builder::new(Executor).timer(Timer).serve_connection(stream, service).await
+                    server::conn::http2::Builder::new(Executor)
+                        .timer(Timer)
+                        .serve_connection(stream, service)
+                        .await
                 })
                 .detach();
             }

@@ -35,9 +35,15 @@ fn serving<T>(router: Router, http2: bool, scenario: impl AsyncFnOnce(SocketAddr
                 create_task(async move {
                     // A client that goes away in the middle is no fault of the server's.
                     let _ended = if http2 {
-                        server::conn::http2::Builder::new(Executor).timer(Timer).serve_connection(stream, service).await
+                        server::conn::http2::Builder::new(Executor)
+                            .timer(Timer)
+                            .serve_connection(stream, service)
+                            .await
                     } else {
-                        server::conn::http1::Builder::new().timer(Timer).serve_connection(stream, service).await
+                        server::conn::http1::Builder::new()
+                            .timer(Timer)
+                            .serve_connection(stream, service)
+                            .await
                     };
                 })
                 .detach();
@@ -92,7 +98,8 @@ fn curl_talks_to_an_axum_router() {
         // axum limits bodies to 2 MB unless told otherwise: the answer says so, and nothing hangs.
         let status = output("curl", words(format!("-o /dev/null -w %{{http_code}} {post}"))).await;
         assert_eq!(status, "413");
-        let status = output("curl", words(format!("-sS -o /dev/null -w %{{http_code}} http://{address}/none"))).await;
+        let status =
+            output("curl", words(format!("-sS -o /dev/null -w %{{http_code}} http://{address}/none"))).await;
         assert_eq!(status, "404");
     });
 }
@@ -139,7 +146,8 @@ fn a_client_fetches_many_documents_from_pythons_server() {
     }
     let folder = tempfile::tempdir().unwrap();
     for number in 0..20 {
-        std::fs::write(folder.path().join(format!("{number}.json")), format!("{{\"number\": {number}}}")).unwrap();
+        std::fs::write(folder.path().join(format!("{number}.json")), format!("{{\"number\": {number}}}"))
+            .unwrap();
     }
     let port = free_port();
     let folder_name = folder.path().to_str().unwrap().to_owned();
@@ -162,7 +170,8 @@ fn a_client_fetches_many_documents_from_pythons_server() {
             connection.await.unwrap();
             serde_json::from_slice::<serde_json::Value>(&body).unwrap()["number"].as_u64().unwrap()
         };
-        let numbers = timeout(Duration::from_secs(20), join_all((0..20).map(fetch))).await.expect("within 20 s");
+        let numbers =
+            timeout(Duration::from_secs(20), join_all((0..20).map(fetch))).await.expect("within 20 s");
         assert_eq!(numbers, (0..20).collect::<Vec<u64>>());
     });
 }
@@ -182,7 +191,9 @@ fn a_graceful_end_finishes_the_request_that_is_under_way() {
                     async move {
                         asked.set();
                         sleep(Duration::from_millis(50)).await;
-                        Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(Bytes::from("done"))))
+                        Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(Bytes::from(
+                            "done",
+                        ))))
                     }
                 });
                 let mut connection =

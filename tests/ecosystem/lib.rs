@@ -202,7 +202,10 @@ impl Postgres {
         // Debian keeps the server's programs off the path.
         let programs = find("initdb").and_then(|initdb| Some(initdb.parent()?.to_owned())).or_else(|| {
             let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
-            versions.flatten().map(|version| version.path().join("bin")).find(|bin| bin.join("initdb").is_file())
+            versions
+                .flatten()
+                .map(|version| version.path().join("bin"))
+                .find(|bin| bin.join("initdb").is_file())
         });
         let Some(programs) = programs else {
             return installed("initdb").then(|| unreachable!("it was looked for"));
@@ -234,7 +237,9 @@ impl Postgres {
         let server = Running::of(server);
         wait_until("postgres is ready", || {
             let mut ask = Command::new(programs.join("pg_isready"));
-            ask.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().is_ok_and(|answer| answer.success())
+            ask.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+                .status()
+                .is_ok_and(|answer| answer.success())
         });
         Some(Self { port, folder, _server: server })
     }

@@ -43,8 +43,14 @@ pub mod entry;
 
 /// The guide's chapters: what they show is compiled, and run.
 #[cfg(doctest)]
-#[doc = include_str!("../guide/src/cancellation.md")]
-pub mod guide {}
+mod guide {
+    #[doc = include_str!("../guide/src/another-runtime.md")]
+    struct AnotherRuntime;
+    #[doc = include_str!("../guide/src/cancellation.md")]
+    struct Cancellation;
+    #[doc = include_str!("../guide/src/testing.md")]
+    struct Testing;
+}
 
 #[cfg(feature = "hyper")]
 pub mod hyper;
