@@ -63,11 +63,11 @@ pub use evenloop_executor::*;
 #[cfg(feature = "macros")]
 pub use evenloop_macros::{main, test};
 pub use evenloop_streams as streams;
+pub use evenloop_streams::process::{self, create_subprocess_exec, create_subprocess_shell};
 pub use evenloop_streams::{
     connect_accepted_socket, connect_read_pipe, connect_write_pipe, create_connection,
     create_datagram_endpoint, create_server, create_unix_connection, create_unix_server,
 };
-pub use evenloop_streams::process::{self, create_subprocess_exec, create_subprocess_shell};
 pub use evenloop_streams::{open_connection, open_unix_connection, start_server, start_unix_server};
 pub use evenloop_sync as sync;
 pub use evenloop_time as time;
