@@ -48,6 +48,8 @@ mod guide {
     struct AnotherRuntime;
     #[doc = include_str!("../guide/src/cancellation.md")]
     struct Cancellation;
+    #[doc = include_str!("../guide/src/coming-from-asyncio.md")]
+    struct ComingFromAsyncio;
     #[doc = include_str!("../guide/src/testing.md")]
     struct Testing;
 }
