@@ -6,7 +6,7 @@ pub use std::thread_local;
 /// Threads, as far as the library crates need them.
 pub mod thread {
     pub use std::thread::{
-        Builder, JoinHandle, Thread, ThreadId, current, park, park_timeout, spawn, yield_now,
+        Builder, JoinHandle, Thread, ThreadId, current, park, park_timeout, sleep, spawn, yield_now,
     };
 }
 
