@@ -209,7 +209,7 @@ impl<T> Giver<T> {
         let waker = unsafe { shared.taker_waker.take() };
         // ORDERING: Release lets the taker free the memory after we read the waker, Acquire lets us free it after the
         // taker; pairs with the same in `Taker::end`.
-        let before = shared.word.fetch_and(!TAKER_WAITS, Ordering::AcqRel);
+        let before = shared.word.fetch_sub(TAKER_WAITS, Ordering::AcqRel); // it is set, and one instruction
         if taker_is_through(before) {
             // SAFETY: S3, as above. The value was the taker's, and it took it before it was gone.
             unsafe { Shared::free(self.shared) };
@@ -260,6 +260,11 @@ impl<T> Taker<T> {
         if self.outlook() != Outlook::Open {
             return Poll::Ready(());
         }
+        self.wait(waker)
+    }
+
+    #[inline(never)]
+    fn wait(&mut self, waker: &Waker) -> Poll<()> {
         let shared = self.shared();
         // SAFETY: the place is the taker's own, and `&mut self` says that this is the only one at it.
         unsafe { shared.wait(&shared.taker_waker, TAKER_WAITS, GIVER_GONE, waker) }
@@ -407,14 +412,17 @@ impl<T> Shared<T> {
             return if now & ended != 0 { Poll::Ready(()) } else { Poll::Pending };
         }
         let fresh = waker.clone();
-        // SAFETY: as the caller guarantees for us.
-        let old = unsafe { self.withdraw(place, waits, ended) };
-        // ORDERING: as above.
-        let mut seen = self.word.load(Ordering::Acquire);
-        if seen & ended != 0 {
-            return Poll::Ready(());
+        let (mut seen, mut old) = (seen, None);
+        if seen & waits != 0 {
+            // SAFETY: as the caller guarantees for us.
+            old = unsafe { self.withdraw(place, waits, ended) };
+            // ORDERING: as above.
+            seen = self.word.load(Ordering::Acquire);
+            if seen & ended != 0 {
+                return Poll::Ready(());
+            }
         }
-        // SAFETY: S2: `waits` is not set, for it was withdrawn before anybody ended, so the place is ours and empty.
+        // SAFETY: S2, S4: `waits` is not set and was not when the other half ended, if it has, so the place is ours and empty.
         unsafe { place.put(fresh) };
         // ORDERING: Release publishes the waker; pairs with the Acquire of the half that ends. Failure: as above.
         while let Err(now) =
