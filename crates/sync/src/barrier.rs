@@ -200,9 +200,7 @@ impl Future for BarrierWait<'_> {
         let Self { barrier, place } = self.get_mut();
         let outcome = match place {
             Place::New => barrier.arrive(place, cx.waker().clone()),
-            Place::Waiting(_) => {
-                place.poll(&barrier.state, |state| &mut state.waiters, cx.waker()).map(|left| left.note)
-            }
+            Place::Waiting(_) => place.poll(&barrier.state, |state| &mut state.waiters, cx.waker()),
             Place::Done => panic!("`Barrier::wait` was polled after it had finished"),
         };
         let outcome = watch::noted(outcome, cx, "Barrier::wait", || On::object(*barrier));

@@ -324,8 +324,8 @@ impl<'a, T> Future for ConditionWaitCatching<'a, T> {
         }
         if let Stage::Waiting(lock, place) = &mut this.stage {
             let polled = place.poll(&this.condition.waiters, |waiters| waiters, cx.waker());
-            let left = ready!(watch::noted(polled, cx, "Condition::wait", || On::object(this.condition)));
-            this.notified = left.note;
+            this.notified =
+                ready!(watch::noted(polled, cx, "Condition::wait", || On::object(this.condition)));
             this.stage = Stage::Locking(lock.acquire());
         }
         let Stage::Locking(acquire) = &mut this.stage else { unreachable!("it left the line above") };

@@ -163,7 +163,7 @@ impl Future for EventWait<'_> {
                 self.place = Place::Waiting(waiters.push(waker, ()));
                 Poll::Pending
             }
-            Place::Waiting(_) => self.place.poll(&event.waiters, |waiters| waiters, cx.waker()).map(drop),
+            Place::Waiting(_) => self.place.poll(&event.waiters, |waiters| waiters, cx.waker()),
             Place::Done => panic!("`Event::wait` was polled after it had finished"),
         };
         watch::noted(polled, cx, "Event::wait", || On::object(event))

@@ -428,7 +428,7 @@ impl<T, E> Shared<T, E> {
                 }
             }
             Place::Waiting(_) => {
-                place.poll(&self.state, |state: &mut State<T, E>| &mut state.waiters, cx.waker()).map(drop)
+                place.poll(&self.state, |state: &mut State<T, E>| &mut state.waiters, cx.waker())
             }
             Place::Done => panic!("`Future::wait` was polled after it had finished"),
         };

@@ -348,7 +348,9 @@ impl<'a> Borrowing<'a> {
             }
             Place::Waiting(_) => {
                 let state = &self.limiter.state;
-                self.place.poll(state, |state| &mut state.waiters, cx.waker()).map(|_left| Ok(self.token()))
+                self.place
+                    .poll(state, |state| &mut state.waiters, cx.waker())
+                    .map(|_borrower| Ok(self.token()))
             }
             Place::Done => panic!("`Limiter::acquire` was polled after it had finished"),
         };

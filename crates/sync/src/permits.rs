@@ -1,7 +1,7 @@
 //! The engine of `Lock`, `RwLock` and the semaphores: a number of permits, handed out strictly in order.
 //!
-//! One word holds the free permits and two flags; the line is behind a mutex. As long as nobody waits, taking and giving
-//! back is one compare-exchange and the mutex is not touched.
+//! One word holds the free permits and two flags; the line is behind a spin lock. As long as nobody waits, taking and giving
+//! back is one compare-exchange and the spin lock is not touched.
 //!
 //! ```text
 //! New ── enough are free, nobody waits ─────────────────────────► Done (permits)
@@ -14,30 +14,30 @@
 //!
 //! | flag      | set                                     | cleared                         | while it is set            |
 //! |-----------|-----------------------------------------|---------------------------------|----------------------------|
-//! | `WAITERS` | by the first to join the line           | by whoever empties the line     | only the mutex's owner may write the word |
+//! | `WAITERS` | by the first to join the line           | by whoever empties the line     | only the spin lock's holder may write the word |
 //! | `CLOSED`  | by `close`, which also clears `WAITERS` | never                           | permits come back, none go out |
 //!
-//! P1. Whenever the mutex is free, `WAITERS` is set iff the line is not empty. Both change under the mutex only.
+//! P1. Whenever the spin lock is free, `WAITERS` is set iff the line is not empty. Both change under it only.
 //! P2. The first in line asks for more than is free. So whoever adds permits or leaves the line settles: see `settle`.
 //! P3. Permits of a Granted waiter are no longer free. Nobody can take them, the task that released them included.
 //! P4. With `WAITERS` set nobody takes permits but through the line: a newcomer never overtakes.
-//! P5. Wakers are cloned, woken and dropped while the mutex is free.
+//! P5. Wakers are cloned, woken and dropped while the spin lock is free.
 //!
 //! Discussion: why the fast path cannot lose a wake-up. A task that is about to wait sets `WAITERS` in the word it found
 //! too small; a release changes that same word. Whichever comes second sees the other: the waiter's exchange fails and it
-//! looks again, or the release finds `WAITERS`, and then the mutex, which the waiter holds until it is in line.
+//! looks again, or the release finds `WAITERS`, and then the spin lock, which the waiter holds until it is in line.
 //!
 //! Who asks what tasks wait for (see `evenloop_core::watch`) is told who holds the permits of a lock. That costs the fast path
 //! nothing: what it bets the word to be is read from memory, and while somebody asks no word is like that, so every bet is
 //! lost and the slow path tells. Semaphores, which bet nothing, have no holders.
 //!
-//! ORDERING: a Relaxed look at the word decides nothing by itself: the exchange that follows it does, or the mutex, or the
+//! ORDERING: a Relaxed look at the word decides nothing by itself: the exchange that follows it does, or the spin lock, or the
 //! look is a snapshot and called one.
 
+use crate::spin_lock::{SpinGuard, SpinLock};
 use crate::wait_list::{Chosen, Place, Waiters};
 use evenloop_core::budget::poll_spend;
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering, fence};
-use evenloop_core::shim::{Mutex, MutexGuard};
 use evenloop_core::watch::{self, On};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -54,8 +54,8 @@ pub(crate) const MAX: usize = usize::MAX / ONE;
 pub(crate) struct Permits {
     /// See the table above.
     word: AtomicUsize,
-    /// Its mutex also owns the word while `WAITERS` is set.
-    waiters: Mutex<Waiters<u32>>,
+    /// Its lock also owns the word while `WAITERS` is set.
+    waiters: SpinLock<Waiters<u32>>,
 }
 
 /// Why there are no permits now.
@@ -104,13 +104,13 @@ impl Permits {
     /// `free` is at most [`MAX`].
     #[cfg(not(evenloop_loom))]
     pub(crate) const fn new(free: usize) -> Self {
-        Self { word: AtomicUsize::new(free * ONE), waiters: Mutex::new(Waiters::new()) }
+        Self { word: AtomicUsize::new(free * ONE), waiters: SpinLock::new(Waiters::new()) }
     }
 
     /// `free` is at most [`MAX`].
     #[cfg(evenloop_loom)]
     pub(crate) fn new(free: usize) -> Self {
-        Self { word: AtomicUsize::new(free * ONE), waiters: Mutex::new(Waiters::new()) }
+        Self { word: AtomicUsize::new(free * ONE), waiters: SpinLock::new(Waiters::new()) }
     }
 
     /// How many are free, whether or not somebody waits for more.
@@ -222,7 +222,7 @@ impl Permits {
         match place {
             Place::New => self.join(place, count, waker.clone()),
             Place::Waiting(_) => {
-                place.poll(&self.waiters, |waiters| waiters, waker).map(|left| match left.note {
+                place.poll(&self.waiters, |waiters| waiters, waker).map(|count| match count {
                     0 => Err(Closed),
                     _ => Ok(()),
                 })
@@ -277,7 +277,7 @@ impl Permits {
                 break outcome; // closed for good, or others wait and the word is ours
             }
             // ORDERING: Acquire as in `try_acquire`, also with the flag: what is free already may be granted in `settle`. The
-            // flag itself publishes nothing: who sees it takes the mutex (P1).
+            // flag itself publishes nothing: who sees it takes the spin lock (P1).
             match self.word.compare_exchange_weak(word, new, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => break outcome,
                 Err(now) => word = now,
@@ -407,28 +407,23 @@ impl Permits {
     /// Restores P1 and P2 after `count` permits came back or a waiter left: grants as far as the permits go, in order.
     /// `granted` is told the number of each who is granted some.
     ///
-    /// The caller holds the mutex and has found, or set, `WAITERS`: the word is ours.
-    fn settle(
-        &self,
-        mut waiters: MutexGuard<'_, Waiters<u32>>,
-        count: usize,
-        mut granted: impl FnMut(usize),
-    ) {
+    /// The caller holds the spin lock and has found, or set, `WAITERS`: the word is ours.
+    fn settle(&self, mut waiters: SpinGuard<'_, Waiters<u32>>, count: usize, mut granted: impl FnMut(usize)) {
         // ORDERING: Relaxed: what was done under the permits that are free already was acquired by whoever set `WAITERS`
-        // (see `join`), and came here through the mutex.
+        // (see `join`), and came here through the spin lock.
         let word = self.word.load(Ordering::Relaxed);
         debug_assert_eq!(word & (WAITERS | CLOSED), WAITERS);
         let mut free = word / ONE + count;
         let mut chosen = Chosen::default();
-        while let Some((number, &wanted)) = waiters.first_with_number() {
-            let Some(left) = free.checked_sub(wanted as usize) else { break };
+        while waiters.choose_first_if(&mut chosen, |number, wanted| {
+            let Some(left) = free.checked_sub(*wanted as usize) else { return false };
             free = left;
             granted(number);
-            waiters.choose_first(&mut chosen, |_| ());
-        }
+            true
+        }) {}
         let flag = if waiters.is_empty() { 0 } else { WAITERS };
         // ORDERING: Release publishes what came with all these permits; pairs with the Acquire in `try_acquire` and
-        // `join`. Who was granted some sees it through the mutex.
+        // `join`. Who was granted some sees it through the spin lock.
         self.word.store((free * ONE) | flag, Ordering::Release);
         drop(waiters);
         chosen.wake(&self.waiters, |waiters| waiters);

@@ -31,8 +31,15 @@ pub struct PriorityQueue<T: Ord>(Queue<T, Priority<T>>);
 
 impl<T: Ord> PriorityQueue<T> {
     /// An empty queue for `maxsize` items; 0 means any number.
+    #[cfg(not(evenloop_loom))]
+    pub const fn new(maxsize: usize) -> Self {
+        Self(Queue::with_lock(Mutex::new(State::new(Priority::new(), maxsize)), maxsize))
+    }
+
+    /// An empty queue for `maxsize` items; 0 means any number.
+    #[cfg(evenloop_loom)]
     pub fn new(maxsize: usize) -> Self {
-        Self(Queue::with_lock(Mutex::new(State::new(Priority::default(), maxsize)), maxsize))
+        Self(Queue::with_lock(Mutex::new(State::new(Priority::new(), maxsize)), maxsize))
     }
 }
 

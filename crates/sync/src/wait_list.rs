@@ -27,6 +27,7 @@
 //! Memory: nothing until the first wait. Then the slab grows to the greatest number of waiters at a time, and keeps up to
 //! [`KEEP`] entries; more than that is given back when the last waiter is gone.
 
+use crate::spin_lock::Shows;
 use evenloop_core::WakeBatch;
 use evenloop_core::shim::Mutex;
 use std::num::NonZeroU32;
@@ -58,7 +59,7 @@ pub(crate) struct Left<T> {
     pub(crate) granted: bool,
     pub(crate) note: T,
     /// For its drop only.
-    _waker: Option<Waker>,
+    waker: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,8 @@ struct Slab<T> {
     due: Ends,
 }
 
+impl<T> Shows for Waiters<T> {}
+
 // === impl Waiters ===
 
 impl<T> Waiters<T> {
@@ -113,15 +116,9 @@ impl<T> Waiters<T> {
     }
 
     /// Whether nobody is Waiting.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The number and the note of the first in line.
-    pub(crate) fn first_with_number(&self) -> Option<(usize, &T)> {
-        let slab = self.slab.as_ref()?;
-        let head = slab.line.head as usize;
-        slab.entries.get(head).map(|entry| (head, &entry.note))
+        self.slab.as_ref().is_none_or(|slab| slab.line.head == NONE)
     }
 
     fn slab_mut(&mut self) -> &mut Slab<T> {
@@ -137,19 +134,35 @@ impl<T: Default> Waiters<T> {
 
     /// Grants the first in line, after `grant` has written into its note. The waker is to be woken after the lock.
     pub(crate) fn grant_first(&mut self, grant: impl FnOnce(&mut T)) -> Option<Waker> {
+        self.grant_first_if(|_, note| {
+            grant(note);
+            true
+        })
+    }
+
+    /// As [`grant_first`](Self::grant_first), if `grant` says so, which is also told its number.
+    #[inline]
+    fn grant_first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> Option<Waker> {
         let slab = self.slab.as_mut()?;
-        let index = slab.unlink_first()?;
+        let index = slab.first_if(grant)?;
+        slab.unlink_waiting(index);
         let entry = slab.entry(index);
-        grant(&mut entry.note);
         entry.stage = Stage::Granted;
         entry.waker.take()
     }
 
     /// Chooses the first in line now; [`take_due`](Self::take_due) gives its waker. Answers whether there was one.
     pub(crate) fn defer_first(&mut self, grant: impl FnOnce(&mut T)) -> bool {
+        self.defer_first_if(|_, note| {
+            grant(note);
+            true
+        })
+    }
+
+    fn defer_first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> bool {
         let Some(slab) = self.slab.as_mut() else { return false };
-        let Some(index) = slab.unlink_first() else { return false };
-        grant(&mut slab.entry(index).note);
+        let Some(index) = slab.first_if(grant) else { return false };
+        slab.unlink_waiting(index);
         slab.link_due(index);
         true
     }
@@ -162,11 +175,24 @@ impl<T: Default> Waiters<T> {
     /// Chooses the first in line, as one of several: the first of them gives its waker at once, the others become Due.
     /// Answers whether there was one.
     pub(crate) fn choose_first(&mut self, chosen: &mut Chosen, grant: impl FnOnce(&mut T)) -> bool {
+        self.choose_first_if(chosen, |_, note| {
+            grant(note);
+            true
+        })
+    }
+
+    /// As [`choose_first`](Self::choose_first), if `grant` says so.
+    #[inline]
+    pub(crate) fn choose_first_if(
+        &mut self,
+        chosen: &mut Chosen,
+        grant: impl FnOnce(usize, &mut T) -> bool,
+    ) -> bool {
         if chosen.first.is_none() {
-            chosen.first = self.grant_first(grant);
+            chosen.first = self.grant_first_if(grant);
             return chosen.first.is_some();
         }
-        let more = self.defer_first(grant);
+        let more = self.defer_first_if(grant);
         chosen.more |= more;
         more
     }
@@ -195,6 +221,19 @@ impl<T: Default> Waiters<T> {
         false
     }
 
+    /// Leaves with what was granted, if something was and the waker is gone.
+    #[inline]
+    fn leave_granted(&mut self, key: &Key) -> Option<T> {
+        let slab = self.slab_mut();
+        let entry = slab.entry(key.index());
+        if entry.stage != Stage::Granted {
+            return None;
+        }
+        let note = std::mem::take(&mut entry.note);
+        slab.free(key.index());
+        Some(note)
+    }
+
     /// Leaves, in whatever stage.
     pub(crate) fn leave(&mut self, key: Key) -> Left<T> {
         let slab = self.slab_mut();
@@ -210,7 +249,7 @@ impl<T: Default> Waiters<T> {
         let left = Left {
             granted: stage != Stage::Waiting,
             note: std::mem::take(&mut entry.note),
-            _waker: entry.waker.take(),
+            waker: entry.waker.take(),
         };
         slab.free(index);
         left
@@ -247,6 +286,11 @@ enum Turn {
 pub trait Guarding<S> {
     /// Locks it until the answer is dropped.
     fn lock(&self) -> impl DerefMut<Target = S>;
+
+    /// What the state showed when it was last unlocked, if it shows anything: a guess.
+    fn shown(&self) -> u8 {
+        0
+    }
 }
 
 impl<S> Guarding<S> for Mutex<S> {
@@ -265,26 +309,46 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// Polls a future that is Waiting: Ready, and Done, once it was granted something.
+    /// Polls a future that is Waiting: Ready with what was granted, and Done, once something was.
+    #[inline]
     pub(crate) fn poll<S, T: Default>(
         &mut self,
         state: &impl Guarding<S>,
         waiters: impl Fn(&mut S) -> &mut Waiters<T>,
         waker: &Waker,
-    ) -> Poll<Left<T>> {
-        self.poll_then(state, waiters, waker, |_| ()).map(|(left, ())| left)
+    ) -> Poll<T> {
+        self.poll_then(state, waiters, waker, |_| ()).map(|(note, ())| note)
     }
 
     /// As [`poll`](Self::poll), and does `then` in the critical section in which it leaves.
-    ///
-    /// Wakers are cloned and dropped while the lock is free (W3).
+    #[inline]
     pub(crate) fn poll_then<S, T: Default, R>(
         &mut self,
         state: &impl Guarding<S>,
         waiters: impl Fn(&mut S) -> &mut Waiters<T>,
         waker: &Waker,
         then: impl FnOnce(&mut S) -> R,
-    ) -> Poll<(Left<T>, R)> {
+    ) -> Poll<(T, R)> {
+        let Self::Waiting(key) = self else { unreachable!("only who waits is polled here") };
+        let mut guard = state.lock();
+        if let Some(note) = waiters(&mut guard).leave_granted(key) {
+            *self = Self::Done;
+            return Poll::Ready((note, then(&mut guard)));
+        }
+        drop(guard);
+        self.poll_again(state, waiters, waker, then)
+    }
+
+    /// Polled without a reason, by another task, or while it is Due: wakers are cloned and dropped while the lock is free
+    /// (W3).
+    #[cold]
+    fn poll_again<S, T: Default, R>(
+        &mut self,
+        state: &impl Guarding<S>,
+        waiters: impl Fn(&mut S) -> &mut Waiters<T>,
+        waker: &Waker,
+        then: impl FnOnce(&mut S) -> R,
+    ) -> Poll<(T, R)> {
         let Self::Waiting(key) = self else { unreachable!("only who waits is polled here") };
         let mut fresh = None;
         loop {
@@ -294,7 +358,10 @@ impl Place {
                 Turn::Leave => {
                     let Self::Waiting(key) = std::mem::replace(self, Self::Done) else { unreachable!() };
                     let left = list.leave(key);
-                    return Poll::Ready((left, then(&mut guard)));
+                    let done = then(&mut guard);
+                    drop(guard);
+                    drop(left.waker);
+                    return Poll::Ready((left.note, done));
                 }
                 Turn::Wait(old) => {
                     drop(guard);
@@ -429,29 +496,40 @@ impl<T: Default> Slab<T> {
     }
 
     fn push(&mut self, waker: Waker, note: T) -> Key {
-        let entry = Entry { prev: NONE, next: NONE, waker: Some(waker), note, stage: Stage::Waiting };
+        let last = self.line.tail;
+        let entry = Entry { prev: last, next: NONE, waker: Some(waker), note, stage: Stage::Waiting };
         let index = self.free;
         let index = if index == NONE {
-            let index = u32::try_from(self.entries.len()).ok().filter(|&index| index != NONE);
-            self.entries.push(entry);
-            index.expect("fewer than 4,294,967,295 waiters")
+            self.grow(entry)
         } else {
-            self.free = self.entry(index).next;
-            *self.entry(index) = entry;
+            let place = self.entry(index);
+            let next = place.next;
+            *place = entry;
+            self.free = next;
             index
         };
+        match last {
+            NONE => self.line.head = index,
+            last => self.entry(last).next = index,
+        }
+        self.line.tail = index;
         self.used += 1;
         self.waiting += 1;
-        self.line = self.linked(self.line, index);
         Key::new(index)
     }
 
-    fn unlink_first(&mut self) -> Option<u32> {
-        let index = self.line.head;
-        (index != NONE).then(|| {
-            self.unlink_waiting(index);
-            index
-        })
+    #[cold]
+    fn grow(&mut self, entry: Entry<T>) -> u32 {
+        let index = u32::try_from(self.entries.len()).ok().filter(|&index| index != NONE);
+        self.entries.push(entry);
+        index.expect("fewer than 4,294,967,295 waiters")
+    }
+
+    /// The first in line, if there is one and `grant` says so.
+    #[inline]
+    fn first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> Option<u32> {
+        let first = self.line.head;
+        (first != NONE && grant(first as usize, &mut self.entry(first).note)).then_some(first)
     }
 
     fn unlink_waiting(&mut self, index: u32) {
@@ -504,9 +582,14 @@ impl<T: Default> Slab<T> {
         self.free = index;
         self.used -= 1;
         if self.used == 0 && self.entries.capacity() > KEEP {
-            self.entries = Vec::new();
-            self.free = NONE;
+            self.give_back();
         }
+    }
+
+    #[cold]
+    fn give_back(&mut self) {
+        self.entries = Vec::new();
+        self.free = NONE;
     }
 }
 

@@ -41,7 +41,7 @@ impl<T, O: Order<T>> Future for QueueJoin<'_, T, O> {
                     Poll::Ready(())
                 }
             }
-            Place::Waiting(_) => place.poll(&queue.state, State::joiners, cx.waker()).map(drop),
+            Place::Waiting(_) => place.poll(&queue.state, State::joiners, cx.waker()),
             Place::Done => panic!("`Queue::join` was polled after it had finished"),
         };
         watch::noted(polled, cx, "Queue::join", || On::object(*queue))

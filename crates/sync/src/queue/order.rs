@@ -1,6 +1,6 @@
 //! Which item comes out next: what makes the difference between the three queues.
 
-use crate::spin_lock::SpinLock;
+use crate::spin_lock::{Shows, SpinLock};
 use crate::wait_list::Guarding;
 use evenloop_core::shim::Mutex;
 use std::cmp::Ordering;
@@ -29,7 +29,7 @@ pub struct Priority<T> {
 /// Where the items are. The lock is chosen by what runs under it.
 pub trait Container<T>: Default {
     /// Guards the items and all else.
-    type Lock<S>: Guarding<S>;
+    type Lock<S: Shows>: Guarding<S>;
 
     /// Puts an item in.
     fn push(&mut self, item: T);
@@ -58,7 +58,7 @@ impl<T> Default for Fifo<T> {
 impl<T> Order<T> for Fifo<T> {}
 
 impl<T> Container<T> for Fifo<T> {
-    type Lock<S> = SpinLock<S>;
+    type Lock<S: Shows> = SpinLock<S>;
 
     #[inline]
     fn push(&mut self, item: T) {
@@ -93,7 +93,7 @@ impl<T> Default for Lifo<T> {
 impl<T> Order<T> for Lifo<T> {}
 
 impl<T> Container<T> for Lifo<T> {
-    type Lock<S> = SpinLock<S>;
+    type Lock<S: Shows> = SpinLock<S>;
 
     #[inline]
     fn push(&mut self, item: T) {
@@ -113,9 +113,15 @@ impl<T> Container<T> for Lifo<T> {
 
 // === impl Priority ===
 
+impl<T: Ord> Priority<T> {
+    pub(crate) const fn new() -> Self {
+        Self { heap: BinaryHeap::new(), next: 0 }
+    }
+}
+
 impl<T: Ord> Default for Priority<T> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), next: 0 }
+        Self::new()
     }
 }
 
@@ -123,7 +129,7 @@ impl<T: Ord> Order<T> for Priority<T> {}
 
 impl<T: Ord> Container<T> for Priority<T> {
     /// Comparing is the user's code.
-    type Lock<S> = Mutex<S>;
+    type Lock<S: Shows> = Mutex<S>;
 
     fn push(&mut self, item: T) {
         let rank = self.next;

@@ -9,6 +9,7 @@
 //! Q4. Somebody waits for `join` only while `unfinished` is not zero.
 
 use super::order::Order;
+use crate::spin_lock::Shows;
 use crate::wait_list::{self, Waiters};
 use std::marker::PhantomData;
 use std::task::Waker;
@@ -45,6 +46,14 @@ impl Side {
         match self {
             Self::Getters => "Queue::get",
             Self::Putters => "Queue::put",
+        }
+    }
+
+    /// What a state shows when this side would have to wait.
+    pub(super) const fn waits(self) -> u8 {
+        match self {
+            Self::Getters => 1,
+            Self::Putters => 2,
         }
     }
 }
@@ -95,6 +104,18 @@ impl<T, O> State<T, O> {
 
     pub(super) fn unfinished(&self) -> u64 {
         self.unfinished
+    }
+}
+
+/// Whether a getter and a putter would have to wait: then they make their wakers' clones before they lock.
+impl<T, O: Order<T>> Shows for State<T, O> {
+    const ANYTHING: bool = true;
+
+    #[inline]
+    fn shows(&self) -> u8 {
+        let getter = if self.free_items() == 0 { Side::Getters.waits() } else { 0 };
+        let putter = if self.free_slots() == 0 { Side::Putters.waits() } else { 0 };
+        getter | putter
     }
 }
 

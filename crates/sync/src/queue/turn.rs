@@ -33,14 +33,19 @@ impl<'a, T, O: Order<T>> Turn<'a, T, O> {
         mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
     ) -> Poll<R> {
         let mut due = Due::default();
-        if let Place::New = self.place {
+        if matches!(self.place, Place::New) {
             ready!(poll_spend(cx));
-            let mut state = self.queue.state.lock();
-            if let Some(done) = act(&mut state, &mut due) {
-                return Poll::Ready(done);
+            if self.queue.state.shown() & self.side.waits() == 0 {
+                let mut state = self.queue.state.lock();
+                if let Some(done) = act(&mut state, &mut due) {
+                    return Poll::Ready(done);
+                }
             }
         }
-        let polled = self.poll_in_line(cx.waker(), act);
+        let polled = match self.place {
+            Place::Waiting(_) => self.poll_waiting(cx.waker(), act),
+            _ => self.join(cx.waker().clone(), act),
+        };
         if polled.is_pending() {
             let (queue, side) = (self.queue, self.side);
             watch::wait(cx.waker(), side.call(), || On::counted(queue, queue.qsize(), queue.maxsize()));
@@ -48,57 +53,72 @@ impl<'a, T, O: Order<T>> Turn<'a, T, O> {
         polled
     }
 
-    #[cold]
-    fn poll_in_line<R>(
+    /// Acts now if something is free after all, or gets in line. `waker` was cloned outside the lock.
+    #[inline(never)]
+    fn join<R>(
+        &mut self,
+        waker: Waker,
+        mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
+    ) -> Poll<R> {
+        let Self { queue, side, ref mut place } = *self;
+        let mut due = Due::default();
+        let mut state = queue.state.lock();
+        if let Some(done) = act(&mut state, &mut due) {
+            drop(state);
+            drop(waker);
+            return Poll::Ready(done);
+        }
+        *place = Place::Waiting(state.line(side).push(waker, ()));
+        Poll::Pending
+    }
+
+    /// Acts if this was chosen.
+    #[inline(never)]
+    fn poll_waiting<R>(
         &mut self,
         waker: &Waker,
         mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
     ) -> Poll<R> {
         let Self { queue, side, ref mut place } = *self;
         let mut due = Due::default();
-        if let Place::Waiting(_) = place {
-            let turn = place.poll_then(
-                &queue.state,
-                |state| state.line(side),
-                waker,
-                |state| {
-                    state.claim(side);
-                    act(state, &mut due).expect("what was promised is there")
-                },
-            );
-            return turn.map(|(_, done)| {
-                *place = Place::New;
-                done
-            });
-        }
-        // Cloned outside the lock; dropped after it, should it not be needed.
-        let mut waker = Some(waker.clone());
-        let mut state = queue.state.lock();
-        if let Some(done) = act(&mut state, &mut due) {
-            return Poll::Ready(done);
-        }
-        let waker = waker.take().expect("it was just made");
-        *place = Place::Waiting(state.line(side).push(waker, ()));
-        Poll::Pending
+        let turn = place.poll_then(
+            &queue.state,
+            |state| state.line(side),
+            waker,
+            |state| {
+                state.claim(side);
+                act(state, &mut due).expect("what was promised is there")
+            },
+        );
+        turn.map(|((), done)| {
+            *place = Place::New;
+            done
+        })
+    }
+
+    /// Leaves the line, and hands on what was promised.
+    #[cold]
+    fn leave(&mut self) {
+        let Self { queue, side, ref mut place } = *self;
+        let mut due = Due::default();
+        let left = place.leave_then(
+            &queue.state,
+            |state| state.line(side),
+            |state, chosen| {
+                if chosen {
+                    state.hand_on(side, &mut due);
+                }
+            },
+        );
+        drop(left);
     }
 }
 
 impl<T, O: Order<T>> Drop for Turn<'_, T, O> {
     #[inline]
     fn drop(&mut self) {
-        let Self { queue, side, ref mut place } = *self;
-        if let Place::Waiting(_) = place {
-            let mut due = Due::default();
-            let left = place.leave_then(
-                &queue.state,
-                |state| state.line(side),
-                |state, chosen| {
-                    if chosen {
-                        state.hand_on(side, &mut due);
-                    }
-                },
-            );
-            drop(left);
+        if let Place::Waiting(_) = self.place {
+            self.leave();
         }
     }
 }

@@ -19,6 +19,15 @@ impl Wake for Named {
     }
 }
 
+impl<T> Waiters<T> {
+    /// The number and the note of the first in line.
+    fn first_with_number(&self) -> Option<(usize, &T)> {
+        let slab = self.slab.as_ref()?;
+        let head = slab.line.head as usize;
+        slab.entries.get(head).map(|entry| (head, &entry.note))
+    }
+}
+
 fn noop() -> Waker {
     Waker::noop().clone()
 }
