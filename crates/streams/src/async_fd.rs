@@ -254,6 +254,23 @@ impl<T: AsFd> AsyncFd<T> {
             }
         }
     }
+
+    /// As [`poll_with`](Self::poll_with), for one who is no task: spends no budget, notes nothing, and wakes nobody, so a lock
+    /// of the caller's may be held.
+    pub(crate) fn poll_quietly<R>(
+        &self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        mut call: impl FnMut() -> Option<R>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            let seen = ready!(self.readiness.poll_ready(direction, cx))?; // A1
+            match call() {
+                Some(done) => return Poll::Ready(Ok(done)),
+                None => self.readiness.would_block(direction, seen),
+            }
+        }
+    }
 }
 
 /// Reading with a system call of the caller's own, in the owner's place (A3): for rooms that are not slices of bytes.

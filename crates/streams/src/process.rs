@@ -15,6 +15,7 @@
 //! | `pid`         | the kernel's side: pidfd, `waitid`, `kill`                                              |
 //! | `child`       | who watches, from the start until it is reaped                                          |
 //! | `reaper`      | the thread for children whom no loop watches any more                                   |
+//! | `subprocess`  | a child that runs by itself and calls a protocol                                        |
 //! | `spawn`       | what happens between `fork` and `exec`                                                  |
 //!
 //! Promises, and where they are kept:
@@ -53,6 +54,8 @@ mod spawn;
 
 mod stdio;
 
+mod subprocess;
+
 pub use child::watch_by_threads;
 pub use command::{CalledProcessError, Command, create_subprocess_exec, create_subprocess_shell};
 pub use communicate::{Communicate, OutputOverrun};
@@ -63,6 +66,7 @@ pub use lines::{OutputLines, Source};
 pub use pipes::{ChildOutput, ChildStdin};
 pub use signal::Signal;
 pub use stdio::{DEVNULL, INHERIT, PIPE, STDOUT, Stdio};
+pub use subprocess::{SubprocessPipe, SubprocessProtocol, SubprocessTransport, subprocess_exec};
 
 use crate::reader::StreamReader;
 use crate::writer::StreamWriter;

@@ -108,10 +108,7 @@ impl Child {
         let (watch, ended) = {
             let mut watch = self.watch.lock();
             let Some(fd) = &*watch else { return };
-            let reap = |_: &_| {
-                if self.exit.reap() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WouldBlock)) }
-            };
-            match fd.poll_with(Direction::Read, &mut cx, reap, |()| false) {
+            match fd.poll_quietly(Direction::Read, &mut cx, || self.exit.reap().then_some(())) {
                 Poll::Pending => return,
                 Poll::Ready(ended) => (watch.take(), ended.is_ok()),
             }

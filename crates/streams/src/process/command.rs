@@ -421,11 +421,16 @@ impl Command {
     /// ```
     pub async fn run(self, input: &[u8]) -> io::Result<Output> {
         let program = self.program();
-        let output = self.spawn_to_end([PIPE, PIPE, PIPE])?.complete(input).await?;
+        let output = self.spawn_piped()?.complete(input).await?;
         if output.status.success() {
             return Ok(output);
         }
         Err(io::Error::other(CalledProcessError { program, output }))
+    }
+
+    /// Starts it with pipes for all that was not told otherwise.
+    pub(super) fn spawn_piped(self) -> io::Result<Process> {
+        self.spawn_to_end([PIPE, PIPE, PIPE])
     }
 
     /// Starts what nobody is going to have a handle of.

@@ -3,6 +3,7 @@
 use super::child::Child;
 use super::signal::Signal;
 use evenloop_core::WaiterKey;
+use evenloop_core::budget::poll_spend;
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On};
 use std::fmt;
@@ -140,6 +141,9 @@ impl Future for Wait<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { child, key } = &mut *self;
+        if key.is_none() {
+            ready!(poll_spend(cx));
+        }
         let polled = child.exit.poll_ended(key, cx);
         let outcome = ready!(watch::noted(polled, cx, "Process::wait", || On::object(*child)));
         Poll::Ready(child.status(outcome))
