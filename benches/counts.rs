@@ -28,7 +28,9 @@ const OPERATIONS: &[Operation] = &[
     ("semaphore_free", semaphore_free),
     ("sleep_on_virtual_clock", sleep_on_virtual_clock),
     ("task_spawned_and_joined", task_spawned_and_joined),
+    ("task_spawned_and_joined_among_1000", task_spawned_and_joined_among_1000),
     ("timer_set_and_dropped", timer_set_and_dropped),
+    ("yield_among_1000_tasks", yield_among_1000_tasks),
     ("yield_one_task", yield_one_task),
 ];
 
@@ -123,6 +125,38 @@ fn yield_one_task(rounds: u64) {
     EventLoop::new().run_until_complete(async {
         for _ in 0..rounds {
             yield_now().await;
+        }
+    });
+}
+
+/// For rounds that are a multiple of a thousand.
+fn yield_among_1000_tasks(rounds: u64) {
+    EventLoop::new().run_until_complete(async {
+        let tasks: Vec<_> = (0..1_000)
+            .map(|_| {
+                evenloop_executor::create_task(async move {
+                    for _ in 0..rounds / 1_000 {
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+    });
+}
+
+/// For rounds that are a multiple of a thousand.
+fn task_spawned_and_joined_among_1000(rounds: u64) {
+    EventLoop::new().run_until_complete(async {
+        for _ in 0..rounds / 1_000 {
+            let tasks: Vec<_> = (0..1_000)
+                .map(|round| evenloop_executor::create_task(async move { black_box(round) }))
+                .collect();
+            for task in tasks {
+                black_box(task.await);
+            }
         }
     });
 }

@@ -1,5 +1,7 @@
 //! What the benches share: the least loop that can run tasks, so that what is measured is the primitive.
 
+#[path = "lib/counting.rs"]
+pub mod counting;
 #[path = "lib/executors.rs"]
 pub mod executors;
 

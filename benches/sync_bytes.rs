@@ -4,31 +4,10 @@
 //! allocated for a thousand that wait at a time, divided by a thousand. No time is measured here. Not counted: what a
 //! task around the future takes, and the allocator's own rounding.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use evenloop_benches::counting::{Counting, bytes};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
-
-/// Counts the bytes that are allocated.
-struct Counting;
-
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: hands everything to the system's allocator, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -38,11 +17,11 @@ const WAITERS: usize = 1000;
 /// Prints a line: who, the primitive's size, the future's, and what a waiter allocates.
 fn line<P, F: Future>(who: &str, primitive: &P, new: impl Fn(&P) -> F) {
     let mut waiting: Vec<Pin<Box<F>>> = (0..WAITERS).map(|_| Box::pin(new(primitive))).collect();
-    let before = BYTES.load(Ordering::Relaxed);
+    let before = bytes();
     for future in &mut waiting {
         assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
-    let allocated = BYTES.load(Ordering::Relaxed) - before;
+    let allocated = bytes() - before;
     println!(
         "{who:<24} {:>9} {:>9} {:>11.1}",
         size_of::<P>(),

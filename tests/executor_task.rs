@@ -325,3 +325,37 @@ fn a_million_yields_do_not_grow() {
         }
     });
 }
+
+#[test]
+fn more_wakers_than_the_owners_half_of_the_count_holds() {
+    // The owner's half has 16 bits. 65,536 wakers would look like none to a count that wraps around, and the task would be
+    // freed under them.
+    let event_loop = EventLoop::new();
+    let wakers = Rc::new(RefCell::new(Vec::new()));
+    let dropped = Rc::new(Cell::new(0));
+    let (seen, guard) = (wakers.clone(), Guard(dropped.clone()));
+    event_loop.run_until_complete(create_cloner(seen, guard));
+    assert_eq!((wakers.borrow().len(), dropped.get()), (65_536, 1));
+    let (here, there): (Vec<Waker>, Vec<_>) = {
+        let mut all = wakers.take();
+        let half = all.split_off(30_000);
+        (all, half)
+    };
+    here.iter().for_each(Waker::wake_by_ref); // it is over: nothing happens
+    event_loop.run_until_complete(async move { drop(here) });
+    std::thread::spawn(move || there.into_iter().for_each(Waker::wake)).join().unwrap();
+    pass(&event_loop);
+}
+
+/// Clones its task's waker very often, then ends.
+async fn create_cloner(seen: Rc<RefCell<Vec<Waker>>>, guard: Guard) {
+    create_task(async move {
+        let _guard = guard;
+        poll_fn(|cx| {
+            seen.borrow_mut().extend((0..65_536).map(|_| cx.waker().clone()));
+            Poll::Ready(())
+        })
+        .await;
+    })
+    .await;
+}

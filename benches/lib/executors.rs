@@ -20,6 +20,10 @@ pub trait Host {
     fn spawn(future: impl Future<Output = ()> + 'static) -> Self::Task;
     /// Waits for a task.
     fn join(task: Self::Task) -> impl Future<Output = ()>;
+    /// Lets a task run on by itself.
+    fn detach(task: Self::Task) {
+        drop(task);
+    }
 }
 
 /// Gives way once, by the means that any executor has.
@@ -103,6 +107,10 @@ impl Host for Smol {
     fn join(task: Self::Task) -> impl Future<Output = ()> {
         task
     }
+
+    fn detach(task: Self::Task) {
+        task.detach();
+    }
 }
 
 /// futures' `LocalPool`.
@@ -130,6 +138,10 @@ impl Host for Futures {
 
     fn join(task: Self::Task) -> impl Future<Output = ()> {
         task
+    }
+
+    fn detach(task: Self::Task) {
+        task.forget();
     }
 }
 

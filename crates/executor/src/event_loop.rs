@@ -700,10 +700,7 @@ impl Core {
         } else if self.unlooked.get() >= LOOK_EVERY {
             self.park(Some(Duration::ZERO));
         }
-        let ready = self.sched.ready();
-        for _ in 0..ready {
-            self.sched.run_next();
-        }
+        let ready = self.sched.run_ready();
         self.unlooked.set(self.unlooked.get().saturating_add(ready));
         ready
     }

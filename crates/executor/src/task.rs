@@ -19,15 +19,21 @@ pub(crate) mod raw;
 pub(crate) mod state;
 
 #[allow(unsafe_code)]
+mod annex;
+#[allow(unsafe_code)]
 mod cell;
 #[allow(unsafe_code)]
 mod life;
+#[allow(unsafe_code)]
+mod pool;
 #[allow(unsafe_code)]
 pub(crate) mod raw_task;
 #[allow(unsafe_code)]
 pub(crate) mod sched;
 #[allow(unsafe_code)]
 pub(crate) mod shared;
+#[allow(unsafe_code)]
+mod site;
 #[allow(unsafe_code)]
 pub(crate) mod task_ref;
 #[allow(unsafe_code)]

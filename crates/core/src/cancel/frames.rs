@@ -146,19 +146,62 @@ pub(crate) fn enter(seat: &mut Seat, kind: Kind, deadline: Option<Instant>) -> E
     Entered { home: Home::Seat(seat), not_send: PhantomData }
 }
 
+/// Keeps a task without scopes on the stack of what this thread polls: as [`Entered`], for less.
+#[must_use = "`leave` tells who has joined meanwhile"]
+pub(crate) struct Bare {
+    /// The stack belongs to this thread.
+    not_send: PhantomData<*const ()>,
+}
+
+#[inline]
+pub(crate) fn enter_bare() -> Bare {
+    if owe(true) {
+        owe_another();
+    }
+    Bare { not_send: PhantomData }
+}
+
+impl Bare {
+    /// Takes the task off again. Answers the node that it got meanwhile, if somebody needed one.
+    #[inline]
+    pub(crate) fn leave(self) -> Option<Arc<Node>> {
+        std::mem::forget(self);
+        if owe(false) { None } else { take_off_root() }
+    }
+}
+
+impl Drop for Bare {
+    /// For a poll that panics.
+    fn drop(&mut self) {
+        if !owe(false) {
+            drop(take_off_root());
+        }
+    }
+}
+
+#[inline(never)]
+fn take_off_root() -> Option<Arc<Node>> {
+    with_frames(Stack::pop)??.place.map(Place::into_node)
+}
+
 #[inline]
 pub(crate) fn enter_root<'a>(node: &'a mut Option<Arc<Node>>, inbox: Option<&Arc<Inbox>>) -> Entered<'a> {
     if node.is_none() && inbox.is_none() {
         if owe(true) {
-            // Another root is owed: its frame comes first.
-            with_frames(|_| ());
-            owe(true);
+            owe_another();
         }
         return Entered { home: Home::Root(node), not_send: PhantomData };
     }
     let place = node.take().map(Place::root);
     push(Frame::root(place, inbox.cloned()));
     Entered { home: Home::Root(node), not_send: PhantomData }
+}
+
+/// Another root is owed already: its frame comes first.
+#[cold]
+fn owe_another() {
+    with_frames(|_| ());
+    owe(true);
 }
 
 #[inline]
@@ -169,9 +212,16 @@ fn push(frame: Frame) {
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        if owe(false) {
-            return; // Nobody has looked.
-        }
+        if !owe(false) {
+            self.take_off();
+        } // else nobody has looked.
+    }
+}
+
+impl Entered<'_> {
+    /// Brings the frame's contents home.
+    #[inline(never)]
+    fn take_off(&mut self) {
         let Some(Some(frame)) = with_frames(Stack::pop) else { return };
         match &mut self.home {
             Home::Seat(seat) => {

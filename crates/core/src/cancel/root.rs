@@ -121,6 +121,15 @@ impl Root {
         poll()
     }
 
+    /// As [`enter`](Self::enter), for a task whose root is empty and of which nothing was asked, for less. Answers the root
+    /// as well, if that is not empty any more.
+    #[inline]
+    pub fn enter_bare<R>(poll: impl FnOnce() -> R) -> (R, Option<Self>) {
+        let entered = frames::enter_bare();
+        let polled = poll();
+        (polled, entered.leave().map(|node| Self { node: Some(node) }))
+    }
+
     /// To be called after each poll that was pending.
     #[inline]
     pub fn after(&mut self, requests: &Requests, waker: &Waker) -> Turn {

@@ -1,13 +1,17 @@
 //! The cell: a task's one allocation, and what is done with the future in it (T3, T6 of `raw.rs`).
 
 use super::JoinError;
+use super::annex::Annex;
+use super::pool::{Kept, Pool};
 use super::raw::{Header, LOOP, Outcome, Own, TaskPtr, VTable};
 use super::shared::Shared;
+use super::site::Site;
 use super::state::Word;
 use evenloop_core::shim::UnsafeCell;
+use std::alloc::Layout;
 use std::any::Any;
 use std::future::Future;
-use std::mem::{ManuallyDrop, needs_drop};
+use std::mem::{ManuallyDrop, MaybeUninit, needs_drop};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
@@ -39,24 +43,23 @@ impl<F: Future> TaskCell<F> {
         name: std::any::type_name::<F>,
     };
 
+    /// Makes a task, in memory of a task that is gone or else in new one.
+    #[inline]
     pub(super) fn alloc(
         future: F,
         word: Word,
         shared: *const Shared,
-        flags: u32,
+        flags: u16,
         spawned_at: &'static Location<'static>,
+        kept: Option<Kept<Self>>,
     ) -> TaskPtr {
-        let own = Own {
-            refs: 0,
-            flags: flags | LOOP,
-            behind: ptr::null_mut(),
-            prev: ptr::null_mut(),
-            next: ptr::null_mut(),
-            id: 0,
-            spawned_at,
-            joiner: ptr::null(),
-            extra: None,
-        };
+        let mut annex = Annex::EMPTY;
+        let site = Site::of(spawned_at).unwrap_or_else(|| {
+            annex.get_or_make().spawned_at = Some(spawned_at);
+            Site::FAR
+        });
+        let (prev, next) = (ptr::null_mut(), ptr::null_mut());
+        let own = Own { refs: 0, flags: flags | LOOP, site, id: 0, prev, next, annex };
         let header = Header {
             word,
             vtable: &Self::VTABLE,
@@ -65,7 +68,12 @@ impl<F: Future> TaskCell<F> {
             own: UnsafeCell::new(own),
         };
         let stage = UnsafeCell::new(Stage { future: ManuallyDrop::new(future) });
-        TaskPtr(NonNull::from(Box::leak(Box::new(Self { header, stage }))).cast())
+        let cell = Self { header, stage };
+        let cell = match kept {
+            Some(kept) => kept.fill(cell),
+            None => NonNull::from(Box::leak(Box::new(cell))),
+        };
+        TaskPtr(cell.cast())
     }
 
     /// Lends the stage.
@@ -205,9 +213,25 @@ impl<F: Future> TaskCell<F> {
 
     /// # Safety
     ///
-    /// T4: nobody refers to the task, and the stage is empty. Any thread.
-    pub(super) unsafe fn free(task: TaskPtr) {
-        // SAFETY: it came from a box of this type, and nobody refers to it any more.
-        drop(unsafe { Box::from_raw(task.0.cast::<Self>().as_ptr()) });
+    /// T4: nobody refers to the task, and the stage is empty. `keep`: this is the owner, and its loop lives.
+    pub(super) unsafe fn free(task: TaskPtr, keep: bool) {
+        let cell = task.0.cast::<Self>();
+        if keep && Pool::suits(Layout::new::<Self>()) {
+            // SAFETY: as for this function.
+            let shared = unsafe { task.shared() };
+            // SAFETY: nobody refers to it, and it is not used as a task any more.
+            unsafe { cell.drop_in_place() };
+            // SAFETY: P2: this is the owner. It came from a box or from the pool, so from the allocator with this layout.
+            if unsafe {
+                shared.own(|queue| !queue.closed && queue.pool.give(cell.cast(), Layout::new::<Self>()))
+            } {
+                return;
+            }
+            // SAFETY: its content is dropped; the memory is that of a box of this type.
+            drop(unsafe { Box::from_raw(cell.cast::<MaybeUninit<Self>>().as_ptr()) });
+            return;
+        }
+        // SAFETY: it came from a box of this type, or from memory that had, and nobody refers to it any more.
+        drop(unsafe { Box::from_raw(cell.as_ptr()) });
     }
 }

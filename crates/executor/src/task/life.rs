@@ -1,6 +1,7 @@
 //! What happens to a task between its first turn and its end: it is scheduled, asked to end, let go of, and freed (T4).
 
 use super::TaskId;
+use super::annex::Annex;
 use super::raw::*;
 use crate::unhandled::Unhandled;
 use evenloop_core::cancel::Reason;
@@ -20,7 +21,6 @@ impl TaskPtr {
             let fresh = own.flags & (SCHEDULED | OVER | DYING) == 0;
             if fresh {
                 own.flags |= SCHEDULED;
-                own.behind = ptr::null_mut();
             }
             fresh
         };
@@ -29,11 +29,7 @@ impl TaskPtr {
             // SAFETY: as for this function.
             let shared = unsafe { self.shared() };
             // SAFETY: this is the owner.
-            let last = unsafe { shared.own(|queue| queue.append(self)) };
-            if let Some(last) = last {
-                // SAFETY: what is in the run queue is alive (T4).
-                unsafe { last.own(|own| own.behind = self.0.as_ptr()) }
-            }
+            unsafe { shared.own(|queue| queue.ready.push(self)) }
         }
     }
 
@@ -45,19 +41,39 @@ impl TaskPtr {
     pub(super) unsafe fn free(self) {
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
-        let (vtable, shared, settled) = (header.vtable, header.shared, header.word.is_settled());
-        // Taken out by hand, so that a model sees that this thread comes after the owner's last touch.
-        // SAFETY: nobody refers to the task, so this thread stands in for the owner.
-        let extra = unsafe { self.own(|own| own.extra.take()) };
-        if extra.is_some() {
-            drop_quietly(extra); // context variables are foreign
-        }
+        let (shared, settled) = (header.shared, header.word.is_settled());
         // SAFETY: as for this function.
-        unsafe { (vtable.free)(self) }
+        unsafe { self.free_cell(false) }
         if settled {
             // SAFETY: T5: the reference that `settle` took.
             drop(unsafe { StdArc::from_raw(shared) });
         }
+    }
+
+    /// Frees a task that has not settled, on the owner.
+    ///
+    /// # Safety
+    ///
+    /// As for [`free`](Self::free) and for `own`, and the loop is alive.
+    unsafe fn free_here(self) {
+        // SAFETY: as for this function.
+        unsafe { self.unlist() }
+        // SAFETY: as for this function.
+        unsafe { self.free_cell(true) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`free`](Self::free). `keep`: as for `free_here`.
+    unsafe fn free_cell(self, keep: bool) {
+        // SAFETY: as for this function.
+        let vtable = unsafe { self.header() }.vtable;
+        // Taken out by hand, so that a model sees that this thread comes after the owner's last touch.
+        // SAFETY: nobody refers to the task, so this thread stands in for the owner.
+        let annex = unsafe { self.own(|own| std::mem::replace(&mut own.annex, Annex::EMPTY)) };
+        drop(annex);
+        // SAFETY: as for this function.
+        unsafe { (vtable.free)(self, keep) }
     }
 
     /// What the owner does when the task is over and out of the run queue (T4).
@@ -82,10 +98,8 @@ impl TaskPtr {
             // SAFETY: as for this function.
             unsafe { self.settle() }
         } else if !handle {
-            // SAFETY: as for this function.
-            unsafe { self.unlist() }
             // SAFETY: T4: over, not queued, no handle, no waker.
-            unsafe { self.free() }
+            unsafe { self.free_here() }
         }
     }
 
@@ -153,7 +167,7 @@ impl TaskPtr {
             if unseen {
                 own.flags |= TAKEN;
             }
-            (unseen, own.take_joiner())
+            (unseen, own.annex.take_joiner())
         };
         // SAFETY: as for this function.
         let (unseen, joiner) = unsafe { self.own(take) };
@@ -178,10 +192,9 @@ impl TaskPtr {
                 unsafe { self.free() }
             }
         } else if flags & (OVER | LOOP) == OVER {
-            // SAFETY: not settled, so the loop is open (T5).
-            unsafe { self.unlist() }
-            // SAFETY: T4: `let_go` found nothing but this handle, and nothing can have come since.
-            unsafe { self.free() }
+            // SAFETY: T4: `let_go` found nothing but this handle, and nothing can have come since. Not settled, so the loop is
+            // open (T5).
+            unsafe { self.free_here() }
         }
     }
 
@@ -205,7 +218,7 @@ impl TaskPtr {
             let what =
                 if about.callback { "callback panicked" } else { "task panicked, and nobody awaits it" };
             // SAFETY: as for this function.
-            let context = unsafe { self.own(|own| own.extra.as_ref().map(|extra| extra.context.clone())) };
+            let context = unsafe { self.own(|own| own.annex.get().map(|extra| extra.context.clone())) };
             // The hook runs in the context of what failed.
             context.unwrap_or_default().run(|| Unhandled::new(what, Some(about), Some(&*panic)).report(hook));
             drop_quietly(panic);
@@ -218,14 +231,14 @@ impl TaskPtr {
     pub(super) unsafe fn about(self) -> About {
         let about = |own: &mut Own| About {
             id: TaskId::new(own.id),
-            name: own.extra.as_ref().and_then(|extra| extra.name.clone()),
-            spawned_at: own.spawned_at,
+            name: own.annex.get().and_then(|extra| extra.name.clone()),
+            spawned_at: own.spawned_at(),
             over: own.flags & OVER != 0,
             running: false,
             started: own.flags & STARTED != 0,
             callback: own.flags & CALLBACK != 0,
             cancelling: own.flags & (KILL | DYING) != 0
-                || own.extra.as_ref().is_some_and(|extra| extra.requests.open() > 0),
+                || own.annex.get().is_some_and(|extra| extra.requests.open() > 0),
         };
         // SAFETY: as for this function.
         let mut about = unsafe { self.own(about) };
@@ -256,7 +269,9 @@ impl TaskPtr {
     ///
     /// As for `own`, and the loop is alive.
     pub(super) unsafe fn request(self, reason: Reason) -> bool {
-        let ask = |own: &mut Own| own.flags & (OVER | DYING) == 0 && own.extra().requests.request(reason);
+        let ask = |own: &mut Own| {
+            own.flags & (OVER | DYING) == 0 && own.annex.get_or_make().requests.request(reason)
+        };
         // SAFETY: as for this function; asking runs no foreign code.
         let asked = unsafe { self.own(ask) };
         if asked {

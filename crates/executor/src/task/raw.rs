@@ -4,7 +4,7 @@
 //! with it what it likes, in plain memory; every other thread has the word of `state.rs` and nothing else.
 //!
 //! ```text
-//!                      wake on the owner: a flag and a link, no atomic operation
+//!                 wake on the owner: a flag and a place in the queue, no atomic operation
 //!            ┌───────────────────────────────────────────────────────────────────────┐
 //!   idle ────┤                                                                       ├──► run queue ──► polled
 //!            └── wake elsewhere: QUEUED ──► inbox (a stack in one word) ──► drain ───┘
@@ -18,6 +18,8 @@
 //! | this one      | the header, its flags, and the pointer to it                                         |
 //! | `state.rs`    | the word that other threads may write                                                |
 //! | `cell.rs`     | the allocation: the header and the future in it                                      |
+//! | `annex.rs`, `site.rs` | what few tasks have; where it was spawned                                    |
+//! | `pool.rs`     | the memory of tasks that are gone                                                    |
 //! | `waker.rs`    | its wakers, and which loop runs on this thread                                       |
 //! | `life.rs`     | scheduled, asked to end, let go of, freed                                            |
 //! | `shared.rs`   | the part of a loop that tasks point to: inbox and run queue                          |
@@ -39,19 +41,18 @@
 
 use super::JoinError;
 use super::TaskId;
-use super::done::{DoneCallbacks, TaskEnd};
+use super::annex::Annex;
+use super::done::TaskEnd;
 use super::shared::Shared;
+use super::site::Site;
 use super::state::Word;
-use super::waker::WAKER;
-use crate::watch::record::TaskRecord;
 use evenloop_core::cancel::{Requests, Root};
 use evenloop_core::context::Context as Variables;
-use evenloop_core::shim::{StdArc, UnsafeCell};
+use evenloop_core::shim::UnsafeCell;
 use std::any::Any;
-use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::ptr::{self, NonNull};
-use std::task::{Context, Waker};
+use std::ptr::NonNull;
+use std::task::Context;
 
 /// Tells how a task ended, given what points to its outcome.
 pub(super) type Look = unsafe fn(*const ()) -> TaskEnd;
@@ -72,57 +73,37 @@ pub(super) struct Header {
     pub(super) own: UnsafeCell<Own>,
 }
 
-/// What only the owner touches (T1).
+/// What only the owner touches (T1). As small as it gets: a program may have a million tasks.
 pub(super) struct Own {
     /// The owner's half of the count of wakers.
-    pub(super) refs: i32,
-    pub(super) flags: u32,
-    /// The task behind this one in the run queue.
-    pub(super) behind: *mut Header,
+    pub(super) refs: i16,
+    pub(super) flags: u16,
+    /// Where it was spawned, if that is near enough; else the annex says.
+    pub(super) site: Site,
+    pub(super) id: u64,
     /// Neighbours in the list of all tasks that are not over.
     pub(super) prev: *mut Header,
     pub(super) next: *mut Header,
-    pub(super) id: u64,
-    pub(super) spawned_at: &'static Location<'static>,
-    /// Who awaits the task, if that is a task of ours: the data of its waker, which is counted. Else null.
-    pub(super) joiner: *const (),
-    /// What few tasks have.
-    pub(super) extra: Option<Box<Extra>>,
-}
-
-/// What few tasks have.
-#[derive(Default)]
-pub(super) struct Extra {
-    pub(super) name: Option<Box<str>>,
-    /// Who awaits the task, if that is none of ours.
-    pub(super) joiner: Option<Waker>,
-    /// What was asked of the task.
-    pub(super) requests: Requests,
-    /// Who inside the task catches cancellations. Taken out for the time of a poll.
-    pub(super) root: Root,
-    /// The task's context variables. Taken out for the time of a poll.
-    pub(super) context: Variables,
-    /// Who is called when it is over. Taken out then, so it never leaves the owner.
-    pub(super) done: Option<Box<DoneCallbacks>>,
-    /// What others may know of it, while its loop is watched.
-    pub(super) record: Option<StdArc<TaskRecord>>,
+    /// Who awaits the task, and what few tasks have.
+    pub(super) annex: Annex,
 }
 
 impl Own {
-    pub(super) fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+    pub(super) fn spawned_at(&self) -> &'static Location<'static> {
+        let far = || self.annex.get().and_then(|extra| extra.spawned_at);
+        self.site.get().or_else(far).expect("a task knows where it was spawned")
     }
 
     /// What was asked of the task, to be used without a borrow of this.
     #[inline]
     pub(super) fn requests(&self) -> Requests {
-        self.extra.as_ref().map_or_else(Requests::new, |extra| extra.requests.clone())
+        self.annex.get().map_or_else(Requests::new, |extra| extra.requests.clone())
     }
 
-    /// Hands out what a poll is wrapped with. Nearly always both are empty.
+    /// Hands out what a poll is wrapped with.
     #[inline]
     pub(super) fn take_root(&mut self) -> (Root, Requests) {
-        match &mut self.extra {
+        match self.annex.get_mut() {
             None => (Root::new(), Requests::new()),
             Some(extra) => (std::mem::take(&mut extra.root), extra.requests.clone()),
         }
@@ -132,90 +113,52 @@ impl Own {
     #[inline]
     pub(super) fn put_root(&mut self, root: Root) {
         if !root.is_empty() {
-            self.extra().root = root;
+            self.annex.get_or_make().root = root;
         }
     }
 
     /// Hands out the task's context variables.
     #[inline]
     pub(super) fn take_context(&mut self) -> Variables {
-        self.extra.as_mut().map_or_else(Variables::new, |extra| std::mem::take(&mut extra.context))
+        self.annex.get_mut().map_or_else(Variables::new, |extra| std::mem::take(&mut extra.context))
     }
 
     /// Puts back what the task's variables are now.
     #[inline]
     pub(super) fn put_context(&mut self, context: Variables) {
         if !context.is_empty() {
-            self.extra().context = context;
+            self.annex.get_or_make().context = context;
         }
-    }
-
-    /// Whether this waker is kept already.
-    pub(super) fn knows_joiner(&self, waker: &Waker) -> bool {
-        match &self.extra {
-            _ if !self.joiner.is_null() => ptr::eq(waker.vtable(), &WAKER) && waker.data() == self.joiner,
-            Some(extra) => extra.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(waker)),
-            None => false,
-        }
-    }
-
-    /// Keeps a waker; answers the one before, to be dropped without a borrow of this.
-    pub(super) fn set_joiner(&mut self, waker: Waker) -> Option<Waker> {
-        let before = self.take_joiner();
-        if ptr::eq(waker.vtable(), &WAKER) {
-            self.joiner = ManuallyDrop::new(waker).data();
-        } else {
-            self.extra().joiner = Some(waker);
-        }
-        before
-    }
-
-    #[inline]
-    pub(super) fn take_joiner(&mut self) -> Option<Waker> {
-        let data = std::mem::replace(&mut self.joiner, ptr::null());
-        if data.is_null() {
-            return self.extra.as_mut().and_then(|extra| extra.joiner.take());
-        }
-        // SAFETY: `set_joiner` took it from a waker of ours, which it did not drop.
-        Some(unsafe { Waker::new(data, &WAKER) })
-    }
-}
-
-impl Drop for Own {
-    /// On whatever thread: `OVER` took the joiner out, and the rest may be dropped anywhere.
-    fn drop(&mut self) {
-        debug_assert!(self.joiner.is_null(), "a task that is over has no joiner");
-        debug_assert!(self.extra.as_ref().is_none_or(|extra| extra.done.is_none()), "nor callbacks");
     }
 }
 
 /// In the run queue.
-pub(super) const SCHEDULED: u32 = 1;
+pub(super) const SCHEDULED: u16 = 1;
 /// The outcome is there (T3).
-pub(super) const OVER: u32 = 2;
+pub(super) const OVER: u16 = 2;
 /// The outcome was taken or dropped (T3).
-pub(super) const TAKEN: u32 = 4;
+pub(super) const TAKEN: u16 = 4;
 /// A `RawTask` refers to it.
-pub(super) const HANDLE: u32 = 8;
+pub(super) const HANDLE: u16 = 8;
 /// The loop is being closed, or waits no longer: its future is dropped at its next turn, whoever catches.
-pub(super) const KILL: u32 = 16;
+pub(super) const KILL: u16 = 16;
 /// The count has settled: even the owner counts on the word now.
-pub(super) const SETTLED: u32 = 32;
+pub(super) const SETTLED: u16 = 32;
 /// Polled at least once.
-pub(super) const STARTED: u32 = 64;
+pub(super) const STARTED: u16 = 64;
 /// Its future is being dropped by a cancellation, or by KILL.
-pub(super) const DYING: u32 = 128;
+pub(super) const DYING: u16 = 128;
 /// In the list of all tasks: from the start until it is freed or settles.
-pub(super) const LISTED: u32 = 256;
+pub(super) const LISTED: u16 = 256;
 /// The loop is not done with it: cleared by `let_go`.
-pub(super) const LOOP: u32 = 512;
+pub(super) const LOOP: u16 = 512;
 /// A callback in the guise of a task: neither numbered nor counted nor shown to anybody.
-pub(super) const CALLBACK: u32 = 1024;
+pub(super) const CALLBACK: u16 = 1024;
 /// How a task ended whose outcome was taken, if not with a value.
-pub(super) const ENDED_CANCELLED: u32 = 2048;
-pub(super) const ENDED_PANICKED: u32 = 4096;
-/// It has a record, and its polls are watched.
-pub(super) const WATCHED: u32 = 1 << 16;
+pub(super) const ENDED_CANCELLED: u16 = 2048;
+pub(super) const ENDED_PANICKED: u16 = 4096;
+/// It has a record, and its polls are watched. Then it has an annex.
+pub(super) const WATCHED: u16 = 8192;
 
 pub(super) struct VTable {
     /// Polls the future; true: it is over and the outcome is in place.
@@ -230,7 +173,8 @@ pub(super) struct VTable {
     pub(super) outcome: unsafe fn(TaskPtr) -> *const (),
     /// Writes the outcome to where the pointer points, an empty place of the right type.
     pub(super) take_into: unsafe fn(TaskPtr, *mut ()),
-    pub(super) free: unsafe fn(TaskPtr),
+    /// Frees the task; true: its memory is kept for the next one, on the owner.
+    pub(super) free: unsafe fn(TaskPtr, bool),
     /// The name of the future's type.
     pub(super) name: fn() -> &'static str,
 }

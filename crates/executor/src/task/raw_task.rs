@@ -96,7 +96,8 @@ impl<T> RawTask<T> {
             TaskEnd::of(unsafe { &*outcome.cast::<Outcome<T>>() })
         }
         let add = |own: &mut Own| {
-            let done = own.extra().done.get_or_insert_with(|| Box::new(DoneCallbacks::new(look::<T>)));
+            let done =
+                own.annex.get_or_make().done.get_or_insert_with(|| Box::new(DoneCallbacks::new(look::<T>)));
             done.add(entry)
         };
         // SAFETY: as in `is_over`.
@@ -105,7 +106,7 @@ impl<T> RawTask<T> {
 
     /// Takes a callback back. False: it was not registered.
     pub(crate) fn remove_done_callback(&self, id: DoneCallbackId) -> bool {
-        let remove = |own: &mut Own| own.extra.as_mut()?.done.as_mut()?.remove(id);
+        let remove = |own: &mut Own| own.annex.get_mut()?.done.as_mut()?.remove(id);
         // SAFETY: as in `is_over`.
         let removed = unsafe { self.task.own(remove) };
         removed.is_some()
@@ -117,8 +118,7 @@ impl<T> RawTask<T> {
             return Variables::current();
         }
         // SAFETY: as in `is_over`.
-        unsafe { self.task.own(|own| own.extra.as_ref().map(|extra| extra.context.clone())) }
-            .unwrap_or_default()
+        unsafe { self.task.own(|own| own.annex.get().map(|extra| extra.context.clone())) }.unwrap_or_default()
     }
 
     /// The outcome, or the waker is kept to be woken when it is there.
@@ -154,20 +154,19 @@ impl<T> RawTask<T> {
     #[cold]
     pub(crate) fn set_group(&self, group: usize) {
         // SAFETY: as in `is_over`.
-        let record =
-            unsafe { self.task.own(|own| own.extra.as_ref().and_then(|extra| extra.record.clone())) };
+        let record = unsafe { self.task.own(|own| own.annex.get().and_then(|extra| extra.record.clone())) };
         if let Some(record) = record {
             record.set_group(group);
         }
     }
 
     pub(super) fn keep_joiner(&self, waker: &Waker) {
-        let known = |own: &mut Own| own.knows_joiner(waker);
+        let known = |own: &mut Own| own.annex.knows_joiner(waker);
         // SAFETY: as in `is_over`; `will_wake` compares two pointers.
         if !unsafe { self.task.own(known) } {
             let joiner = waker.clone();
             // SAFETY: as in `is_over`.
-            let before = unsafe { self.task.own(|own| own.set_joiner(joiner)) };
+            let before = unsafe { self.task.own(|own| own.annex.set_joiner(joiner)) };
             drop(before);
         }
     }
@@ -187,7 +186,7 @@ impl<T> RawTask<T> {
 
     /// The count of requests, and the open ones of scopes inside.
     pub(crate) fn cancelling(&self) -> usize {
-        let count = |own: &mut Own| match &own.extra {
+        let count = |own: &mut Own| match own.annex.get() {
             None => (0, 0),
             Some(extra) => (extra.requests.count() as usize, extra.root.open_inside()),
         };
@@ -242,12 +241,12 @@ impl<T> RawTask<T> {
 
     pub(crate) fn set_name(&self, name: Box<str>) {
         // SAFETY: as in `is_over`.
-        let record = unsafe { self.task.own(|own| own.extra().record.clone()) };
+        let record = unsafe { self.task.own(|own| own.annex.get().and_then(|extra| extra.record.clone())) };
         if let Some(record) = record {
             record.set_name(name.clone());
         }
         // SAFETY: as in `is_over`.
-        let before = unsafe { self.task.own(|own| own.extra().name.replace(name)) };
+        let before = unsafe { self.task.own(|own| own.annex.get_or_make().name.replace(name)) };
         drop(before);
     }
 

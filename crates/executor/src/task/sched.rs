@@ -2,6 +2,7 @@
 
 use super::JoinError;
 use super::cell::TaskCell;
+use super::pool::Pool;
 use super::raw::*;
 use super::raw_task::RawTask;
 use super::shared::{CLOSED, PARKED, Queue, Shared};
@@ -42,9 +43,10 @@ pub(crate) struct Sched {
 impl Sched {
     pub(crate) fn new(unparker: StdArc<dyn Unpark>, hook: Option<Rc<Hook>>) -> Self {
         let queue = Queue {
-            first: ptr::null_mut(),
-            last: ptr::null_mut(),
-            len: 0,
+            ready: Vec::new(),
+            spare: Vec::new(),
+            left: 0,
+            pool: Pool::new(),
             newest: ptr::null_mut(),
             alive: 0,
             current: ptr::null_mut(),
@@ -71,7 +73,7 @@ impl Sched {
 
     /// How many tasks are ready.
     pub(crate) fn ready(&self) -> usize {
-        self.own(|queue| queue.len)
+        self.own(|queue| queue.ready.len() + queue.left)
     }
 
     /// How many tasks lie in the inbox.
@@ -126,10 +128,10 @@ impl Sched {
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,
     ) -> RawTask<F::Output> {
-        let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), HANDLE, spawned_at);
+        let task = self.make(future, HANDLE, spawned_at);
         if name.is_some() {
             // SAFETY: just made, by the owner.
-            unsafe { task.own(|own| own.extra().name = name) }
+            unsafe { task.own(|own| own.annex.get_or_make().name = name) }
         }
         // SAFETY: just made, by the owner.
         unsafe { task.inherit_context() }
@@ -149,7 +151,7 @@ impl Sched {
         future: impl Future<Output = ()> + 'static,
         spawned_at: &'static Location<'static>,
     ) -> TaskRef {
-        let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), CALLBACK, spawned_at);
+        let task = self.make(future, CALLBACK, spawned_at);
         // SAFETY: just made, by the owner.
         unsafe { task.inherit_context() }
         // SAFETY: just made.
@@ -171,7 +173,7 @@ impl Sched {
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,
     ) -> RawTask<F::Output> {
-        let task = TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), HANDLE, spawned_at);
+        let task = self.make(future, HANDLE, spawned_at);
         let raw = RawTask { task, not_send: PhantomData };
         if let Some(name) = name {
             raw.set_name(name);
@@ -183,7 +185,7 @@ impl Sched {
         let outside = Variables::take_current();
         // SAFETY: just made, by the owner.
         if unsafe { task.own(|own| own.flags & WATCHED == 0) } {
-            self.poll(task);
+            self.poll_wrapped(task);
         } else {
             self.poll_watched(task);
         }
@@ -240,7 +242,14 @@ impl Sched {
         ends.task.take().expect("the task is over, and only this function has its handle")
     }
 
+    #[inline]
+    fn make<F: Future>(&self, future: F, flags: u16, spawned_at: &'static Location<'static>) -> TaskPtr {
+        let kept = self.own(|queue| queue.pool.take());
+        TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), flags, spawned_at, kept)
+    }
+
     /// Puts a new task into the list of all.
+    #[inline]
     pub(super) fn list(&self, task: TaskPtr) {
         // SAFETY: the caller's task is alive.
         let callback = unsafe { task.own(|own| own.flags & CALLBACK != 0) };
@@ -333,10 +342,10 @@ impl Sched {
             if own.flags & (OVER | CALLBACK | WATCHED) != 0 {
                 return None;
             }
-            let name = own.extra.as_ref().and_then(|extra| extra.name.clone());
-            let record = TaskRecord::new(own.id, name, own.spawned_at, future, now, parent);
+            let name = own.annex.get().and_then(|extra| extra.name.clone());
+            let record = TaskRecord::new(own.id, name, own.spawned_at(), future, now, parent);
             own.flags |= WATCHED;
-            own.extra().record = Some(record.clone());
+            own.annex.get_or_make().record = Some(record.clone());
             Some(record)
         };
         // SAFETY: as above.
@@ -447,7 +456,7 @@ impl Sched {
         }
         self.doom_all();
         // What is spawned from now on is over at once, so this comes to an end.
-        while self.run_next() {}
+        while self.run_ready() > 0 {}
         // What was over before and has a handle left. Settling runs no foreign code.
         while let Some(task) = NonNull::new(self.own(|queue| queue.newest)).map(TaskPtr) {
             // SAFETY: what is listed is alive; over, out of the run queue, so the loop is done with it.
@@ -457,6 +466,8 @@ impl Sched {
         self.set_hook(None);
         let watch = self.own(|queue| queue.watch.take());
         drop_quietly(watch); // instruments are foreign
+        let pool = self.own(|queue| std::mem::replace(&mut queue.pool, Pool::new()));
+        drop(pool); // P2
     }
 
     pub(crate) fn is_closed(&self) -> bool {

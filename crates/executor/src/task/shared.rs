@@ -2,6 +2,7 @@
 
 use super::SpawnHook;
 use super::cell::{Stage, TaskCell};
+use super::pool::Pool;
 use super::raw::*;
 use super::state::Word;
 use super::task_ref::TaskRef;
@@ -41,9 +42,15 @@ pub(super) const CLOSED: *mut Header = ptr::without_provenance_mut(2);
 
 /// What only the owner touches (T1).
 pub(super) struct Queue {
-    pub(super) first: *mut Header,
-    pub(super) last: *mut Header,
-    pub(super) len: usize,
+    /// The run queue: each is SCHEDULED, and so alive (T4). A pass takes it whole, so that what it makes ready is for the
+    /// next one.
+    pub(super) ready: Vec<TaskPtr>,
+    /// An empty one to put in its place.
+    pub(super) spare: Vec<TaskPtr>,
+    /// How many the pass that runs has before it.
+    pub(super) left: usize,
+    /// Memory for the next tasks.
+    pub(super) pool: Pool,
     /// The newest task that is not over; the list goes on with `next`.
     pub(super) newest: *mut Header,
     /// How many are in that list.
@@ -58,18 +65,6 @@ pub(super) struct Queue {
     pub(super) on_spawn: Option<Rc<SpawnHook>>,
     /// While somebody asks what the tasks wait for. Gone once the loop is closed.
     pub(super) watch: Option<Rc<Watch>>,
-}
-
-impl Queue {
-    /// Appends; answers the task that was last before, whose link is to be set.
-    pub(super) fn append(&mut self, task: TaskPtr) -> Option<TaskPtr> {
-        let last = std::mem::replace(&mut self.last, task.0.as_ptr());
-        self.len += 1;
-        if last.is_null() {
-            self.first = task.0.as_ptr();
-        }
-        NonNull::new(last).map(TaskPtr)
-    }
 }
 
 impl Shared {
@@ -179,13 +174,13 @@ impl Shared {
     pub(super) fn spawn_with<F>(
         &self,
         future: F,
-        flags: u32,
+        flags: u16,
         spawned_at: &'static Location<'static>,
     ) -> Result<TaskRef, F>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let task = TaskCell::alloc(future, Word::new_queued(), self, flags, spawned_at);
+        let task = TaskCell::alloc(future, Word::new_queued(), self, flags, spawned_at, None);
         // SAFETY: T1: just made.
         unsafe { task.inherit_context() }
         // SAFETY: it was made with QUEUED set.

@@ -71,7 +71,7 @@ impl TaskRef {
     pub(crate) fn set_name(&self, name: Box<str>) {
         if let Some(task) = self.here() {
             // SAFETY: this is the owner.
-            let before = unsafe { task.own(|own| own.extra().name.replace(name)) };
+            let before = unsafe { task.own(|own| own.annex.get_or_make().name.replace(name)) };
             drop(before);
         }
     }

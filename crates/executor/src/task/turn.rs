@@ -5,6 +5,7 @@ use super::TaskInfo;
 use super::done::DoneCallbacks;
 use super::raw::*;
 use super::sched::Sched;
+use super::shared::Queue;
 use super::waker::borrowed_waker;
 use crate::unhandled::Unhandled;
 use evenloop_core::budget;
@@ -12,32 +13,66 @@ use evenloop_core::cancel::{Reason, Root, Turn};
 use evenloop_core::context::Context as Variables;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::{self, NonNull};
-use std::task::Context;
+use std::ptr;
+use std::task::{Context, Waker};
+
+/// How many places the run queue keeps whatever happens.
+const KEPT: usize = 1024;
 
 impl Sched {
-    /// Runs the task that is first in the run queue. False: it is empty.
+    /// Runs what is in the run queue now, and nothing that this brings there. Answers how many that were.
     #[inline]
-    pub(crate) fn run_next(&self) -> bool {
-        let Some(task) = NonNull::new(self.own(|queue| queue.first)).map(TaskPtr) else { return false };
-        let pop = |own: &mut Own| {
-            own.flags &= !SCHEDULED;
-            (own.behind, own.flags)
+    pub(crate) fn run_ready(&self) -> usize {
+        let take = |queue: &mut Queue| std::mem::replace(&mut queue.ready, std::mem::take(&mut queue.spare));
+        let mut batch = self.own(take);
+        let count = batch.len();
+        let mut left = count;
+        for &task in &batch {
+            left -= 1;
+            self.own(|queue| {
+                queue.current = task.0.as_ptr();
+                queue.left = left;
+            });
+            self.run(task);
+        }
+        batch.clear();
+        // A burst long ago is no reason to keep its memory.
+        if batch.capacity() > KEPT && count < batch.capacity() / 8 {
+            batch.shrink_to(KEPT);
+        }
+        self.own(|queue| {
+            queue.current = ptr::null_mut();
+            queue.spare = batch;
+        });
+        count
+    }
+
+    /// Runs a task from the run queue. No foreign code runs between this and the next, which finds `current` as this one
+    /// leaves it.
+    #[inline]
+    fn run(&self, task: TaskPtr) {
+        let leave_queue = |own: &mut Own| {
+            let (flags, bare) = (own.flags, own.annex.is_bare());
+            own.flags = flags & !SCHEDULED | if bare { STARTED } else { 0 };
+            (flags, bare)
         };
         // SAFETY: what is in the run queue is alive (T4).
-        let (behind, flags) = unsafe { task.own(pop) };
-        self.own(|queue| {
-            queue.len -= 1;
-            queue.first = behind;
-            if behind.is_null() {
-                queue.last = ptr::null_mut();
-            }
-            queue.current = task.0.as_ptr();
-        });
-        if flags & (OVER | KILL | WATCHED) == 0 {
-            budget::renew();
-            self.poll(task);
-        } else if flags & OVER != 0 {
+        let (flags, bare) = unsafe { task.own(leave_queue) };
+        if flags & (OVER | KILL | WATCHED) != 0 {
+            return self.run_otherwise(task, flags);
+        }
+        budget::renew();
+        if bare {
+            self.poll_bare(task);
+        } else {
+            self.poll_wrapped(task);
+        }
+    }
+
+    /// The turn of a task that is not to be polled, or not without being watched.
+    #[cold]
+    fn run_otherwise(&self, task: TaskPtr, flags: u16) {
+        if flags & OVER != 0 {
             self.own(|queue| queue.current = ptr::null_mut());
             // SAFETY: over, and out of the run queue since just now.
             unsafe { task.let_go() }
@@ -46,26 +81,46 @@ impl Sched {
         } else {
             self.poll_watched(task);
         }
-        true
     }
 
-    /// Polls a task. This is the one place where a poll is wrapped: what is set up around it (the current task, the root of
-    /// the task's cancel scopes, its context) is set up and taken back here.
+    /// Polls a task that is STARTED and whose annex is bare. This and [`poll_wrapped`](Self::poll_wrapped) are the two places
+    /// where a poll is wrapped: what is set up around it (the current task, the root of the task's cancel scopes, its context)
+    /// is set up and taken back here.
     #[inline]
-    pub(super) fn poll(&self, task: TaskPtr) {
+    fn poll_bare(&self, task: TaskPtr) {
         // SAFETY: it was in the run queue and is not over, so it stays alive during its poll.
         let waker = unsafe { borrowed_waker(task) };
-        let mut cx = Context::from_waker(&waker);
         // SAFETY: as above.
+        let header = unsafe { task.header() };
+        let (over, joined) = Root::enter_bare(|| {
+            // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
+            unsafe { (header.vtable.poll)(task, &mut Context::from_waker(&waker)) }
+        });
+        let context = Variables::take_current();
+        // SAFETY: as above.
+        if joined.is_some() || !context.is_empty() || !unsafe { task.own(|own| own.annex.is_bare()) } {
+            self.wrap_up(task, joined.unwrap_or_default(), context, over, &waker);
+        } else if over {
+            self.own(|queue| queue.current = ptr::null_mut());
+            self.finish(task);
+        }
+    }
+
+    /// Polls a task, whatever is inside it or was asked of it.
+    #[inline(never)]
+    pub(super) fn poll_wrapped(&self, task: TaskPtr) {
+        // SAFETY: as in `poll_bare`.
+        let waker = unsafe { borrowed_waker(task) };
+        // SAFETY: as in `poll_bare`.
         let (mut root, requests) = unsafe { task.own(Own::take_root) };
         if !requests.is_empty() {
             if let Turn::Take(reason) = self.turn(task, || root.before(&requests, &waker)) {
                 return self.take(task, root, reason);
             }
         }
-        // SAFETY: as above.
+        // SAFETY: as in `poll_bare`.
         unsafe { task.own(|own| own.flags |= STARTED) }
-        // SAFETY: as above.
+        // SAFETY: as in `poll_bare`.
         let header = unsafe { task.header() };
         // SAFETY: as above.
         let context = unsafe { task.own(Own::take_context) };
@@ -74,48 +129,53 @@ impl Sched {
         }
         let over = root.enter(&requests, || {
             // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
-            unsafe { (header.vtable.poll)(task, &mut cx) }
+            unsafe { (header.vtable.poll)(task, &mut Context::from_waker(&waker)) }
         });
-        let context = Variables::take_current();
-        // SAFETY: as above.
+        self.wrap_up(task, root, Variables::take_current(), over, &waker);
+    }
+
+    /// What follows a poll, if there is more to be done than to let the task wait or end.
+    fn wrap_up(&self, task: TaskPtr, mut root: Root, context: Variables, over: bool, waker: &Waker) {
+        // SAFETY: as in `poll_bare`.
         unsafe { task.own(|own| own.put_context(context)) }
         // The first request may have come during the poll.
-        // SAFETY: as above.
+        // SAFETY: as in `poll_bare`.
         let requests = unsafe { task.own(|own| own.requests()) };
         if over {
             if !requests.is_empty() {
                 if let Turn::Take(reason) = self.turn(task, || root.finish(&requests)) {
+                    // SAFETY: as in `poll_bare`.
+                    let header = unsafe { task.header() };
                     // SAFETY: T3: the outcome is in place.
                     unsafe { (header.vtable.revoke)(task, JoinError::cancelled(reason)) }
                 }
             }
             self.own(|queue| queue.current = ptr::null_mut());
-            self.finish(task);
-            return;
+            return self.finish(task);
         }
         if !requests.is_empty() {
-            if let Turn::Take(reason) = self.turn(task, || root.after(&requests, &waker)) {
+            if let Turn::Take(reason) = self.turn(task, || root.after(&requests, waker)) {
                 return self.take(task, root, reason);
             }
         }
-        // SAFETY: as above.
+        // SAFETY: as in `poll_bare`.
         unsafe { task.own(|own| own.put_root(root)) }
-        self.own(|queue| queue.current = ptr::null_mut());
     }
 
-    /// As `poll`, for a task that has a record.
+    /// As `poll_wrapped`, for a task that has a record.
     #[cold]
     pub(super) fn poll_watched(&self, task: TaskPtr) {
         // SAFETY: it was in the run queue and is not over, so it is alive.
-        let record = unsafe { task.own(|own| own.extra.as_ref().and_then(|extra| extra.record.clone())) };
-        let (Some(watch), Some(record)) = (self.watch(), record) else { return self.poll(task) };
+        let record = unsafe { task.own(|own| own.annex.get().and_then(|extra| extra.record.clone())) };
+        let (Some(watch), Some(record)) = (self.watch(), record) else { return self.poll_wrapped(task) };
         let polling = {
             // SAFETY: as above.
             let waker = unsafe { borrowed_waker(task) };
             watch.begin(&record, &waker)
         };
         budget::renew();
-        self.poll(task); // it may be gone after this
+        self.poll_wrapped(task); // it may be gone after this
+        self.own(|queue| queue.current = ptr::null_mut());
         watch.end(&record, polling, || self.hook());
     }
 
@@ -158,23 +218,22 @@ impl Sched {
     }
 
     /// The outcome is in place: tell who waits, and let go.
-    pub(super) fn finish(&self, task: TaskPtr) {
+    fn finish(&self, task: TaskPtr) {
         let end = |own: &mut Own| {
             own.flags = own.flags & !(KILL | DYING) | OVER;
             if own.flags & HANDLE == 0 {
                 own.flags |= TAKEN;
             }
-            let done = own.extra.as_mut().and_then(|extra| extra.done.take());
-            (own.flags, own.take_joiner(), own.take_root(), done)
+            let done = own.annex.get_mut().and_then(|extra| extra.done.take());
+            (own.flags, own.annex.take_joiner(), own.annex.is_bare(), done)
         };
         // SAFETY: LOOP is set, so it is alive until `let_go`.
-        let (flags, joiner, (mut root, requests), done) = unsafe { task.own(end) };
+        let (flags, joiner, bare, done) = unsafe { task.own(end) };
         if flags & CALLBACK == 0 {
             self.own(|queue| queue.alive -= 1);
         }
-        if !requests.is_empty() {
-            // Whoever was to be told that the task has taken is told already, or does not matter any more.
-            let _ = self.turn(task, || root.finish(&requests));
+        if !bare {
+            self.end_requests(task);
         }
         if let Some(done) = done {
             self.call_back(task, done);
@@ -190,7 +249,7 @@ impl Sched {
         }
         if flags & WATCHED != 0 {
             // SAFETY: LOOP is set, so it is alive until `let_go`.
-            let record = unsafe { task.own(|own| own.extra.as_mut().and_then(|extra| extra.record.take())) };
+            let record = unsafe { task.own(|own| own.annex.get_mut().and_then(|extra| extra.record.take())) };
             if let (Some(watch), Some(record)) = (self.watch(), record) {
                 watch.finished(&record);
             }
@@ -199,6 +258,16 @@ impl Sched {
         if flags & SCHEDULED == 0 {
             // SAFETY: over, not in the run queue, and LOOP is still set.
             unsafe { task.let_go() }
+        }
+    }
+
+    /// Refuses what is asked of a task from here on.
+    fn end_requests(&self, task: TaskPtr) {
+        // SAFETY: as in `finish`.
+        let (mut root, requests) = unsafe { task.own(Own::take_root) };
+        if !requests.is_empty() {
+            // Whoever was to be told that the task has taken is told already, or does not matter any more.
+            let _ = self.turn(task, || root.finish(&requests));
         }
     }
 

@@ -73,7 +73,7 @@ pub(super) unsafe fn here(task: TaskPtr) -> bool {
 ///
 /// As for `here`.
 #[inline]
-pub(super) unsafe fn count_here(task: TaskPtr, by: i32) -> bool {
+pub(super) unsafe fn count_here(task: TaskPtr, by: i16) -> bool {
     // SAFETY: as for this function.
     if !unsafe { here(task) } {
         return false;
