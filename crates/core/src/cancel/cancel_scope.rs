@@ -66,7 +66,7 @@ impl CancelScope {
         Run {
             future: Some(future),
             scope: Scope::with_inbox(self.inbox.clone()),
-            alarm: Alarm { wanted: None, entry: None },
+            alarm: Alarm { seen: None, wanted: None, entry: None },
             inbox: self.inbox.clone(),
             entered: false,
         }
@@ -157,15 +157,23 @@ impl<F: Future> Future for Run<F> {
                     "`CancelScope::run` needs a scope that has not been entered before"
                 );
                 *this.entered = true;
-                this.alarm.wanted = this.inbox.deadline();
+                this.alarm.follow(this.inbox.deadline());
             } else if this.inbox.asked() {
-                this.alarm.wanted = this.inbox.deadline();
+                this.alarm.follow(this.inbox.deadline());
             }
             if let Some(reason) = this.alarm.rings(cx) {
                 this.scope.ask(reason);
             }
         }
-        this.scope.poll(this.future, cx)
+        let polled = this.scope.poll(this.future, cx);
+        // A deadline that was moved during the poll: its turn has looked at requests since, and will not look again.
+        if polled.is_pending() && this.scope.is_running() && this.alarm.follow(this.inbox.deadline()) {
+            if let Some(reason) = this.alarm.rings(cx) {
+                this.scope.ask(reason);
+                cx.waker().wake_by_ref();
+            }
+        }
+        polled
     }
 }
 
@@ -177,6 +185,9 @@ impl<F> fmt::Debug for Run<F> {
 
 /// The timer entry of a deadline.
 struct Alarm {
+    /// The deadline as it was found last.
+    seen: Option<Instant>,
+    /// The same, until it is met.
     wanted: Option<Instant>,
     entry: Option<Entry>,
 }
@@ -188,7 +199,16 @@ struct Entry {
 }
 
 impl Alarm {
-    /// Follows the deadline that is wanted. `Some`: it is met.
+    /// Takes note of the deadline. True: it was moved.
+    fn follow(&mut self, deadline: Option<Instant>) -> bool {
+        let moved = self.seen != deadline;
+        if moved {
+            (self.seen, self.wanted) = (deadline, deadline);
+        }
+        moved
+    }
+
+    /// Sets the timer for the deadline that is wanted. `Some`: it is met.
     fn rings(&mut self, cx: &mut Context<'_>) -> Option<Reason> {
         let Some(deadline) = self.wanted else {
             self.entry = None;

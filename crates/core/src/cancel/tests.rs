@@ -1359,6 +1359,37 @@ fn a_deadline_can_be_moved_from_any_thread() {
     assert!(matches!(task.run(), Poll::Ready(Ok(Err(_)))));
 }
 
+/// Showed in the example `nested_deadlines`: the turn that follows such a move had looked, and forgot it.
+#[test]
+fn a_deadline_that_is_moved_by_the_code_inside_counts() {
+    let (hand, runtime) = Hand::new();
+    let _entered = runtime.enter();
+    for (to, strikes_at) in [(None, None), (Some(hand.at(20)), Some(20)), (Some(hand.at(5)), Some(5))] {
+        hand.state.lock().unwrap().passed = Duration::ZERO;
+        let scope = CancelScope::with_deadline(hand.at(10));
+        let mut run = Box::pin(scope.run({
+            let scope = scope.clone();
+            let mut moved = false;
+            poll_fn(move |_| {
+                if !std::mem::replace(&mut moved, true) {
+                    scope.set_deadline(to);
+                }
+                Poll::<()>::Pending
+            })
+        }));
+        assert!(poll_once(run.as_mut()).is_pending());
+        for seconds in [4, 5, 10, 19, 20] {
+            hand.advance_to(seconds);
+            let over = poll_once(run.as_mut()).is_ready();
+            assert_eq!(over, strikes_at == Some(seconds), "to {to:?}, at {seconds}");
+            if over {
+                break;
+            }
+        }
+        assert_eq!(scope.cancelled_caught(), strikes_at.is_some());
+    }
+}
+
 #[test]
 fn a_deadline_that_fired_and_was_moved_before_anybody_looked_is_not_met() {
     let (hand, runtime) = Hand::new();
