@@ -9,8 +9,9 @@
 //!    │            the last connection is gone: Closed, `wait_closed` ends
 //! ```
 //!
-//! V1. A connection is in the table from before its handler's first poll until its handler is dropped, whichever way.
-//! V2. `wait_closed` ends when nothing accepts and the table is empty.
+//! V1. A connection is a child of the server's set, from before its handler's first poll until its handler is dropped,
+//!     whichever way.
+//! V2. `wait_closed` ends when nothing accepts and the set is empty. Once nothing accepts, nobody new comes in.
 //! V3. An error of `accept` never makes the loop spin: one that is about a single connection comes once a connection; after
 //!     any other (no descriptors, no memory) accepting stops for a second or until a connection ends.
 //! V4. The file of a Unix socket is removed when accepting stops, if it is still the one that the server made.
@@ -23,11 +24,10 @@ use crate::split::{OwnedReadHalf, OwnedWriteHalf};
 use crate::tcp::{TcpListener, TcpStream};
 use crate::unix::{UnixListener, UnixStream};
 use crate::writer::StreamWriter;
-use evenloop_core::cancel::{CancelScope, Run};
+use evenloop_core::cancel::CancelScope;
 use evenloop_core::shim::{Mutex, StdArc};
 use evenloop_core::watch::{self, On};
-use evenloop_core::{After, NotSpawned, Runtime, Spawn, WakeBatch};
-use pin_project_lite::pin_project;
+use evenloop_core::{After, ChildSet, FewerThan, NotSpawned, Runtime, Spawn};
 use slab::Slab;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -198,7 +198,7 @@ impl ServerConfig {
         let (config, table, spawn_each) = (self.clone(), shared.clone(), spawn.clone());
         let start = move |stream: TcpStream| {
             let connection = config.tcp_connection(&table, stream, &handler)?;
-            spawn_each.spawn_local(Box::pin(connection)).map_err(not_spawned)
+            table.connections.spawn_local(&*spawn_each, connection).map(drop).map_err(not_spawned)
         };
         let accepting = accept(listener, shared.clone(), Removes(None), start);
         spawn.spawn_local(Box::pin(accepting)).map_err(not_spawned)?;
@@ -221,7 +221,7 @@ impl ServerConfig {
         let (config, table, spawn_each) = (self.clone(), shared.clone(), spawn.clone());
         let start = move |stream: TcpStream| {
             let connection = config.tcp_connection(&table, stream, &handler)?;
-            spawn_each.spawn(Box::pin(connection)).map_err(not_spawned)
+            table.connections.spawn(&*spawn_each, connection).map(drop).map_err(not_spawned)
         };
         let accepting = accept(listener, shared.clone(), Removes(None), start);
         spawn.spawn(Box::pin(accepting)).map_err(not_spawned)?;
@@ -246,8 +246,8 @@ impl ServerConfig {
         let start = move |stream: UnixStream| {
             let (mut reader, writer) = unix_pair(stream);
             config.limit.into_iter().for_each(|limit| reader.set_limit(limit));
-            let connection = Connection::new(&table, handler(reader, writer));
-            spawn_each.spawn_local(Box::pin(connection)).map_err(not_spawned)
+            let connection = serve(table.clone(), handler(reader, writer));
+            table.connections.spawn_local(&*spawn_each, connection).map(drop).map_err(not_spawned)
         };
         let accepting = accept(listener, shared.clone(), removes, start);
         spawn.spawn_local(Box::pin(accepting)).map_err(not_spawned)?;
@@ -259,7 +259,6 @@ impl ServerConfig {
         let table = Table {
             serving: true,
             accepting: true,
-            connections: Slab::new(),
             max_connections: self.max_connections,
             acceptor: None,
             waiting: Slab::new(),
@@ -268,21 +267,26 @@ impl ServerConfig {
             let host = spawn.clone();
             StdArc::new(move |error: &str| host.report(&error))
         });
-        Ok((StdArc::new(Shared { table: Mutex::new(table), on_error }), spawn))
+        let shared = Shared { table: Mutex::new(table), connections: ChildSet::new(), on_error };
+        Ok((StdArc::new(shared), spawn))
     }
 
-    fn tcp_connection<F: Future>(
+    fn tcp_connection<H, F>(
         &self,
         table: &StdArc<Shared>,
         stream: TcpStream,
-        handler: impl Fn(StreamReader, StreamWriter) -> F,
-    ) -> io::Result<Connection<F>> {
+        handler: &H,
+    ) -> io::Result<impl Future<Output = ()> + use<H, F>>
+    where
+        H: Fn(StreamReader, StreamWriter) -> F,
+        F: Future<Output: Outcome>,
+    {
         if self.nodelay {
             stream.set_nodelay(true)?;
         }
         let (mut reader, writer) = tcp_pair(stream);
         self.limit.into_iter().for_each(|limit| reader.set_limit(limit));
-        Ok(Connection::new(table, handler(reader, writer)))
+        Ok(serve(table.clone(), handler(reader, writer)))
     }
 }
 
@@ -320,6 +324,8 @@ pub struct Server {
 
 struct Shared {
     table: Mutex<Table>,
+    /// V1.
+    connections: ChildSet<CancelScope>,
     on_error: StdArc<OnError>,
 }
 
@@ -328,19 +334,11 @@ struct Table {
     serving: bool,
     /// The accepting task is alive.
     accepting: bool,
-    /// V1.
-    connections: Slab<Entry>,
     max_connections: usize,
     /// The accepting task, when it waits for anything but a connection, or while it waits for one.
     acceptor: Option<Waker>,
     /// Those who wait for the end.
     waiting: Slab<Waker>,
-}
-
-struct Entry {
-    scope: CancelScope,
-    aborted: bool,
-    waker: Option<Waker>,
 }
 
 impl Server {
@@ -356,7 +354,7 @@ impl Server {
 
     /// How many connections there are. May be out of date by the time it returns.
     pub fn connections(&self) -> usize {
-        self.shared.table.lock().connections.len()
+        self.shared.connections.len()
     }
 
     /// Stops accepting. Connections go on.
@@ -372,35 +370,12 @@ impl Server {
     /// Cancels each handler: it may catch that (`catch_cancel`), say farewell and end in its own time; else it is dropped,
     /// and its connection closed.
     pub fn close_clients(&self) {
-        let scopes: Vec<_> = {
-            let table = self.shared.table.lock();
-            table.connections.iter().map(|(_, entry)| entry.scope.clone()).collect()
-        };
-        for scope in scopes {
-            scope.cancel("the server is closing");
-        }
+        self.shared.connections.cancel("the server is closing");
     }
 
     /// Drops each handler where it is, and with it its connection.
     pub fn abort_clients(&self) {
-        let wakers: Vec<_> = {
-            let mut table = self.shared.table.lock();
-            let entries = table.connections.iter_mut();
-            entries
-                .filter_map(|(_, entry)| {
-                    entry.aborted = true;
-                    entry.waker.take()
-                })
-                .collect()
-        };
-        let mut batch = WakeBatch::new();
-        for waker in wakers {
-            if batch.is_full() {
-                batch.wake_all();
-            }
-            batch.push(waker);
-        }
-        batch.wake_all();
+        self.shared.connections.drop_all();
     }
 
     /// Waits until the server is closed and its last connection is gone.
@@ -409,7 +384,7 @@ impl Server {
     ///
     /// **Cancel safe.**
     pub fn wait_closed(&self) -> WaitClosed<'_> {
-        WaitClosed { server: self, key: None }
+        WaitClosed { server: self, key: None, gone: self.shared.connections.wait() }
     }
 
     /// Waits until the server is closed by somebody else. Dropping the future, or cancelling it, closes the server and
@@ -472,7 +447,8 @@ impl fmt::Debug for Server {
             (false, true) => "closing",
             (false, false) => "closed",
         };
-        write!(f, "Server [{state}, connections: {}]", table.connections.len())
+        drop(table);
+        write!(f, "Server [{state}, connections: {}]", self.connections())
     }
 }
 
@@ -480,7 +456,10 @@ impl fmt::Debug for Server {
 #[must_use = "futures do nothing unless polled"]
 pub struct WaitClosed<'a> {
     server: &'a Server,
+    /// Its place among those who wait until nothing accepts.
     key: Option<usize>,
+    /// After that: until the last connection is gone.
+    gone: FewerThan<'a, CancelScope>,
 }
 
 impl Future for WaitClosed<'_> {
@@ -488,19 +467,18 @@ impl Future for WaitClosed<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut waker = Some(cx.waker().clone());
-        let Self { server, key } = &mut *self;
-        let over = {
+        let Self { server, key, gone } = &mut *self;
+        let accepting = {
             let mut table = server.shared.table.lock();
-            let over = table.is_over();
             match *key {
                 Some(key) => std::mem::swap(&mut table.waiting[key], waker.as_mut().expect("just made")),
-                None if !over => *key = waker.take().map(|waker| table.waiting.insert(waker)),
+                None if table.accepting => *key = waker.take().map(|waker| table.waiting.insert(waker)),
                 None => {}
             }
-            over
+            table.accepting
         };
         drop(waker); // V5
-        let polled = if over { Poll::Ready(()) } else { Poll::Pending };
+        let polled = if accepting { Poll::Pending } else { Pin::new(gone).poll(cx) };
         watch::noted(polled, cx, "Server::wait_closed", || On::object(&*self.server.shared))
     }
 }
@@ -517,22 +495,6 @@ impl Drop for WaitClosed<'_> {
 impl fmt::Debug for WaitClosed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WaitClosed [of {:?}]", self.server)
-    }
-}
-
-impl Table {
-    fn is_over(&self) -> bool {
-        !self.accepting && self.connections.is_empty() // V2
-    }
-
-    /// Those to wake after a change: everybody at the end, and the acceptor if it may go on.
-    fn due(&mut self) -> Vec<Waker> {
-        let everybody = if self.is_over() {
-            self.waiting.iter().map(|(_, waker)| waker.clone()).collect()
-        } else {
-            Vec::new()
-        };
-        self.acceptor.take().into_iter().chain(everybody).collect()
     }
 }
 
@@ -576,8 +538,10 @@ async fn accept<L: Accepts>(
     start: impl Fn(L::Stream) -> io::Result<()>,
 ) {
     let ends = EndsAccepting(&shared);
+    let most = shared.table.lock().max_connections;
+    let mut room = shared.connections.fewer_than(most);
     loop {
-        match poll_fn(|cx| shared.poll_next(&listener, cx)).await {
+        match poll_fn(|cx| shared.poll_next(&listener, &mut room, cx)).await {
             Next::Stop => break,
             Next::Serve(stream) => {
                 if let Err(error) = start(stream) {
@@ -591,7 +555,7 @@ async fn accept<L: Accepts>(
             }
         }
     }
-    drop((listener, removes)); // before anyone is told
+    drop((listener, removes, room)); // before anyone is told
     drop(ends);
 }
 
@@ -600,12 +564,12 @@ struct EndsAccepting<'a>(&'a Shared);
 
 impl Drop for EndsAccepting<'_> {
     fn drop(&mut self) {
-        let due = {
+        let waiting: Vec<_> = {
             let mut table = self.0.table.lock();
             (table.serving, table.accepting) = (false, false);
-            table.due()
+            table.waiting.iter().map(|(_, waker)| waker.clone()).collect()
         };
-        due.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -628,40 +592,45 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 impl Shared {
-    fn poll_next<L: Accepts>(&self, listener: &L, cx: &mut Context<'_>) -> Poll<Next<L::Stream>> {
+    fn poll_next<L: Accepts>(
+        &self,
+        listener: &L,
+        room: &mut FewerThan<'_, CancelScope>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Next<L::Stream>> {
+        if !self.serves(cx) {
+            return Poll::Ready(Next::Stop);
+        }
+        ready!(Pin::new(room).poll(cx));
+        Poll::Ready(match ready!(listener.poll_accept(cx)) {
+            Ok(stream) => Next::Serve(stream),
+            Err(error) if IoFailure::is_unwatched(&error) => Next::Stop,
+            Err(error) => Next::Report(error),
+        })
+    }
+
+    /// Whether the server is to accept; else has the acceptor woken when it is not any more.
+    fn serves(&self, cx: &Context<'_>) -> bool {
         let mut waker = Some(cx.waker().clone());
-        let (serving, full) = {
+        let serving = {
             let mut table = self.table.lock();
             std::mem::swap(&mut table.acceptor, &mut waker);
-            (table.serving, table.connections.len() >= table.max_connections)
+            table.serving
         };
         drop(waker); // V5
-        match (serving, full) {
-            (false, _) => Poll::Ready(Next::Stop),
-            (true, true) => Poll::Pending,
-            (true, false) => Poll::Ready(match ready!(listener.poll_accept(cx)) {
-                Ok(stream) => Next::Serve(stream),
-                Err(error) if IoFailure::is_unwatched(&error) => Next::Stop,
-                Err(error) => Next::Report(error),
-            }),
-        }
+        serving
     }
 
     /// Waits a second, or until a connection ends or the server is closed.
     async fn back_off(&self) {
         let timers = Runtime::current_timers("Server").ok();
         let mut second = pin!(timers.map(|timers| After::new(timers, BACK_OFF)));
-        let before = self.table.lock().connections.len();
+        let mut fewer = self.connections.fewer_than(self.connections.len());
         poll_fn(|cx| {
-            let mut waker = Some(cx.waker().clone());
-            let goes_on = {
-                let mut table = self.table.lock();
-                std::mem::swap(&mut table.acceptor, &mut waker);
-                !table.serving || table.connections.len() < before
-            };
-            drop(waker); // V5
+            if !self.serves(cx) || Pin::new(&mut fewer).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
             match second.as_mut().as_pin_mut() {
-                _ if goes_on => Poll::Ready(()),
                 Some(second) => second.poll(cx).map(drop),
                 None => Poll::Pending,
             }
@@ -670,84 +639,10 @@ impl Shared {
     }
 }
 
-// === Connection ===
-
-pin_project! {
-    /// One connection's task: its handler in a scope of its own, and its place in the table.
-    struct Connection<F> {
-        #[pin]
-        run: Option<Run<F>>,
-        place: Place,
-    }
-}
-
-/// A connection's entry in the table; leaving it is telling whom it may concern (V1).
-struct Place {
-    shared: StdArc<Shared>,
-    key: usize,
-}
-
-impl<F: Future> Connection<F> {
-    fn new(shared: &StdArc<Shared>, handler: F) -> Self {
-        let scope = CancelScope::new();
-        let entry = Entry { scope: scope.clone(), aborted: false, waker: None };
-        let key = shared.table.lock().connections.insert(entry);
-        Self { run: Some(scope.run(handler)), place: Place { shared: shared.clone(), key } }
-    }
-}
-
-impl<F: Future<Output: Outcome>> Future for Connection<F> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        let Some(run) = this.run.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-        if this.place.is_aborted(cx.waker()) {
-            this.run.set(None);
-            return Poll::Ready(());
-        }
-        // Cancelled is a handler's silent way to end, as in asyncio.
-        let outcome = ready!(run.poll(cx)).ok();
-        this.run.set(None);
-        if let Some(error) = outcome.and_then(Outcome::into_error) {
-            (this.place.shared.on_error)(&format!("the handler of a connection failed: {error}"));
-        }
-        Poll::Ready(())
-    }
-}
-
-impl Place {
-    /// Keeps the task's waker for an abort, or answers that there was one.
-    fn is_aborted(&self, waker: &Waker) -> bool {
-        let known = |entry: &Entry| entry.waker.as_ref().is_some_and(|stored| stored.will_wake(waker));
-        {
-            let table = self.shared.table.lock();
-            let entry = &table.connections[self.key];
-            if entry.aborted || known(entry) {
-                return entry.aborted;
-            }
-        }
-        let mut waker = Some(waker.clone());
-        let aborted = {
-            let mut table = self.shared.table.lock();
-            let entry = &mut table.connections[self.key];
-            std::mem::swap(&mut entry.waker, &mut waker);
-            entry.aborted
-        };
-        drop(waker); // V5
-        aborted
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let (entry, due) = {
-            let mut table = self.shared.table.lock();
-            let entry = table.connections.remove(self.key);
-            (entry, table.due())
-        };
-        drop(entry); // V5
-        due.into_iter().for_each(Waker::wake);
+/// One connection. Cancelled is a handler's silent way to end, as in asyncio.
+async fn serve<F: Future<Output: Outcome>>(shared: StdArc<Shared>, handler: F) {
+    if let Some(error) = handler.await.into_error() {
+        (shared.on_error)(&format!("the handler of a connection failed: {error}"));
     }
 }
 
