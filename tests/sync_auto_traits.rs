@@ -91,7 +91,7 @@ assert_impl_all!(BrokenBarrier: std::error::Error, Send, Sync);
 assert_impl_all!(AlreadyBorrowing: std::error::Error, Send, Sync);
 assert_impl_all!(TryBorrowError: std::error::Error, Send, Sync);
 
-/// Every primitive without a heap is `const`.
+/// Every primitive is `const`, but for those that are shared by counting.
 #[test]
 fn primitives_can_be_statics() {
     static LOCK: Lock<u8> = Lock::new(1);
@@ -102,6 +102,9 @@ fn primitives_can_be_statics() {
     static CONDITION: Condition = Condition::new();
     static BARRIER: Barrier = Barrier::new(1);
     static LIMITER: Limiter = Limiter::new(1);
+    static QUEUES: (Queue<u8>, LifoQueue<u8>, PriorityQueue<u8>) =
+        (Queue::new(1), LifoQueue::new(1), PriorityQueue::new(1));
+    assert!(QUEUES.0.empty() && QUEUES.1.empty() && QUEUES.2.empty());
     assert_eq!(*LOCK.try_acquire().expect("free") + *RW_LOCK.try_read().expect("free"), 2);
     assert!(
         SEMAPHORE.try_acquire().is_ok() && BOUNDED.try_acquire().is_ok() && LIMITER.try_acquire().is_some()

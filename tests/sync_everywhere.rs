@@ -1,6 +1,9 @@
-//! sync's locks under Evenloop, tokio, smol and a bare `block_on`: what they promise holds under every host.
+//! sync under Evenloop, tokio, smol and a bare `block_on`: what they promise holds under every host.
 
-use evenloop_sync::{Barrier, BoundedSemaphore, Condition, Event, Limiter, Lock, RwLock, Semaphore};
+use evenloop_sync::{
+    Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Limiter, Lock, PriorityQueue, Queue, RwLock,
+    Semaphore, oneshot,
+};
 use evenloop_tests::{Task, everywhere, give_way};
 use std::future::Future;
 use std::pin::pin;
@@ -210,6 +213,100 @@ fn a_limiter_lends_to_as_many_as_it_may() {
                     drop(token);
                     give_up_after_one_poll(limiter.acquire()).await;
                 }
+            }
+        })
+    });
+}
+
+/// Half put, half get, and some give up; whoever puts last shuts down, and nothing is lost.
+macro_rules! queue_loses_nothing {
+    ($test:ident, $new:expr) => {
+        #[test]
+        fn $test() {
+            everywhere(|| {
+                let shared = Arc::new(($new, AtomicUsize::new(TASKS / 2), AtomicUsize::new(0)));
+                tasks(|number| {
+                    let shared = shared.clone();
+                    async move {
+                        let (queue, putters, sum) = &*shared;
+                        if number % 2 == 0 {
+                            for item in 1..=ROUNDS {
+                                give_up_after_one_poll(queue.reserve()).await;
+                                queue.put(item).await.expect("the queue is open");
+                            }
+                            if putters.fetch_sub(1, Ordering::AcqRel) == 1 {
+                                queue.join().await;
+                                queue.shutdown(false);
+                                let all = TASKS / 2 * ROUNDS * (ROUNDS + 1) / 2;
+                                assert_eq!(sum.load(Ordering::Relaxed), all);
+                            }
+                        } else {
+                            give_up_after_one_poll(queue.join()).await;
+                            while let Ok(item) = queue.get().await {
+                                sum.fetch_add(item, Ordering::Relaxed);
+                                queue.task_done();
+                            }
+                        }
+                    }
+                })
+            });
+        }
+    };
+}
+
+queue_loses_nothing!(a_queue_loses_nothing, Queue::new(3));
+queue_loses_nothing!(a_lifo_queue_loses_nothing, LifoQueue::new(3));
+queue_loses_nothing!(a_priority_queue_loses_nothing, PriorityQueue::new(3));
+queue_loses_nothing!(a_queue_without_a_maxsize_loses_nothing, Queue::new(0));
+
+#[test]
+fn every_request_is_answered() {
+    everywhere(|| {
+        let requests = Arc::new((Queue::new(2), AtomicUsize::new(TASKS - 1)));
+        tasks(|number| {
+            let requests = requests.clone();
+            async move {
+                let (queue, clients) = &*requests;
+                if number == 0 {
+                    while let Ok((request, answer)) = queue.get().await {
+                        let answer: oneshot::Sender<usize> = answer;
+                        give_way().await;
+                        let _ = answer.send(request + 1); // it may be gone
+                    }
+                    return;
+                }
+                for request in 0..ROUNDS {
+                    let (answer, answered) = oneshot::channel();
+                    queue.put((request, answer)).await.expect("the server is there");
+                    if request % 3 == 0 {
+                        give_up_after_one_poll(answered).await;
+                    } else {
+                        assert_eq!(answered.await, Ok(request + 1));
+                    }
+                }
+                if clients.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    queue.shutdown(false);
+                }
+            }
+        })
+    });
+}
+
+#[test]
+fn a_future_gives_all_who_wait_the_same() {
+    everywhere(|| {
+        let future = evenloop_sync::Future::<usize, &str>::new();
+        tasks(|number| {
+            let future = future.clone();
+            async move {
+                if number == 0 {
+                    give_way().await;
+                    future.set_result(7).expect("nobody else sets it");
+                    return;
+                }
+                give_up_after_one_poll(future.wait()).await;
+                assert_eq!(future.wait().await, Ok(&7));
+                assert_eq!(future.await, Ok(7));
             }
         })
     });

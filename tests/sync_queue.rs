@@ -349,6 +349,91 @@ fn items_dropped_by_a_shutdown_tell_those_who_wait_for_their_answers() {
     assert!(block_on(receiver).is_err());
 }
 
+// === What each state answers ===
+
+#[test]
+fn every_state_answers_as_the_table_says() {
+    type Answers = (Result<(), PutNowaitError<u8>>, Result<u8, GetNowaitError>);
+    const FULL: Result<(), PutNowaitError<u8>> = Err(PutNowaitError::QueueFull(9));
+    const NO_MORE: Result<(), PutNowaitError<u8>> = Err(PutNowaitError::QueueShutDown(9));
+    const EMPTY: Result<u8, GetNowaitError> = Err(GetNowaitError::QueueEmpty);
+    const OVER: Result<u8, GetNowaitError> = Err(GetNowaitError::QueueShutDown);
+    // A queue for two; how many items are in it, how many slots are reserved, and whether it was shut down.
+    let table: [(usize, usize, bool, Answers); 11] = [
+        (0, 0, false, (Ok(()), EMPTY)),
+        (0, 1, false, (Ok(()), EMPTY)),
+        (0, 2, false, (FULL, EMPTY)),
+        (1, 0, false, (Ok(()), Ok(0))),
+        (1, 1, false, (FULL, Ok(0))),
+        (2, 0, false, (FULL, Ok(0))),
+        (0, 0, true, (NO_MORE, OVER)),
+        (0, 2, true, (NO_MORE, OVER)),
+        (1, 0, true, (NO_MORE, Ok(0))),
+        (1, 1, true, (NO_MORE, Ok(0))),
+        (2, 0, true, (NO_MORE, Ok(0))),
+    ];
+    for (items, reserved, shut_down, (put, get)) in table {
+        let queue = || {
+            let queue = Queue::new(2);
+            (0..items).for_each(|item| queue.put_nowait(item as u8).unwrap());
+            queue
+        };
+        for waits in [false, true] {
+            let queue = queue();
+            let slots: Vec<_> = (0..reserved).map(|_| ready(&mut queue.reserve()).unwrap()).collect();
+            if shut_down {
+                queue.shutdown(false);
+            }
+            let row = format!("items {items}, reserved {reserved}, shut down {shut_down}, waits {waits}");
+            if waits {
+                let waited = poll(&mut queue.put(9), Waker::noop());
+                assert_eq!(waited.is_pending(), put == FULL, "{row}");
+                let got = poll(&mut queue.get(), Waker::noop());
+                assert_eq!(got.is_pending(), get == EMPTY && put != Ok(()), "{row}");
+            } else {
+                assert_eq!(queue.get_nowait(), get, "{row}");
+                if get.is_err() {
+                    assert_eq!(queue.put_nowait(9), put, "{row}");
+                }
+            }
+            drop(slots);
+        }
+        let queue = queue();
+        let slots: Vec<_> = (0..reserved).map(|_| ready(&mut queue.reserve()).unwrap()).collect();
+        if shut_down {
+            queue.shutdown(false);
+        }
+        assert_eq!(queue.put_nowait(9), put, "items {items}, reserved {reserved}, shut down {shut_down}");
+        drop(slots);
+    }
+}
+
+#[test]
+fn counts_seen_from_another_thread_are_always_possible() {
+    const ITEMS: u32 = 20_000;
+    let queue = Queue::new(3);
+    std::thread::scope(|threads| {
+        threads.spawn(|| (0..ITEMS).for_each(|item| block_on(queue.put(item)).unwrap()));
+        let getter =
+            threads.spawn(|| (0..ITEMS).for_each(|item| assert_eq!(block_on(queue.get()), Ok(item))));
+        while !getter.is_finished() {
+            assert!(queue.qsize() <= 3);
+            let statistics = queue.statistics();
+            assert!(statistics.items <= 3 && statistics.unfinished <= u64::from(ITEMS), "{statistics:?}");
+            assert!(statistics.getters <= 1 && statistics.putters <= 1, "{statistics:?}");
+            let _ = (queue.empty(), queue.full());
+        }
+    });
+    assert!(queue.empty() && !queue.full());
+}
+
+#[test]
+fn without_a_maxsize_any_number_fits() {
+    let queue = Queue::new(0);
+    (0..10_000).for_each(|item| queue.put_nowait(item).unwrap());
+    assert!(!queue.full() && queue.maxsize() == 0);
+}
+
 // === Foreign code ===
 
 /// Uses its queue when it is dropped.

@@ -15,9 +15,10 @@
 
 use evenloop_sync::{
     Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Limiter, Lock, PriorityQueue, Queue, RwLock,
-    Semaphore,
+    Semaphore, oneshot,
 };
 use evenloop_tests::Woken;
+use futures::{SinkExt, StreamExt};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -388,6 +389,78 @@ fn rows() -> Vec<Row> {
             |future| end((future.result(), future.add_done_callback(|_| ()))),
         ),
         row(
+            "Queue::stream, next",
+            || Queue::new(0),
+            |queue| Box::pin(async { end(queue.stream().next().await) }),
+            |queue| queue.put_nowait(1).expect("it is not bounded"),
+            |queue| queue.statistics().getters,
+            |queue| end((queue.get_nowait(), queue.empty())),
+        ),
+        row(
+            "Queue::sink, send",
+            full_queue,
+            |queue| Box::pin(async { end(queue.sink().send(2).await) }),
+            |queue| end(queue.get_nowait()),
+            |queue| queue.statistics().putters,
+            |queue| end((queue.put_nowait(3), queue.full())),
+        ),
+        row(
+            "Semaphore::acquire_many_owned",
+            || Held::new(Arc::new(Semaphore::new(3)), |semaphore| semaphore.try_acquire_many_owned(2).ok()),
+            |held| Box::pin(async { end(held.of.acquire_many_owned(3).await) }),
+            Held::give_up,
+            |held| held.of.statistics().waiters,
+            |held| end((held.of.try_acquire_owned(), held.of.try_acquire_many_owned(3))),
+        ),
+        row(
+            "BoundedSemaphore::acquire_many_owned",
+            || Held::new(Arc::new(BoundedSemaphore::new(2)), |semaphore| semaphore.try_acquire_owned().ok()),
+            |held| Box::pin(async { end(held.of.acquire_many_owned(2).await) }),
+            Held::give_up,
+            |held| held.of.statistics().waiters,
+            |held| end((held.of.try_acquire_many(2), held.of.release(0))),
+        ),
+        row(
+            "oneshot::Receiver",
+            Apart::default,
+            |senders| {
+                let (sender, receiver) = oneshot::channel::<u8>();
+                let joined = senders.join(sender);
+                Box::pin(async move { end((receiver.await, joined)) })
+            },
+            |senders| senders.serve(|sender| end(sender.send(1))),
+            |senders| senders.count(|sender| format!("{sender:?}").ends_with("receivers: 1]")),
+            |senders| end(senders.count(oneshot::Sender::is_closed)),
+        ),
+        row(
+            "oneshot::Sender::closed",
+            Apart::default,
+            |receivers| {
+                let (mut sender, receiver) = oneshot::channel::<u8>();
+                let joined = receivers.join(receiver);
+                Box::pin(async move {
+                    receivers.count_in(joined.0);
+                    sender.closed().await;
+                    end(joined);
+                })
+            },
+            |receivers| receivers.serve(|mut receiver| receiver.close()),
+            Apart::counted,
+            |receivers| end(receivers.count(|receiver| format!("{receiver:?}").is_empty())),
+        ),
+        row(
+            "PriorityQueue::put",
+            || {
+                let queue = PriorityQueue::new(1);
+                queue.put_nowait(1).expect("it is empty");
+                queue
+            },
+            |queue| Box::pin(async { end(queue.put(2).await) }),
+            |queue| end(queue.get_nowait()),
+            |queue| queue.statistics().putters,
+            |queue| end((queue.put_nowait(3), format!("{queue:?}"))),
+        ),
+        row(
             "PriorityQueue::get",
             || PriorityQueue::new(0),
             |queue| Box::pin(async { end(queue.get().await) }),
@@ -404,6 +477,67 @@ fn rows() -> Vec<Row> {
             |queue| end((queue.get_nowait(), format!("{queue:?}"))),
         ),
     ]
+}
+
+/// The other ends of those who wait, where each waits for an end of its own. Served all at once.
+struct Apart<T> {
+    /// With a number each, and whether it is counted.
+    ends: Mutex<(usize, Vec<(usize, bool, T)>)>,
+}
+
+impl<T> Default for Apart<T> {
+    fn default() -> Self {
+        Self { ends: Mutex::new((0, Vec::new())) }
+    }
+}
+
+impl<T> Apart<T> {
+    /// Keeps an end until it serves, or the answer is dropped.
+    fn join(&self, end: T) -> Joined<'_, T> {
+        let mut ends = self.ends.lock().unwrap();
+        ends.0 += 1;
+        let number = ends.0;
+        ends.1.push((number, false, end));
+        Joined(number, self)
+    }
+
+    fn serve(&self, serve: impl Fn(T)) {
+        // One at a time: serving wakes, and who is woken may come here.
+        loop {
+            let first = {
+                let mut ends = self.ends.lock().unwrap();
+                if ends.1.is_empty() { None } else { Some(ends.1.remove(0)) }
+            };
+            let Some((_, _, first)) = first else { return };
+            serve(first);
+        }
+    }
+
+    fn count(&self, which: impl Fn(&T) -> bool) -> usize {
+        self.ends.lock().unwrap().1.iter().filter(|(_, _, end)| which(end)).count()
+    }
+
+    fn count_in(&self, number: usize) {
+        let mut ends = self.ends.lock().unwrap();
+        ends.1.iter_mut().filter(|(other, ..)| *other == number).for_each(|end| end.1 = true);
+    }
+
+    fn counted(&self) -> usize {
+        self.ends.lock().unwrap().1.iter().filter(|(_, counted, _)| *counted).count()
+    }
+}
+
+/// Takes its end away when it is dropped.
+struct Joined<'a, T>(usize, &'a Apart<T>);
+
+impl<T> Drop for Joined<'_, T> {
+    fn drop(&mut self) {
+        let mut ends = self.1.ends.lock().unwrap();
+        let place = ends.1.iter().position(|(number, ..)| *number == self.0);
+        let gone = place.map(|place| ends.1.remove(place));
+        drop(ends);
+        drop(gone);
+    }
 }
 
 fn full_queue() -> Queue<u8> {
