@@ -3,7 +3,7 @@
 use evenloop_core::cancel::catch_cancel;
 use evenloop_executor::yield_now;
 use evenloop_streams::{
-    Server, ServerConfig, StreamReader, StreamWriter, UnixReader, UnixWriter, open_connection,
+    Server, ServerConfig, StreamReader, StreamWriter, TcpListener, UnixReader, UnixWriter, open_connection,
     open_unix_connection, start_server, start_unix_server,
 };
 use evenloop_tests::on_loop;
@@ -143,6 +143,37 @@ fn a_handlers_error_is_reported_and_its_connection_closed() {
 }
 
 #[test]
+fn a_handler_that_panics_costs_its_own_connection_only() {
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    on_loop(async {
+        let config = ServerConfig::new().on_error({
+            let errors = errors.clone();
+            move |error| errors.lock().unwrap().push(error.to_owned())
+        });
+        let called = std::cell::Cell::new(0);
+        let handler = move |reader, writer| {
+            called.set(called.get() + 1);
+            assert!(called.get() > 1, "panics as it is called");
+            let panics = called.get() == 2;
+            async move {
+                assert!(!panics, "panics when it is polled");
+                echo(reader, writer).await
+            }
+        };
+        let server = config.start(handler, loopback()).unwrap();
+        for _ in 0..2 {
+            let (mut reader, _writer) = connect(&server).await;
+            assert!(reader.read(1).await.unwrap().is_empty());
+        }
+        let (mut reader, mut writer) = connect(&server).await;
+        writer.write(b"third\n").unwrap();
+        assert_eq!(reader.readline().await.unwrap(), b"third\n");
+        assert_eq!(server.connections(), 1);
+    });
+    assert_eq!(*errors.lock().unwrap(), ["a connection was dropped: calling the handler panicked"]);
+}
+
+#[test]
 fn no_more_connections_than_allowed_and_the_next_when_one_ends() {
     on_loop(async {
         let config = ServerConfig::new().max_connections(1);
@@ -160,17 +191,110 @@ fn no_more_connections_than_allowed_and_the_next_when_one_ends() {
 }
 
 #[test]
-fn who_serves_for_ever_closes_when_it_is_dropped() {
+fn who_serves_for_ever_closes_when_it_is_dropped_and_cancels_the_handlers() {
     on_loop(async {
         let server = start_server(echo, loopback()).unwrap();
         let other = server.clone();
+        let (mut reader, _writer) = connect(&server).await;
+        until(|| server.connections() == 1).await;
         {
             let mut forever = pin!(server.serve_forever());
             assert!(poll!(&mut forever).is_pending());
             assert!(other.is_serving());
+            let second = server.serve_forever().await.unwrap_err();
+            assert_eq!(second.to_string(), "`serve_forever` of this server is being awaited already");
         }
         assert!(!other.is_serving());
+        assert_eq!(reader.read(1).await.unwrap(), b"", "its handler was cancelled");
         other.wait_closed().await;
+        assert_eq!(server.serve_forever().await.unwrap_err().to_string(), "the server is closed");
+
+        // Closed by somebody else, it ends well.
+        let server = start_server(echo, loopback()).unwrap();
+        let mut forever = pin!(server.serve_forever());
+        assert!(poll!(&mut forever).is_pending());
+        server.close();
+        forever.await.unwrap();
+    });
+}
+
+#[test]
+fn one_server_listens_in_several_places_and_within_one_limit() {
+    on_loop(async {
+        let listeners = [TcpListener::bind(loopback()).unwrap(), TcpListener::bind(loopback()).unwrap()];
+        let server = ServerConfig::new().max_connections(1).start_on(echo, listeners).unwrap();
+        let [one, other] = server.local_addrs() else { panic!("two places") };
+        assert_eq!((server.local_addr(), one.port() == other.port()), (Some(*one), false));
+        let (mut first, mut first_writer) = open_connection("127.0.0.1", one.port()).await.unwrap();
+        let (mut second, mut second_writer) = open_connection("127.0.0.1", other.port()).await.unwrap();
+        second_writer.write(b"two\n").unwrap();
+        first_writer.write(b"one\n").unwrap();
+        assert_eq!(first.readline().await.unwrap(), b"one\n");
+        assert!(poll!(second.readline()).is_pending(), "served although there was no place");
+        first_writer.wait_closed().await.unwrap();
+        assert_eq!(second.readline().await.unwrap(), b"two\n");
+        server.close();
+        server.close_clients();
+        server.wait_closed().await;
+        for address in [*one, *other] {
+            drop(std::net::TcpListener::bind(address).expect("both are gone"));
+        }
+    });
+}
+
+#[test]
+fn a_server_whose_loop_ends_before_it_began_is_closed() {
+    let (server, path) = evenloop::new_event_loop().run_until_complete(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        async fn quiet(_: UnixReader, _: UnixWriter) {}
+        let server = start_unix_server(quiet, &path).unwrap();
+        assert!(path.exists());
+        std::mem::forget(directory); // removed by hand below
+        (server, path)
+    });
+    assert!(!server.is_serving());
+    assert!(!path.exists(), "it takes its file along");
+    evenloop_tests::park_until(server.wait_closed());
+    std::fs::remove_dir(path.parent().unwrap()).unwrap();
+}
+
+#[test]
+fn a_crowd_that_connects_does_not_keep_others_from_their_turn() {
+    on_loop(async {
+        let server = start_server(echo, loopback()).unwrap();
+        let address = server.local_addr().unwrap();
+        let crowd: Vec<_> = (0..250).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        yield_now().await; // the acceptor begins to wait, or accepts
+        let mut steps = vec![server.connections()];
+        while server.connections() < crowd.len() {
+            yield_now().await;
+            steps.push(server.connections());
+        }
+        let most = steps.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        assert!(most <= 100, "in one turn: {steps:?}");
+        server.abort_clients();
+        server.close();
+        server.wait_closed().await;
+    });
+}
+
+#[test]
+fn servers_for_hosts_with_several_threads_do_the_same_over_a_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    on_loop(async {
+        async fn shout(mut reader: UnixReader, mut writer: UnixWriter) -> io::Result<()> {
+            let line = reader.readline().await?;
+            writer.write(&line.to_ascii_uppercase())?;
+            writer.wait_closed().await
+        }
+        let server = ServerConfig::new().limit(100).start_unix_send(shout, &path).unwrap();
+        let (mut reader, mut writer) = open_unix_connection(&path).await.unwrap();
+        writer.write(b"hello\n").unwrap();
+        assert_eq!(reader.read_to_end().await.unwrap(), b"HELLO\n");
+        assert_eq!(server.shutdown(Duration::from_secs(5)).await.unwrap(), 0);
+        assert!(!path.exists());
     });
 }
 

@@ -19,6 +19,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+/// How many connections may wait to be accepted: see `listen(2)`.
+pub(crate) const BACKLOG: i32 = 1024;
+
 /// A TCP connection.
 ///
 /// Reading and writing go through the `futures-io` traits (`AsyncReadExt`, `AsyncWriteExt` of the `futures` crate), or,
@@ -403,7 +406,9 @@ pub struct TcpListener {
 
 impl TcpListener {
     /// Listens on `local`; port 0 lets the kernel choose one. An address whose connections are still ending can be taken
-    /// at once (`SO_REUSEADDR`).
+    /// at once (`SO_REUSEADDR`). Up to 1,024 connections wait to be accepted, or as many as the system allows.
+    ///
+    /// Other options: set them on a socket of the `socket2` crate or of std's, and hand it to [`from_std`](Self::from_std).
     ///
     /// # Errors
     ///
@@ -437,6 +442,7 @@ impl TcpListener {
     fn bind_with(local: SocketAddr, reactor: StdArc<dyn Reactor>) -> io::Result<Self> {
         let failed = |error| IoFailure::wrap("listening on", local, error);
         let listener = mio::net::TcpListener::bind(local).map_err(failed)?;
+        rustix::net::listen(&listener, BACKLOG).map_err(|error| failed(error.into()))?; // mio's own is 128
         Self::watch(listener, reactor).map_err(failed)
     }
 

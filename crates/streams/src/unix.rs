@@ -7,6 +7,7 @@
 use crate::async_fd::AsyncFd;
 use crate::error::IoFailure;
 use crate::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, Split, WriteHalf, sealed::Duplex};
+use crate::tcp::BACKLOG;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Direction, Reactor, Ready, Runtime};
 use futures_core::Stream;
@@ -375,6 +376,7 @@ impl UnixListener {
     fn bind_with(path: &Path, reactor: StdArc<dyn Reactor>) -> io::Result<Self> {
         let failed = |error| IoFailure::wrap("listening on", path.display(), error);
         let listener = mio::net::UnixListener::bind(path).map_err(failed)?;
+        rustix::net::listen(&listener, BACKLOG).map_err(|error| failed(error.into()))?;
         Self::watch(listener, reactor).map_err(failed)
     }
 
