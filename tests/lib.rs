@@ -1,5 +1,8 @@
 //! What the tests share.
 
+#[path = "lib/syscalls.rs"]
+pub mod syscalls;
+
 use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark};
 use evenloop_executor::EventLoop;
 use evenloop_streams::ReactorDriver;

@@ -3,53 +3,12 @@
 
 use evenloop_streams::{StreamReader, StreamWriter, TcpListener, TcpStream, open_connection, start_server};
 use evenloop_tests::on_loop;
+use evenloop_tests::syscalls::{per_round, rounds};
 use futures::{AsyncReadExt, AsyncWriteExt, future};
-use std::collections::BTreeMap;
 use std::io;
-use std::process::{Command, Stdio};
-
-const ECHOES: &str = "EVENLOOP_TEST_ECHOES";
-
-/// How many echoes this process is to make, if it is the one that is watched.
-fn echoes() -> Option<usize> {
-    std::env::var(ECHOES).ok()?.parse().ok()
-}
-
-/// System calls for one echo by name, in the test of that name, or nothing where strace does not work.
-fn per_echo(test: &str) -> Option<BTreeMap<String, f64>> {
-    const FEW: usize = 100;
-    const MANY: usize = 1100;
-    let (few, many) = (counted(test, FEW)?, counted(test, MANY)?);
-    let each = many.into_iter().map(|(name, calls)| {
-        let before = few.get(&name).copied().unwrap_or(0.0);
-        (name, (calls - before) / (MANY - FEW) as f64)
-    });
-    Some(each.filter(|(_, calls)| *calls >= 0.01).collect())
-}
-
-fn counted(test: &str, echoes: usize) -> Option<BTreeMap<String, f64>> {
-    let out = tempfile::NamedTempFile::new().unwrap();
-    let status = Command::new("strace")
-        .args(["-f", "-c", "-o"])
-        .arg(out.path())
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test])
-        .env(ECHOES, echoes.to_string())
-        .stdout(Stdio::null())
-        .status();
-    if !status.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: `strace` is not installed (cargo xtask setup) or may not watch");
-        return None;
-    }
-    let table = std::fs::read_to_string(out.path()).unwrap();
-    // "% time, seconds, usecs/call, calls, errors (or nothing), syscall"
-    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let calls = rows.filter(|row| row.len() >= 5 && row.last() != Some(&"total"));
-    Some(calls.filter_map(|row| Some((row.last()?.to_string(), row[3].parse().ok()?))).collect())
-}
 
 fn assert_budget(test: &str) {
-    let Some(calls) = per_echo(test) else { return };
+    let Some(calls) = per_round(test, 100, 1100) else { return };
     let all: f64 = calls.values().sum();
     println!("system calls an echo: {calls:?}");
     assert!(all <= 6.05, "{all} system calls an echo: {calls:?}");
@@ -58,7 +17,7 @@ fn assert_budget(test: &str) {
 
 #[test]
 fn raw_streams_make_six_system_calls_an_echo() {
-    let Some(echoes) = echoes() else { return assert_budget("raw_streams_make_six_system_calls_an_echo") };
+    let Some(echoes) = rounds() else { return assert_budget("raw_streams_make_six_system_calls_an_echo") };
     on_loop(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (client, server) =
@@ -91,7 +50,7 @@ fn readers_and_writers_make_six_system_calls_an_echo() {
         }
         Ok(())
     }
-    let Some(echoes) = echoes() else {
+    let Some(echoes) = rounds() else {
         return assert_budget("readers_and_writers_make_six_system_calls_an_echo");
     };
     on_loop(async {
