@@ -163,6 +163,17 @@ pub fn on_loop<F: Future>(future: F) -> F::Output {
     })
 }
 
+/// As `on_loop`, on a clock that jumps to the next deadline whenever nothing can run. Only for what comes from this thread:
+/// bytes of another one may come after the jump.
+pub fn on_jumping_loop<F: Future>(future: F) -> F::Output {
+    let reactor = ReactorDriver::new().expect("the reactor starts");
+    let handle = Arc::new(reactor.handle());
+    let driver = Driver::new(reactor, VirtualClock::new().into());
+    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
+    let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
+    event_loop.run_until_complete(future)
+}
+
 // === Hosts ===
 
 /// A task of a scenario.

@@ -9,6 +9,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("h2load", "nghttp2-client"),
     ("nc", "netcat-openbsd"),
+    ("openssl", "openssl"),
     // The server's programs are off the path; this one comes with them.
     ("pg_ctlcluster", "postgresql"),
     ("python3", "python3"),

@@ -163,6 +163,16 @@ impl<T: AsFd> AsyncFd<T> {
         Ok(())
     }
 
+    /// As [`readable`](Self::readable) and [`writable`](Self::writable), without keeping the descriptor. Dropping the descriptor ends
+    /// it with an error.
+    pub(crate) fn readiness_of(&self, direction: Direction) -> impl Future<Output = io::Result<()>> + use<T> {
+        let readiness = self.readiness.clone();
+        async move {
+            readiness.ready(direction).await?;
+            Ok(())
+        }
+    }
+
     /// Calls `read` when reading is worth a try, until it answers something else than "would block".
     ///
     /// `read` makes one system call that takes something out of the descriptor. Several tasks may call this at once: each

@@ -21,8 +21,10 @@
 //! | `sendfile` | files into streams, without a copy through the program                     |
 //! | `resolve`, `connect` | names, staggered attempts, `open_connection`                      |
 //! | `server`   | accepting, a task for each connection, three ways to end                     |
+//! | `sock`     | asyncio's low-level calls on any descriptor                                  |
 //! | `protocol`, `transport` | connections that run by themselves and call a protocol            |
 //! | [`process`] | child processes: their pipes, their end, signals to them                    |
+//! | `tls`      | TLS around any stream (feature `tls`)                                        |
 //! | `signal`   | signals as streams and as handlers (feature `signal`)                        |
 //! | `tokio`, `hyper` | the traits of these crates on the streams (features of these names)     |
 //! | `error`    | what a failed call was doing, and with whom                                  |
@@ -62,11 +64,16 @@ mod connect;
 
 mod server;
 
+mod sock;
+
 mod protocol;
 
 mod transport;
 
 pub mod process;
+
+#[cfg(feature = "tls")]
+pub mod tls;
 
 #[cfg(feature = "signal")]
 pub mod signal;

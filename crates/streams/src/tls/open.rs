@@ -1,0 +1,178 @@
+//! asyncio's readers and writers over TLS.
+
+use super::connector::{TlsAcceptor, TlsConnector};
+use super::split::{TlsReadHalf, TlsWriteHalf};
+use super::stream::TlsStream;
+use crate::reader::StreamReader;
+use crate::server::{Outcome, Server, ServerConfig};
+use crate::split::{OwnedReadHalf, OwnedWriteHalf};
+use crate::tcp::TcpStream;
+use crate::writer::StreamWriter;
+use futures_io::{AsyncRead, AsyncWrite};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// A reader of a connection over TLS.
+pub type TlsReader<S = Joined> = StreamReader<TlsReadHalf<S>>;
+
+/// A writer of a connection over TLS. It sends in `drain` and `wait_closed` only, and `wait_closed` says farewell.
+pub type TlsWriter<S = Joined> = StreamWriter<TlsWriteHalf<S>>;
+
+/// Connects to `host` with TLS, whose certificate must be for that name, and answers asyncio's reader and writer.
+///
+/// # Cancel safety
+///
+/// **Cancel safe.** Dropping the future closes every socket it has opened.
+///
+/// # Errors
+///
+/// As [`open_connection`](crate::open_connection) and [`TlsConnector::connect`].
+pub async fn open_tls_connection(
+    host: &str,
+    port: u16,
+    tls: &TlsConnector,
+) -> io::Result<(TlsReader, TlsWriter)> {
+    let (reader, writer) = crate::open_connection(host, port).await?;
+    start_tls(reader, writer, tls, host).await
+}
+
+/// Serves TLS on `address`, as [`start_server`](crate::start_server) does TCP. A handler is called when the handshake is
+/// over; one that fails is reported, and its connection closed.
+///
+/// # Errors
+///
+/// As [`start_server`](crate::start_server).
+pub fn start_tls_server<H, F>(handler: H, address: SocketAddr, tls: &TlsAcceptor) -> io::Result<Server>
+where
+    H: Fn(TlsReader, TlsWriter) -> F + 'static,
+    F: Future<Output: Outcome> + 'static,
+{
+    ServerConfig::new().start_tls(handler, address, tls)
+}
+
+impl ServerConfig {
+    /// Serves TLS on `address`: see [`start_tls_server`].
+    ///
+    /// # Errors
+    ///
+    /// As [`start_tls_server`].
+    pub fn start_tls<H, F>(&self, handler: H, address: SocketAddr, tls: &TlsAcceptor) -> io::Result<Server>
+    where
+        H: Fn(TlsReader, TlsWriter) -> F + 'static,
+        F: Future<Output: Outcome> + 'static,
+    {
+        let (handler, tls) = (Rc::new(handler), tls.clone());
+        let serve = move |reader: StreamReader, writer: StreamWriter| {
+            let (handler, tls) = (handler.clone(), tls.clone());
+            async move {
+                let limit_bytes = reader.limit();
+                let shaken = start_tls_as_server(reader, writer, &tls).await;
+                let (mut reader, writer) = shaken.map_err(|error| error.to_string())?;
+                reader.set_limit(limit_bytes);
+                handler(reader, writer).await.into_error().map_or(Ok(()), Err)
+            }
+        };
+        self.start(serve, address)
+    }
+}
+
+/// Goes over to TLS on a connection that is running, as the client; the server's certificate must be for `host`.
+///
+/// What is written and not yet sent is sent first, in the clear. What has come and is not yet taken from `reader` is taken
+/// for TLS: nothing is lost, and nothing that came in the clear can pass for something secret.
+///
+/// # Cancel safety
+///
+/// **Not cancel safe:** dropping the future drops the connection, in the midst of a handshake.
+///
+/// # Errors
+///
+/// The stream failed, or as [`TlsConnector::connect`]. The connection is dropped then.
+pub async fn start_tls<R, W>(
+    reader: StreamReader<R>,
+    writer: StreamWriter<W>,
+    tls: &TlsConnector,
+    host: &str,
+) -> io::Result<(TlsReader<Joined<R, W>>, TlsWriter<Joined<R, W>>)>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let joined = Joined::drained(reader, writer).await?;
+    Ok(pair(tls.connect(host, joined).await?))
+}
+
+/// Goes over to TLS on a connection that is running, as the server: see [`start_tls`].
+///
+/// # Cancel safety
+///
+/// **Not cancel safe:** dropping the future drops the connection, in the midst of a handshake.
+///
+/// # Errors
+///
+/// As [`start_tls`].
+pub async fn start_tls_as_server<R, W>(
+    reader: StreamReader<R>,
+    writer: StreamWriter<W>,
+    tls: &TlsAcceptor,
+) -> io::Result<(TlsReader<Joined<R, W>>, TlsWriter<Joined<R, W>>)>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let joined = Joined::drained(reader, writer).await?;
+    Ok(pair(tls.accept(joined).await?))
+}
+
+fn pair<S: AsyncRead + AsyncWrite + Unpin>(stream: TlsStream<S>) -> (TlsReader<S>, TlsWriter<S>) {
+    let (read, write) = stream.into_split();
+    (StreamReader::new(read), StreamWriter::new(write))
+}
+
+/// A reader and a writer as one stream, for TLS to go through.
+pub struct Joined<R = OwnedReadHalf<TcpStream>, W = OwnedWriteHalf<TcpStream>> {
+    /// With what it has buffered.
+    reader: StreamReader<R>,
+    writer: W,
+}
+
+impl<R, W: AsyncWrite + Unpin> Joined<R, W> {
+    async fn drained(reader: StreamReader<R>, mut writer: StreamWriter<W>) -> io::Result<Self> {
+        writer.set_write_buffer_limits(0, 0);
+        writer.drain().await?;
+        let (writer, unsent) = writer.into_parts();
+        debug_assert!(unsent.is_empty(), "drained to the last byte");
+        Ok(Self { reader, writer })
+    }
+}
+
+impl<R: AsyncRead + Unpin, W: Unpin> AsyncRead for Joined<R, W> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.reader).poll_read(cx, buf)
+    }
+}
+
+impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Joined<R, W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.writer).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_close(cx)
+    }
+}
+
+impl<R: fmt::Debug, W: fmt::Debug> fmt::Debug for Joined<R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Joined [{:?}, {:?}]", self.reader, self.writer)
+    }
+}

@@ -1,0 +1,286 @@
+//! Protocols on UDP sockets and on the ends of pipes.
+
+use evenloop_executor::yield_now;
+use evenloop_streams::{
+    DatagramProtocol, DatagramTransport, Protocol, Transport, UdpSocket, connect_datagram_socket,
+    connect_read_pipe, connect_write_pipe, create_datagram_endpoint,
+};
+use evenloop_tests::on_loop;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+async fn until(mut true_now: impl FnMut() -> bool) {
+    while !true_now() {
+        yield_now().await;
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Rc<RefCell<Vec<String>>>);
+
+impl Log {
+    fn say(&self, what: impl Into<String>) {
+        self.0.borrow_mut().push(what.into());
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.borrow().clone()
+    }
+
+    fn has(&self, what: &str) -> bool {
+        self.0.borrow().iter().any(|said| said == what)
+    }
+}
+
+fn told(error: Option<io::Error>) -> String {
+    error.map_or("lost".to_owned(), |error| format!("lost: {:?}", error.kind()))
+}
+
+#[derive(Default)]
+struct Datagrams {
+    log: Log,
+    transport: OnceCell<DatagramTransport>,
+    answers: bool,
+    panics: bool,
+}
+
+impl DatagramProtocol for Datagrams {
+    fn connection_made(&self, transport: DatagramTransport) {
+        self.log.say("made");
+        let _ = self.transport.set(transport);
+    }
+
+    fn datagram_received(&self, data: &[u8], from: SocketAddr) {
+        self.log.say(format!("datagram {}", String::from_utf8_lossy(data)));
+        assert!(!self.panics, "bad protocol");
+        if self.answers {
+            self.transport.get().unwrap().sendto(data, from).unwrap();
+        }
+    }
+
+    fn error_received(&self, error: io::Error) {
+        self.log.say(format!("error: {:?}", error.kind()));
+    }
+
+    fn connection_lost(&self, error: Option<io::Error>) {
+        self.log.say(told(error));
+    }
+
+    fn pause_writing(&self) {
+        self.log.say("pause");
+    }
+
+    fn resume_writing(&self) {
+        self.log.say("resume");
+    }
+}
+
+fn endpoint(
+    log: &Log,
+    local: Option<SocketAddr>,
+    remote: Option<SocketAddr>,
+    answers: bool,
+) -> DatagramTransport {
+    let protocol = || Datagrams { log: log.clone(), answers, ..Datagrams::default() };
+    create_datagram_endpoint(protocol, local, remote).unwrap().0
+}
+
+#[test]
+fn datagrams_come_whole_and_answers_go_back() {
+    on_loop(async {
+        let (served, here) = (Log::default(), Log::default());
+        let server = endpoint(&served, Some(loopback()), None, true);
+        let address = server.extra_info().sockname.unwrap().inet().unwrap();
+        let client = endpoint(&here, None, Some(address), false);
+        assert_eq!(client.extra_info().peername.unwrap().inet(), Some(address));
+        client.sendto(b"one", None).unwrap();
+        client.sendto(b"two", address).unwrap();
+        client.sendto(b"", None).unwrap();
+        until(|| here.has("datagram ")).await;
+        assert_eq!(here.all(), ["made", "datagram one", "datagram two", "datagram "]);
+
+        // Misuse.
+        let error = client.sendto(b"x", SocketAddr::from(([127, 0, 0, 1], 9))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(server.sendto(b"x", None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+
+        client.close();
+        client.close();
+        assert!(client.is_closing() && !here.has("lost"));
+        assert_eq!(client.sendto(b"late", None).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        until(|| here.has("lost")).await;
+        server.abort();
+        until(|| served.has("lost")).await;
+        assert_eq!(here.all().iter().filter(|said| *said == "lost").count(), 1);
+    });
+}
+
+#[test]
+fn a_refusal_and_a_datagram_that_is_too_long_are_told_and_the_endpoint_goes_on() {
+    on_loop(async {
+        let gone = std::net::UdpSocket::bind(loopback()).unwrap();
+        let address = gone.local_addr().unwrap();
+        drop(gone);
+        let log = Log::default();
+        let transport = endpoint(&log, None, Some(address), false);
+        transport.sendto(b"anybody?", None).unwrap();
+        until(|| log.has("error: ConnectionRefused")).await;
+        transport.sendto(&vec![0; 70_000], None).unwrap();
+        until(|| log.all().len() >= 3).await;
+        assert!(!transport.is_closing());
+
+        let now_there = std::net::UdpSocket::bind(address).unwrap();
+        transport.sendto(b"again", None).unwrap();
+        let mut room = [0; 10];
+        assert_eq!(now_there.recv(&mut room).unwrap(), 5);
+        transport.close();
+        until(|| log.has("lost")).await;
+    });
+}
+
+#[test]
+fn a_datagram_protocol_that_panics_ends_its_own_endpoint() {
+    on_loop(async {
+        let log = Log::default();
+        let well = Log::default();
+        let other = endpoint(&well, Some(loopback()), None, true);
+        let protocol = || Datagrams { log: log.clone(), panics: true, ..Datagrams::default() };
+        let (transport, _) = create_datagram_endpoint(protocol, Some(loopback()), None).unwrap();
+        let address = transport.extra_info().sockname.unwrap().inet().unwrap();
+        other.sendto(b"boom", address).unwrap();
+        until(|| log.has("lost: Other")).await;
+        assert_eq!(log.all(), ["made", "datagram boom", "lost: Other"]);
+        assert!(!other.is_closing());
+    });
+}
+
+#[test]
+fn a_socket_that_was_made_elsewhere_is_served_and_its_marks_count_headers() {
+    on_loop(async {
+        let socket = UdpSocket::bind(loopback()).unwrap();
+        socket.set_broadcast(true).unwrap();
+        let log = Log::default();
+        let (transport, protocol) =
+            connect_datagram_socket(|| Datagrams { log: log.clone(), ..Datagrams::default() }, socket)
+                .unwrap();
+        assert_eq!(transport.write_buffer_limits(), (16 * 1024, 64 * 1024));
+        transport.set_write_buffer_limits(None, Some(10));
+        assert_eq!(transport.write_buffer_limits(), (10, 40));
+        assert_eq!(transport.write_buffer_size(), 0);
+        assert!(protocol.transport.get().is_some());
+        transport.close();
+        until(|| log.has("lost")).await;
+    });
+}
+
+// === Pipes ===
+
+#[derive(Default)]
+struct End {
+    log: Log,
+    transport: OnceCell<Transport>,
+    received: Cell<usize>,
+}
+
+impl Protocol for End {
+    fn connection_made(&self, transport: Transport) {
+        self.log.say("made");
+        let _ = self.transport.set(transport);
+    }
+
+    fn data_received(&self, data: &[u8]) {
+        self.received.set(self.received.get() + data.len());
+        self.log.say(format!("data {}", String::from_utf8_lossy(&data[..data.len().min(10)])));
+    }
+
+    fn eof_received(&self) -> bool {
+        self.log.say("eof");
+        true // a pipe has one end: not heeded
+    }
+
+    fn connection_lost(&self, error: Option<io::Error>) {
+        self.log.say(told(error));
+    }
+
+    fn pause_writing(&self) {
+        self.log.say("pause");
+    }
+
+    fn resume_writing(&self) {
+        self.log.say("resume");
+    }
+}
+
+#[test]
+fn a_pipes_reading_end_hears_data_and_then_the_end() {
+    on_loop(async {
+        let (reads, mut writes) = std::io::pipe().unwrap();
+        let log = Log::default();
+        let (transport, _) =
+            connect_read_pipe(|| End { log: log.clone(), ..End::default() }, OwnedFd::from(reads)).unwrap();
+        let error = transport.write(b"x").unwrap_err();
+        assert_eq!(error.to_string(), "`write`: this connection is for reading only");
+        writes.write_all(b"hello").unwrap();
+        until(|| log.has("data hello")).await;
+        drop(writes);
+        until(|| log.has("lost")).await;
+        assert_eq!(log.all(), ["made", "data hello", "eof", "lost"]);
+    });
+}
+
+#[test]
+fn a_pipes_writing_end_sends_all_before_it_closes_and_notices_that_nobody_reads() {
+    on_loop(async {
+        let (mut reads, writes) = std::io::pipe().unwrap();
+        let log = Log::default();
+        let (transport, _) =
+            connect_write_pipe(|| End { log: log.clone(), ..End::default() }, OwnedFd::from(writes)).unwrap();
+        let much = vec![1; 1024 * 1024];
+        transport.write(&much).unwrap();
+        transport.close();
+        assert!(log.has("pause"));
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            reads.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        until(|| log.has("lost")).await;
+        assert_eq!(reader.join().unwrap(), much.len());
+
+        // Nothing unsent: in order. Something unsent: an error.
+        for unsent in [false, true] {
+            let (reads, writes) = std::io::pipe().unwrap();
+            let log = Log::default();
+            let (transport, _) =
+                connect_write_pipe(|| End { log: log.clone(), ..End::default() }, OwnedFd::from(writes))
+                    .unwrap();
+            if unsent {
+                transport.write(&much).unwrap();
+            }
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            assert!(!transport.is_closing());
+            drop(reads);
+            until(|| log.all().iter().any(|said| said.starts_with("lost"))).await;
+            assert!(log.has(if unsent { "lost: BrokenPipe" } else { "lost" }), "{:?}", log.all());
+        }
+    });
+}
+
+#[test]
+fn a_regular_file_is_refused() {
+    on_loop(async {
+        let file = tempfile::tempfile().unwrap();
+        let error = connect_read_pipe(End::default, file.try_clone().unwrap()).err().unwrap();
+        assert_eq!(error.to_string(), "`connect_read_pipe` takes pipes, sockets and character devices");
+        assert_eq!(connect_write_pipe(End::default, file).err().unwrap().kind(), io::ErrorKind::InvalidInput);
+    });
+}
