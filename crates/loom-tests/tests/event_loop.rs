@@ -268,6 +268,51 @@ fn callback_cancel_races_its_turn() {
     });
 }
 
+/// When a future that the loop makes for another thread is cancelled from there just as it is made, does it end?
+#[test]
+fn cancel_races_make() {
+    model_reaching(["made", "never made"], |outcomes: Outcomes| {
+        let event_loop = event_loop();
+        let (made, leak) = (StdArc::new(AtomicU32::new(0)), Arc::new(()));
+        let inside = made.clone();
+        let make = move || {
+            inside.swap(1, Ordering::Relaxed);
+            async move {
+                let _held = leak;
+                std::future::pending::<()>().await;
+            }
+        };
+        let task = event_loop.handle().spawn_with(make).unwrap();
+        let other = thread::spawn(move || {
+            task.cancel();
+            task
+        });
+        event_loop.run_once(Some(Duration::ZERO));
+        let task = other.join().unwrap();
+        for _ in 0..3 {
+            event_loop.run_once(Some(Duration::ZERO));
+        }
+        assert!(task.is_finished(), "it was cancelled, and the loop had its turns");
+        outcomes.count(if made.load(Ordering::Relaxed) == 1 { "made" } else { "never made" });
+    });
+}
+
+/// May the loop count what lies in its inbox while another thread brings something?
+#[test]
+fn statistics_race_a_spawn() {
+    model(|| {
+        let event_loop = event_loop();
+        let handle = event_loop.handle();
+        let other = thread::spawn(move || {
+            handle.spawn_detached(async {}).unwrap();
+            handle.spawn_detached(async {}).unwrap();
+        });
+        assert!(event_loop.statistics().inbox <= 2);
+        other.join().unwrap();
+        assert_eq!(event_loop.statistics().inbox, 2);
+    });
+}
+
 /// Is a task freed once, and after its owner's last touch, when another thread drops the last waker while it ends?
 #[test]
 fn last_waker_races_the_owners_free() {

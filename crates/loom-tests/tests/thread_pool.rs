@@ -53,6 +53,21 @@ fn next_job_races_idle() {
     });
 }
 
+/// Is a job run that comes just as the only worker ends, having had nothing to do?
+#[test]
+fn job_races_idle_exit() {
+    model(|| {
+        let pool = ThreadPool::named("short-lived", 1, Duration::ZERO);
+        let witness = StdArc::new((Witness::new(0), Witness::new(0)));
+        let inside = witness.clone();
+        block_on(pool.run(move || inside.0.set(1)));
+        let inside = witness.clone();
+        block_on(pool.run(move || inside.1.set(1)));
+        pool.shutdown(Duration::MAX).unwrap();
+        assert_eq!((witness.0.get() + witness.1.get(), pool.threads()), (2, 0));
+    });
+}
+
 /// Does whoever waits for a job get what it gave, and see what it did?
 #[test]
 fn await_races_complete() {
