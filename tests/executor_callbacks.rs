@@ -260,3 +260,52 @@ fn a_million_tasks_spawned_and_cancelled_in_random_order_leave_nothing() {
     });
     assert_eq!((Rc::strong_count(&alive), event_loop.tasks_alive()), (1, 0));
 }
+
+#[test]
+fn what_one_thread_brings_keeps_its_order() {
+    let event_loop = EventLoop::new();
+    let handle = event_loop.handle();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = seen.clone();
+    std::thread::spawn(move || {
+        for number in 0..100 {
+            let told = told.clone();
+            drop(handle.call_soon_threadsafe(move || told.lock().unwrap().push(number)).unwrap());
+        }
+    })
+    .join()
+    .unwrap();
+    event_loop.run_once(Some(Duration::ZERO));
+    assert!(seen.lock().unwrap().iter().copied().eq(0..100));
+}
+
+#[test]
+fn what_others_report_goes_to_the_hook_once_from_any_thread() {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let hook = reports.clone();
+    let event_loop = EventLoop::builder()
+        .on_unhandled(move |error| {
+            assert!(error.task().is_none() && error.handle().is_none());
+            hook.borrow_mut().push(error.to_string());
+        })
+        .build();
+    let (handle, elsewhere) = (event_loop.handle(), event_loop.handle());
+    event_loop.run_until_complete(async { handle.report("here") });
+    assert_eq!(*reports.borrow(), ["here"]);
+    std::thread::spawn(move || {
+        elsewhere.report("from another thread");
+        elsewhere.report("before the loop closes");
+    })
+    .join()
+    .unwrap();
+    assert_eq!(reports.borrow().len(), 1);
+    event_loop.close();
+    assert_eq!(*reports.borrow(), ["here", "from another thread", "before the loop closes"]);
+    struct CannotBeShown;
+    impl std::fmt::Display for CannotBeShown {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("not to be shown")
+        }
+    }
+    handle.report(CannotBeShown); // on a closed loop: printed, and no panic comes out
+}

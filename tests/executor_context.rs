@@ -290,3 +290,26 @@ fn under_another_host_a_scope_carries_the_variables() {
     });
     assert_eq!(seen, Some(3));
 }
+
+#[test]
+fn a_servers_connections_have_what_was_set_when_it_started() {
+    use evenloop::streams::{StreamReader, StreamWriter};
+    evenloop::run(async {
+        set(5);
+        let serve = |mut reader: StreamReader, mut writer: StreamWriter| async move {
+            assert!(reader.readline().await.is_ok());
+            writer.write(format!("{:?}\n", USER.get()).as_bytes()).unwrap();
+            set(100); // this connection's own
+            writer.drain().await.unwrap();
+        };
+        let server = evenloop::start_server(serve, "127.0.0.1:0".parse().unwrap()).unwrap();
+        set(6);
+        let port = server.local_addr().unwrap().port();
+        for _ in 0..2 {
+            let (mut reader, mut writer) = evenloop::open_connection("127.0.0.1", port).await.unwrap();
+            writer.write(b"who?\n").unwrap();
+            writer.drain().await.unwrap();
+            assert_eq!(reader.readline().await.unwrap(), b"Some(5)\n");
+        }
+    });
+}

@@ -1,6 +1,6 @@
 //! Other threads: blocking jobs, tasks that another thread waits for.
 
-use evenloop_executor::{EventLoop, ThreadPool, to_thread, try_to_thread, yield_now};
+use evenloop_executor::{EventLoop, ThreadPool, create_task, to_thread, try_to_thread, yield_now};
 use std::cell::RefCell;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -272,4 +272,56 @@ fn a_panic_that_no_thread_took_is_reported_once() {
     drop(unread);
     event_loop.run_once(Some(Duration::ZERO));
     assert_eq!(*reports.borrow(), ["nobody waits", "nobody looked"]);
+}
+
+#[test]
+fn a_job_that_is_waited_for_is_told_of_the_cancel_and_its_value_is_not_lost() {
+    let pool = ThreadPool::new(1);
+    let (began, begins) = mpsc::channel();
+    let job = pool.try_run(move |scope| {
+        began.send(()).unwrap();
+        while !scope.is_cancelled() {
+            thread::yield_now();
+        }
+        7
+    });
+    let job = job.unwrap();
+    EventLoop::new().run_until_complete(async {
+        let seen = Rc::new(RefCell::new(None));
+        let inside = seen.clone();
+        let mut task = create_task(async move {
+            let value = job.waited_for().await;
+            inside.replace(Some(value));
+            yield_now().await; // here the cancellation strikes
+            unreachable!("it was cancelled");
+        });
+        yield_now().await;
+        begins.recv_timeout(LONG).unwrap();
+        task.cancel("test");
+        let error: evenloop_executor::JoinError = task.join().await.map(|()| ()).unwrap_err();
+        assert!(error.is_cancelled());
+        assert_eq!(*seen.borrow(), Some(7));
+    });
+}
+
+#[test]
+fn a_job_that_is_waited_for_and_never_began_lets_the_cancellation_pass() {
+    let pool = ThreadPool::new(1);
+    let (go, gate) = mpsc::channel::<()>();
+    let busy = pool.run(move || gate.recv().unwrap());
+    let late = pool.run(|| unreachable!("it was cancelled before"));
+    EventLoop::new().run_until_complete(async {
+        let mut task = create_task(async move { late.waited_for().await });
+        yield_now().await;
+        task.cancel("test");
+        assert!(task.join().await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        busy.await;
+        assert_eq!(pool.run(|| 3).waited_for().await, 3);
+        assert!(
+            create_task(pool.run(|| panic!("in a job")).waited_for()).join().await.unwrap_err().is_panic()
+        );
+    });
+    let statistics = pool.statistics();
+    assert_eq!((statistics.threads, statistics.max_threads, statistics.queued), (1, 1, 0));
 }

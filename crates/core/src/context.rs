@@ -130,7 +130,7 @@ impl Context {
     ///
     /// **Cancel safe** as far as `future` is: dropping this drops it.
     pub fn scope<F: Future>(self, future: F) -> InContext<F> {
-        InContext { context: self, future }
+        InContext { context: self, future: Some(future) }
     }
 
     fn value(&self, id: u64) -> Option<&Value> {
@@ -261,8 +261,17 @@ pin_project! {
     #[must_use = "futures do nothing unless awaited"]
     pub struct InContext<F> {
         context: Context,
+        // Empty only while this is dropped.
         #[pin]
-        future: F,
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for InContext<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let context = std::mem::take(this.context);
+            context.run(|| this.future.set(None));
+        }
     }
 }
 
@@ -280,7 +289,7 @@ impl<F: Future> Future for InContext<F> {
         let this = self.project();
         let before = std::mem::take(this.context).swap_in();
         let _keeps = Keeps(this.context, before);
-        this.future.poll(cx)
+        this.future.as_pin_mut().expect("only the drop empties it").poll(cx)
     }
 }
 

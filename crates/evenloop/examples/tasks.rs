@@ -27,7 +27,7 @@ fn main() {
         println!("no result yet: {:?}", task.result().is_none());
         task.add_done_callback(|task, end| println!("called back: {} ended with a {end:?}", task.name()));
         while !task.is_finished() {
-            sleep(work / 2).await;
+            sleep(work * 3 / 4).await;
             println!("{:.2} s: {:?}", watch.seconds(), task.state());
         }
         println!("after: {:?}, result {:?}", task.state(), task.result().map(Result::unwrap));

@@ -50,6 +50,8 @@ mod guide {
     struct Cancellation;
     #[doc = include_str!("../guide/src/coming-from-asyncio.md")]
     struct ComingFromAsyncio;
+    #[doc = include_str!("../guide/src/loop.md")]
+    struct Loop;
     #[doc = include_str!("../guide/src/testing.md")]
     struct Testing;
 }

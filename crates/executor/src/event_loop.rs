@@ -403,7 +403,8 @@ impl EventLoop {
         self.core.create_task(future, Some(name.into()), Location::caller())
     }
 
-    /// Calls `closure` in the next pass, after what is ready now; see [`call_soon`](crate::call_soon).
+    /// Calls `closure` in the next pass, after what is ready now; see [`call_soon`](crate::call_soon). On a closed loop the
+    /// closure is dropped, as a new task is cancelled; asyncio raises.
     #[track_caller]
     pub fn call_soon(&self, closure: impl FnOnce() + 'static) -> CallHandle {
         self.core.call_soon(Box::new(closure), Location::caller())
@@ -647,7 +648,7 @@ impl Core {
         let deadline = limit.zip(timers).map(|(limit, timers)| (timers, deadline_after(timers.now(), limit)));
         // Nobody is woken by it: it ends the sleep of the pass below.
         let alarm = deadline.and_then(|(timers, at)| timers.insert(at, Waker::noop()).ok());
-        let mut cut_off = 0;
+        let (mut cut_off, mut called_back) = (0, false);
         if self.sched.watch().is_some_and(|watch| watch.is_debug()) {
             for task in self.sched.all() {
                 Unhandled::new("a task was left at the end of the run, and is cancelled", task.about(), None)
@@ -657,8 +658,14 @@ impl Core {
         loop {
             let mut left = self.sched.all();
             if left.is_empty() {
-                break;
+                if called_back || self.sched.ready() == 0 {
+                    break;
+                }
+                called_back = true;
+                self.pass(Some(Duration::ZERO)); // the last tasks' callbacks, which may spawn
+                continue;
             }
+            called_back = false;
             for task in &left {
                 task.request(Reason::new("the event loop ends"));
             }
@@ -682,9 +689,6 @@ impl Core {
             if deadline.is_some_and(|(timers, at)| timers.now() >= at) {
                 self.pass(Some(Duration::ZERO)); // drops those that were cut off
             }
-        }
-        if self.sched.ready() > 0 {
-            self.pass(Some(Duration::ZERO)); // the last tasks' callbacks
         }
         if let (Some((timers, _)), Some(alarm)) = (deadline, alarm) {
             timers.remove(alarm);

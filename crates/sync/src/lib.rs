@@ -10,6 +10,9 @@
 //! neither does the task that just released. What was given to a waiter that is dropped before it could take it goes to
 //! the next in line.
 //!
+//! Under a host that keeps a budget ([`evenloop_core::budget`]) a first poll that comes after 128 operations in a row without
+//! a wait has not been made yet: the task gets in line at its next turn.
+//!
 //! # Cancel safety
 //!
 //! Every function that waits may be dropped at any await; each says what is lost, which is at most the place in line.

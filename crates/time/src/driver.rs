@@ -116,15 +116,16 @@ impl<P: Park> Park for Driver<P> {
     }
 
     fn hand_over(&mut self) -> Wait {
-        let until = self.engine.start_sleep();
-        match (self.inner.hand_over(), until) {
-            // Virtual time moves inside `park` alone: who waits for a deadline has to come back at once.
-            (Wait::Forever, Some(_)) if matches!(self.engine.clock(), Clock::Virtual(clock) if clock.jumps()) => {
-                Wait::Ready
-            }
-            (Wait::Forever, Some(until)) => Wait::Until(until),
-            (Wait::Until(inner), Some(until)) => Wait::Until(inner.min(until)),
-            (wait, _) => wait,
+        let inner = self.inner.hand_over();
+        let Some(until) = self.engine.start_sleep() else { return inner };
+        match (self.engine.clock(), inner) {
+            (_, Wait::Ready) => Wait::Ready,
+            // Virtual time jumps inside `park` alone: who waits for a deadline has to come back at once. One that is moved by
+            // hand wakes who is due by itself.
+            (Clock::Virtual(clock), _) if clock.jumps() => Wait::Ready,
+            (Clock::Virtual(_), wait) => wait,
+            (Clock::Real, Wait::Until(inner)) => Wait::Until(inner.min(until)),
+            (Clock::Real, Wait::Forever) => Wait::Until(until),
         }
     }
 
