@@ -78,8 +78,9 @@ impl Threads for executors::Smol {
         let executor = Arc::new(smol::Executor::new());
         let inside = executor.clone();
         let (end, ended) = smol::channel::bounded::<()>(1);
-        let serving =
-            thread::spawn(move || smol::future::block_on(inside.run(async { drop(ended.recv().await) })));
+        let serving = thread::spawn(move || {
+            smol::future::block_on(inside.run(async { ended.recv().await.unwrap_or_default() }))
+        });
         let time = timed(times, |number| {
             evenloop_benches::block_on(executor.spawn(async move { black_box(number) }))
         });
