@@ -62,14 +62,15 @@ pub fn poll_spend(cx: &mut Context<'_>) -> Poll<()> {
         left.set(before.saturating_sub(1));
         before
     });
-    if left == Ok(0) { run_dry(cx) } else { Poll::Ready(()) }
+    if matches!(left, Ok(0)) { run_dry(cx) } else { Poll::Ready(()) }
 }
 
 #[cold]
 fn run_dry(cx: &mut Context<'_>) -> Poll<()> {
     let _ = LEFT.try_with(|left| left.set(OPERATIONS.into())); // B1
     let _ = FULL.try_with(|full| {
-        full.set(if full.get() == OPERATIONS.into() { full.get() - 1 } else { OPERATIONS.into() })
+        let all = u64::from(OPERATIONS);
+        full.set(if full.get() == all { all - 1 } else { all });
     });
     cx.waker().wake_by_ref();
     Poll::Pending
