@@ -42,7 +42,7 @@ pub use parking_lot::Mutex as GlobalMutex;
 #[cfg(all(evenloop_tsan, not(evenloop_loom)))]
 pub use self::tsan::Mutex as GlobalMutex;
 
-/// A real atomic under loom as well: for process-wide switches that no model looks at.
-pub use std::sync::atomic::AtomicUsize as GlobalAtomicUsize;
+/// Real atomics under loom as well: for process-wide switches, and for what a tool samples, that no model looks at.
+pub use std::sync::atomic::{AtomicU32 as GlobalAtomicU32, AtomicUsize as GlobalAtomicUsize};
 
 pub use std::sync::{Arc as StdArc, OnceLock, Weak as StdWeak};

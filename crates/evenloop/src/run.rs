@@ -78,7 +78,7 @@ pub fn event_loop_builder(clock: Clock) -> evenloop_executor::Builder {
     let handle = StdArc::new(reactor.handle());
     let driver = Driver::new(reactor, clock);
     let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    EventLoop::builder().runtime(runtime).park(Box::new(driver))
+    EventLoop::builder().runtime(runtime).park(Box::new(driver)).watchdog(Some(Duration::from_secs(1)))
 }
 
 /// Runs `main` on a loop of its own, and cleans up behind it: asyncio's `run`.

@@ -169,6 +169,20 @@ fn rwlock_lets_readers_read_together_and_nobody_overtake_the_writer() {
 }
 
 #[test]
+fn blocked_loop_makes_all_late_and_names_the_culprit() {
+    for (block, first, second) in [(3.0, 1.0, 2.0), (30.0, 7.0, 40.0)] {
+        let flags = format!("--virtual --block {block} --first {first} --second {second}");
+        let printed = lines("blocked_loop", &flags);
+        let late = |seconds: f64| format!("slept {seconds} s: {:.2} s late", f64::max(block - seconds, 0.0));
+        let source = include_str!("../examples/blocked_loop.rs");
+        let line =
+            1 + source.lines().position(|line| line.contains("let culprit")).expect("it is spawned there");
+        let debug = format!("debug: 'culprit' spawned at line {line}: it took {block:.3}s");
+        assert_eq!(printed, [debug, late(first), late(second)]);
+    }
+}
+
+#[test]
 fn count_takes_one_pause_beside_and_their_sum_behind() {
     for (pause, times) in [(1.0, 3), (2.5, 4)] {
         let printed = lines("count", &format!("--virtual --pause {pause} --times {times}"));

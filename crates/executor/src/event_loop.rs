@@ -19,6 +19,7 @@ use crate::handle::Handle;
 use crate::statistics::Statistics;
 use crate::task::raw_task::RawTask;
 use crate::task::sched::Sched;
+use crate::task::shared::Shared;
 use crate::task::waker::Running;
 use crate::task::{JoinError, SpawnHook, Task, TaskInfo};
 use crate::thread_pool::ThreadPool;
@@ -26,9 +27,11 @@ use crate::unhandled::Unhandled;
 use crate::watch::Watch;
 use crate::watch::instrument::{Instrument, InstrumentId};
 use crate::watch::record::LoopRecord;
+use crate::watchdog;
 use evenloop_core::budget;
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
+use evenloop_core::shim::StdArc;
 use evenloop_core::{Entered, Park, Runtime, RuntimeBuilder, ThreadPark, Wait, deadline_after};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::error::Error;
@@ -85,6 +88,7 @@ pub struct Builder {
     pool: Option<ThreadPool>,
     watch: bool,
     debug: Option<bool>,
+    watchdog: Option<Duration>,
 }
 
 /// Why [`EventLoop::run_task`] gave no value.
@@ -166,6 +170,15 @@ impl Builder {
         self
     }
 
+    /// Has the watchdog name a task that blocks the loop in one poll for `limit` and longer, while it does: see
+    /// [`set_blocked_hook`](crate::set_blocked_hook). Costs a store a poll, and one sleeping thread for all loops of the
+    /// process, which looks four times in `limit`. `None`, the default here, for none; the loops that the crate `evenloop`
+    /// makes have one of a second.
+    pub fn watchdog(mut self, limit: Option<Duration>) -> Self {
+        self.watchdog = limit;
+        self
+    }
+
     /// The loop, for the calling thread.
     pub fn build(self) -> EventLoop {
         budget::begin();
@@ -182,6 +195,9 @@ impl Builder {
         let park = RefCell::new(park);
         let event_loop =
             EventLoop { core: Rc::new(Core { sched, handle, park, runtime, stopping, unlooked }) };
+        if let Some(limit) = self.watchdog {
+            watchdog::look_after(event_loop.core.sched.shared(), limit);
+        }
         if watch {
             event_loop.core.watch().set_debug(debug);
         }
@@ -213,6 +229,7 @@ impl EventLoop {
             pool: None,
             watch: false,
             debug: None,
+            watchdog: None,
         }
     }
 
@@ -514,6 +531,7 @@ impl fmt::Debug for EventLoop {
 
 /// A loop that runs: E3.
 struct Run {
+    _rests: Rests,
     _told: Told,
     _running: Running,
     _current: Current,
@@ -542,6 +560,15 @@ impl Outside {
 impl Drop for Outside {
     fn drop(&mut self) {
         std::mem::take(&mut self.0).swap_in();
+    }
+}
+
+/// The watchdog sees nothing run once this is dropped.
+struct Rests(StdArc<Shared>);
+
+impl Drop for Rests {
+    fn drop(&mut self) {
+        self.0.rest();
     }
 }
 
@@ -619,6 +646,7 @@ impl Core {
 
     fn enter(self: &Rc<Self>) -> Run {
         Run {
+            _rests: Rests(self.sched.shared().clone()),
             _told: Told::begin(self),
             _running: self.sched.enter(),
             _current: Current::set(self),
@@ -757,6 +785,7 @@ impl Core {
             let _entered = self.enter();
             let _outside = Outside::leave();
             self.sched.close();
+            watchdog::let_go(self.sched.shared());
             self.handle.thread_pool().close();
         }
     }

@@ -23,6 +23,7 @@
 //! | `staggered_race` | attempts that start one after the other                                           |
 //! | `group`      | `TaskGroup`: no child outlives its block; `group/borrowing.rs`: children that borrow  |
 //! | `watch`      | what tasks wait for: dumps, call graphs, instruments, traces                          |
+//! | `watchdog`   | names a task that blocks its loop, while it does                                      |
 //! | `interrupt`  | Ctrl-C as a future (feature `signal`)                                                 |
 //!
 //! The executor knows no clock and no descriptor: it parks on whatever [`Park`](evenloop_core::Park) it is given.
@@ -46,6 +47,8 @@ mod unhandled;
 mod yield_now;
 
 mod watch;
+
+mod watchdog;
 
 mod as_completed;
 mod checkpoint;
@@ -90,4 +93,5 @@ pub use watch::snapshot::{
     Cycle, Link, LoopSnapshot, Snapshot, TaskSnapshot, WaitSnapshot, cancel_watched, dump, snapshot,
 };
 pub use watch::trace::{Span, Trace, end_trace, start_trace};
+pub use watchdog::{Blocked, set_blocked_hook};
 pub use yield_now::{YieldNow, yield_now};

@@ -16,8 +16,8 @@ use crate::watch::record::TaskRecord;
 use evenloop_core::Unpark;
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
-use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
-use evenloop_core::shim::{GlobalAtomicUsize, StdArc, UnsafeCell};
+use evenloop_core::shim::atomic::Ordering;
+use evenloop_core::shim::{GlobalAtomicUsize, StdArc};
 use evenloop_core::watch::current_task;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -56,8 +56,7 @@ impl Sched {
             on_spawn: None,
             watch: None,
         };
-        let inbox = AtomicPtr::new(ptr::null_mut());
-        let shared = Shared { number: next_loop(), inbox, unparker, queue: UnsafeCell::new(queue) };
+        let shared = Shared::new(next_loop(), unparker, queue);
         Self { shared: StdArc::new(shared), not_send: PhantomData }
     }
 

@@ -4,6 +4,7 @@ use super::SpawnHook;
 use super::cell::{Stage, TaskCell};
 use super::pool::Pool;
 use super::raw::*;
+use super::site::Site;
 use super::state::Word;
 use super::task_ref::TaskRef;
 use super::waker::{borrowed_waker, running};
@@ -11,7 +12,7 @@ use crate::unhandled::Hook;
 use crate::watch::Watch;
 use evenloop_core::Unpark;
 use evenloop_core::shim::atomic::{AtomicPtr, Ordering};
-use evenloop_core::shim::{StdArc, UnsafeCell};
+use evenloop_core::shim::{GlobalAtomicU32, StdArc, UnsafeCell};
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
@@ -22,6 +23,8 @@ use std::rc::Rc;
 pub(crate) struct Shared {
     /// Names the loop in this process.
     pub(super) number: u64,
+    /// Where the task was spawned that is being polled, for the watchdog: D1 in `watchdog.rs`.
+    place: GlobalAtomicU32,
     /// The last task brought here by another thread, or one of the two marks below.
     pub(super) inbox: AtomicPtr<Header>,
     pub(super) unparker: StdArc<dyn Unpark>,
@@ -115,6 +118,46 @@ impl Shared {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    pub(super) fn new(number: u64, unparker: StdArc<dyn Unpark>, queue: Queue) -> Self {
+        let inbox = AtomicPtr::new(ptr::null_mut());
+        let place = GlobalAtomicU32::new(Site::NOWHERE.to_bits());
+        Self { number, place, inbox, unparker, queue: UnsafeCell::new(queue) }
+    }
+
+    /// The loop's number in this process.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// A task that was spawned there is about to be polled.
+    #[inline]
+    pub(super) fn publish(&self, site: Site) {
+        // ORDERING: Relaxed: what it leads to never changes.
+        self.place.store(site.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Nothing is being polled: the loop does not run.
+    pub(crate) fn rest(&self) {
+        // ORDERING: Relaxed: nothing is published.
+        self.place.store(Site::NOWHERE.to_bits(), Ordering::Relaxed);
+    }
+
+    /// For the watchdog: where the task was spawned whose poll has lasted since the last call of this. Inside `Some`: `None`
+    /// if that is not known.
+    pub(crate) fn polled_since_last_look(&self) -> Option<Option<&'static Location<'static>>> {
+        // ORDERING: Relaxed throughout: the place is a constant, and one look more or less does not matter.
+        let seen = self.place.load(Ordering::Relaxed);
+        if seen == Site::NOWHERE.to_bits() || self.inbox.load(Ordering::Relaxed) == PARKED {
+            return None; // D2
+        }
+        if seen & Site::MARK == 0 {
+            let _ =
+                self.place.compare_exchange(seen, seen | Site::MARK, Ordering::Relaxed, Ordering::Relaxed);
+            return None;
+        }
+        Some(Site::from_bits(seen & !Site::MARK).get())
     }
 
     /// Whether the loop takes no more.

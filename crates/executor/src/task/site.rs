@@ -11,9 +11,26 @@ use std::ptr;
 #[derive(Clone, Copy)]
 pub(super) struct Site(i32);
 
+const _: () = assert!(align_of::<Location<'static>>() > Site::MARK as usize);
+
 static ANCHOR: Location<'static> = *Location::caller();
 
 impl Site {
+    /// That of the anchor, where nothing is spawned.
+    pub(super) const NOWHERE: Self = Self(0);
+    /// A bit that the bits of a site do not have: locations are aligned.
+    pub(super) const MARK: u32 = 1;
+
+    #[inline]
+    pub(super) const fn to_bits(self) -> u32 {
+        self.0.cast_unsigned()
+    }
+
+    /// The bits must be those of a site.
+    pub(super) const fn from_bits(bits: u32) -> Self {
+        Self(bits.cast_signed())
+    }
+
     /// A location that does not fit.
     pub(super) const FAR: Self = Self(i32::MIN);
 

@@ -54,10 +54,11 @@ impl Sched {
         let leave_queue = |own: &mut Own| {
             let (flags, bare) = (own.flags, own.annex.is_bare());
             own.flags = flags & !SCHEDULED | if bare { STARTED } else { 0 };
-            (flags, bare)
+            (flags, bare, own.site)
         };
         // SAFETY: what is in the run queue is alive (T4).
-        let (flags, bare) = unsafe { task.own(leave_queue) };
+        let (flags, bare, site) = unsafe { task.own(leave_queue) };
+        self.shared.publish(site);
         if flags & (OVER | KILL | WATCHED) != 0 {
             return self.run_otherwise(task, flags);
         }

@@ -1,0 +1,158 @@
+//! The watchdog: names a task that blocks its loop while it blocks it.
+//!
+//! A loop stores where its task was spawned before each poll, and does nothing else: no clock is read, and no count kept.
+//! One sleeping thread for all loops of the process looks now and then. It sets a mark in that word; the next poll
+//! overwrites it. So a mark that is still there at the next look says that one and the same poll has lasted that long.
+//!
+//! ```text
+//! loop:      store place A ─ poll ───────────────────────────────── … ─ store place B ─ poll
+//! watchdog:            mark A ──── period ──── A marked: 1 ──── period ──── A marked: 2 … 4: report
+//! ```
+//!
+//! D1. The word holds null, or a `&'static Location`, or one with the mark: who reads it may follow it at any time.
+//! D2. A loop that sleeps, or does not run, is not blocked.
+//! D3. The thread ends with the last loop that it looks after.
+//!
+//! Discussion: why the place and not the number of the task. A number means something only to whoever can look it up, and a
+//! task of a blocked loop cannot be looked at from another thread. If the loop is watched, its record has number and name,
+//! and the report says them.
+
+use crate::task::shared::Shared;
+use crate::watch::snapshot::{TaskSnapshot, snapshot};
+use evenloop_core::shim::{GlobalMutex, StdArc, thread};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::time::Duration;
+
+/// How many looks in a row make a report.
+const LOOKS: u32 = 4;
+
+/// A loop that has been blocked by one poll of one task: what the watchdog tells of.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Blocked {
+    /// The name of the loop's thread.
+    pub thread: String,
+    /// For how long at least.
+    pub blocked_for: Duration,
+    /// Where the task was spawned, or the callback registered.
+    pub spawned_at: &'static Location<'static>,
+    /// The task, if its loop is watched.
+    pub task: Option<TaskSnapshot>,
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { thread, blocked_for, spawned_at, task } = self;
+        write!(f, "the event loop on thread '{thread}' has been blocked for {blocked_for:.1?} by ")?;
+        match task {
+            Some(task) => write!(f, "task {} '{}'", task.key, task.name)?,
+            None => f.write_str("a task")?,
+        }
+        write!(f, " spawned at {spawned_at}")
+    }
+}
+
+type Hook = dyn Fn(&Blocked) + Send + Sync;
+
+#[derive(Default)]
+struct Dog {
+    flock: Vec<Sheep>,
+    /// The thread, while there is one.
+    thread: Option<thread::Thread>,
+    hook: Option<StdArc<Hook>>,
+}
+
+/// A loop that is looked after.
+struct Sheep {
+    shared: StdArc<Shared>,
+    thread: String,
+    limit: Duration,
+    /// Looks in a row that found the same poll.
+    stuck: u32,
+    /// The next report is due at so many.
+    tell_at: u32,
+}
+
+static DOG: GlobalMutex<Dog> = GlobalMutex::new(Dog { flock: Vec::new(), thread: None, hook: None });
+
+/// Calls `hook` from now on, on the watchdog's thread, with each loop of this process that is blocked by one poll for longer
+/// than its limit; again when it is blocked for twice as long, and so on. `None`: one line on the standard error stream,
+/// which is the default.
+///
+/// A loop's limit is that of [`Builder::watchdog`](crate::Builder::watchdog).
+pub fn set_blocked_hook(hook: Option<Box<dyn Fn(&Blocked) + Send + Sync>>) {
+    let before = std::mem::replace(&mut DOG.lock().hook, hook.map(StdArc::from));
+    drop(before);
+}
+
+/// Begins to look after a loop of the calling thread.
+pub(crate) fn look_after(shared: &StdArc<Shared>, limit: Duration) {
+    let name = thread::current().name().unwrap_or("unnamed").to_owned();
+    let sheep = Sheep { shared: shared.clone(), thread: name, limit, stuck: 0, tell_at: LOOKS };
+    let mut dog = DOG.lock();
+    dog.flock.push(sheep);
+    match &dog.thread {
+        Some(thread) => thread.unpark(), // its period may be shorter now
+        None => {
+            // A process that cannot start a thread does without.
+            let started = thread::Builder::new().name("evenloop-watchdog".into()).spawn(watch);
+            dog.thread = started.ok().map(|handle| handle.thread().clone());
+        }
+    }
+}
+
+/// Ends that: the loop is closed.
+pub(crate) fn let_go(shared: &Shared) {
+    let mut dog = DOG.lock();
+    let place = dog.flock.iter().position(|sheep| std::ptr::eq(&*sheep.shared, shared));
+    let gone = place.map(|place| dog.flock.swap_remove(place));
+    if dog.flock.is_empty() {
+        dog.thread.iter().for_each(thread::Thread::unpark); // D3
+    }
+    drop(dog);
+    drop(gone);
+}
+
+fn watch() {
+    loop {
+        let (period, due, hook) = {
+            let mut dog = DOG.lock();
+            let Some(shortest) = dog.flock.iter().map(|sheep| sheep.limit).min() else {
+                dog.thread = None; // D3, under the lock: who comes now starts another
+                return;
+            };
+            let due: Vec<_> = dog.flock.iter_mut().filter_map(Sheep::look).collect();
+            ((shortest / LOOKS).max(Duration::from_millis(1)), due, dog.hook.clone())
+        };
+        for (number, mut blocked) in due {
+            let snapshot = snapshot();
+            let polled = |task: &&TaskSnapshot| task.key.host == number && task.running.is_some();
+            blocked.task = snapshot.tasks().find(polled).cloned();
+            let told = catch_unwind(AssertUnwindSafe(|| match &hook {
+                Some(hook) => hook(&blocked),
+                None => eprintln!("{blocked}"),
+            }));
+            drop(told); // the panic has printed its own message
+        }
+        thread::park_timeout(period);
+    }
+}
+
+impl Sheep {
+    /// Looks at the loop. Answers what is to be told, and the loop's number.
+    fn look(&mut self) -> Option<(u64, Blocked)> {
+        let Some(spawned_at) = self.shared.polled_since_last_look() else {
+            (self.stuck, self.tell_at) = (0, LOOKS);
+            return None;
+        };
+        self.stuck = self.stuck.saturating_add(1);
+        if self.stuck < self.tell_at {
+            return None;
+        }
+        self.tell_at = self.tell_at.saturating_mul(2);
+        let blocked_for = self.limit / LOOKS * self.stuck;
+        let thread = self.thread.clone();
+        Some((self.shared.number(), Blocked { thread, blocked_for, spawned_at, task: None }))
+    }
+}

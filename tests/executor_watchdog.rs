@@ -1,0 +1,48 @@
+//! The watchdog names a task that blocks its loop while it blocks it. One test, for its hook belongs to the process.
+
+use evenloop_executor::{EventLoop, set_blocked_hook, yield_now};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Long enough for a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_task_that_blocks_is_named_while_it_does_and_no_other() {
+    let (sender, told) = mpsc::channel();
+    set_blocked_hook(Some(Box::new(move |blocked| sender.send(blocked.clone()).unwrap())));
+    let limit = Duration::from_millis(20);
+    for watched in [false, true] {
+        let event_loop = EventLoop::builder().watchdog(Some(limit)).watch(watched).build();
+
+        // Blocks until the watchdog has spoken: so it spoke meanwhile. And again, after twice the time.
+        let blocks = async {
+            let first = told.recv_timeout(PATIENCE).expect("the watchdog speaks while the loop is blocked");
+            let second = told.recv_timeout(PATIENCE).expect("and again");
+            (first, second)
+        };
+        let (first, second) = event_loop.run_until_complete(blocks);
+        let line = line!() - 1;
+        assert!(first.spawned_at.file().ends_with("executor_watchdog.rs"));
+        assert_eq!((first.spawned_at.line(), second.spawned_at.line()), (line, line));
+        assert!(first.blocked_for >= limit && second.blocked_for >= 2 * limit);
+        assert_eq!(first.task.map(|task| task.name), watched.then(|| "Task-1".to_owned()));
+        assert!(second.to_string().contains("has been blocked for"), "{second}");
+
+        // Busy for long, and asleep for long, but never in one poll: nobody is named.
+        event_loop.run_until_complete(async {
+            let end = Instant::now() + 10 * limit;
+            while Instant::now() < end {
+                yield_now().await;
+            }
+        });
+        event_loop.run_once(Some(10 * limit));
+        if let Ok(blocked) = told.try_recv() {
+            assert!(
+                blocked.spawned_at.line() == line,
+                "the first one may still have been told of: {blocked}"
+            );
+        }
+    }
+    set_blocked_hook(None);
+}
