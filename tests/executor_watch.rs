@@ -2,11 +2,11 @@
 
 use evenloop::sync::{Event, Lock, Queue, RwLock};
 use evenloop::time::VirtualClock;
+use evenloop::watch::{Instrument, Snapshot, Step, TaskKey, TaskSnapshot, cancel_watched};
 use evenloop::{
-    EventLoop, Instrument, Snapshot, Step, TaskGroup, TaskSnapshot, all_tasks, capture_call_graph,
-    create_task, dump, event_loop_on, format_call_graph, gather_all, shield, sleep, snapshot, yield_now,
+    EventLoop, TaskGroup, all_tasks, capture_call_graph, create_task, dump, event_loop_on, format_call_graph,
+    gather_all, shield, sleep, snapshot, yield_now,
 };
-use evenloop_core::watch::TaskKey;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use std::cell::RefCell;
@@ -320,10 +320,10 @@ fn a_task_is_cancelled_from_another_thread_by_its_key() {
     event_loop.run_once(Some(Duration::ZERO));
     let host = event_loop.run_until_complete(async { number() });
     let key = TaskKey { host, task: task.id().get() };
-    std::thread::spawn(move || assert!(evenloop::cancel_watched(key, "from outside"))).join().unwrap();
+    std::thread::spawn(move || assert!(cancel_watched(key, "from outside"))).join().unwrap();
     let error = event_loop.run_until_complete(task.join()).unwrap_err();
     assert_eq!(error.reason().text(), Some("from outside"));
-    assert!(!evenloop::cancel_watched(TaskKey { host, task: 999 }, "nobody"));
+    assert!(!cancel_watched(TaskKey { host, task: 999 }, "nobody"));
 }
 
 #[test]

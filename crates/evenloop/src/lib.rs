@@ -28,6 +28,7 @@
 //! | [`streams`]     | `evenloop-streams`   | sockets, readers and writers, servers, protocols              |
 //! | [`process`]     | `evenloop-streams`   | child processes, their pipes and their end                    |
 //! | [`coroutine`]   | `evenloop-coroutine` | generators and async generators                               |
+//! | [`watch`]       | `evenloop-executor`  | what tasks wait for: dumps, call graphs, traces               |
 //! | [`cancel`]      | `evenloop-core`      | scopes that can be cancelled, and clean-up that can await     |
 //!
 //! # Features
@@ -59,6 +60,8 @@ mod guide {
 #[cfg(feature = "hyper")]
 pub mod hyper;
 
+#[cfg(feature = "console")]
+pub use evenloop_console as console;
 pub use evenloop_core::cancel;
 pub use evenloop_core::context::{self, ContextVar};
 pub use evenloop_core::{NoRuntime, Runtime};

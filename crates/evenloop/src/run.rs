@@ -78,7 +78,29 @@ pub fn event_loop_builder(clock: Clock) -> evenloop_executor::Builder {
     let handle = StdArc::new(reactor.handle());
     let driver = Driver::new(reactor, clock);
     let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    EventLoop::builder().runtime(runtime).park(Box::new(driver)).watchdog(Some(Duration::from_secs(1)))
+    let builder = EventLoop::builder().runtime(runtime).park(Box::new(driver));
+    builder.watchdog(Some(Duration::from_secs(1))).watch(console_listens())
+}
+
+/// Whether this process has an agent for the command `evenloop`, because the environment says so: then loops are watched.
+#[cfg(feature = "console")]
+fn console_listens() -> bool {
+    use evenloop_console::{Agent, VARIABLE, listen_if_asked};
+    use evenloop_core::shim::OnceLock;
+    static AGENT: OnceLock<Option<Agent>> = OnceLock::new();
+    let listen = || {
+        listen_if_asked().unwrap_or_else(|error| {
+            eprintln!("{VARIABLE}: {error}");
+            None
+        })
+    };
+    AGENT.get_or_init(listen).is_some()
+}
+
+/// Without the feature `console` nobody listens.
+#[cfg(not(feature = "console"))]
+fn console_listens() -> bool {
+    false
 }
 
 /// Runs `main` on a loop of its own, and cleans up behind it: asyncio's `run`.

@@ -46,7 +46,7 @@ mod thread_pool;
 mod unhandled;
 mod yield_now;
 
-mod watch;
+pub mod watch;
 
 mod watchdog;
 
@@ -87,11 +87,6 @@ pub use task::{Join, JoinError, Task, TaskId, TaskInfo, TaskState};
 pub use thread_pool::{PoolStatistics, ThreadPool};
 pub use unhandled::Unhandled;
 pub use wait_for::wait_for;
-pub use watch::call_graph::{CallGraph, capture_call_graph, format_call_graph, print_call_graph};
-pub use watch::instrument::{Instrument, InstrumentId, Step};
-pub use watch::snapshot::{
-    Cycle, Link, LoopSnapshot, Snapshot, TaskSnapshot, WaitSnapshot, cancel_watched, dump, snapshot,
-};
-pub use watch::trace::{Span, Trace, end_trace, start_trace};
+pub use watch::{Instrument, capture_call_graph, dump, format_call_graph, print_call_graph, snapshot};
 pub use watchdog::{Blocked, set_blocked_hook};
 pub use yield_now::{YieldNow, yield_now};

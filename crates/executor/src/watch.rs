@@ -13,6 +13,7 @@
 //! | `call_graph.rs` | asyncio's call graph of one task                                    |
 //! | `instrument.rs` | hooks for each step                                                 |
 //! | `trace.rs`      | what ran when, for a while                                          |
+//! | `wire.rs`       | the copy as lines for another process: the format of the console    |
 //!
 //! R1. A record is in its loop's table from the spawn to the end of its task.
 //! R2. No lock of a record is held while foreign code runs: a blocked task never keeps a reader waiting.
@@ -23,12 +24,21 @@ pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod snapshot;
 pub(crate) mod trace;
+pub(crate) mod wire;
 
-use self::instrument::{Instrument, Step};
+pub use self::call_graph::{CallGraph, capture_call_graph, format_call_graph, print_call_graph};
+pub use self::instrument::{Instrument, InstrumentId, Step};
+pub use self::snapshot::{
+    Cycle, Link, LoopSnapshot, Place, Snapshot, TaskSnapshot, WaitSnapshot, cancel_watched, dump, snapshot,
+};
+pub use self::trace::{Span, Trace, end_trace, start_trace};
+pub use self::wire::{BadRecord, escape, unescape};
+pub use evenloop_core::watch::{Holder, On, TaskKey};
+
 use self::record::{LoopRecord, TaskRecord};
 use crate::unhandled::{Hook, Unhandled};
 use evenloop_core::shim::StdArc;
-use evenloop_core::watch::{self, Asked, Entered, Fresh, TaskKey};
+use evenloop_core::watch::{self, Asked, Entered, Fresh};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

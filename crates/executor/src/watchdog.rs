@@ -9,7 +9,7 @@
 //! watchdog:            mark A ──── period ──── A marked: 1 ──── period ──── A marked: 2 … 4: report
 //! ```
 //!
-//! D1. The word holds null, or a `&'static Location`, or one with the mark: who reads it may follow it at any time.
+//! D1. The word holds a `Site`, which leads to a `&'static Location`, perhaps with the mark: so it may be followed at any time.
 //! D2. A loop that sleeps, or does not run, is not blocked.
 //! D3. The thread ends with the last loop that it looks after.
 //!
@@ -35,8 +35,8 @@ pub struct Blocked {
     pub thread: String,
     /// For how long at least.
     pub blocked_for: Duration,
-    /// Where the task was spawned, or the callback registered.
-    pub spawned_at: &'static Location<'static>,
+    /// Where the task was spawned, or the callback registered; `None`: in a library that was loaded while the program ran.
+    pub spawned_at: Option<&'static Location<'static>>,
     /// The task, if its loop is watched.
     pub task: Option<TaskSnapshot>,
 }
@@ -49,7 +49,10 @@ impl fmt::Display for Blocked {
             Some(task) => write!(f, "task {} '{}'", task.key, task.name)?,
             None => f.write_str("a task")?,
         }
-        write!(f, " spawned at {spawned_at}")
+        match spawned_at {
+            Some(place) => write!(f, " spawned at {place}"),
+            None => f.write_str(" spawned in a library that was loaded later"),
+        }
     }
 }
 
@@ -154,5 +157,31 @@ impl Sheep {
         let blocked_for = self.limit / LOOKS * self.stuck;
         let thread = self.thread.clone();
         Some((self.shared.number(), Blocked { thread, blocked_for, spawned_at, task: None }))
+    }
+}
+
+#[cfg(all(test, not(evenloop_loom)))]
+mod tests {
+    use crate::{EventLoop, yield_now};
+    use std::time::Duration;
+
+    #[test]
+    fn only_a_poll_that_lasts_from_look_to_look_is_seen() {
+        let event_loop = EventLoop::new();
+        let shared = event_loop.handle().shared().clone();
+        let look = || shared.polled_since_last_look();
+        assert!(look().is_none());
+        event_loop.run_until_complete(async {
+            assert!(look().is_none(), "the first look marks");
+            assert_eq!(look().flatten().expect("the same poll").line(), line!() - 2);
+            assert!(look().is_some());
+            yield_now().await;
+            assert!(look().is_none(), "another poll of the same task");
+        });
+        assert!(look().is_none() && look().is_none(), "D2: between two runs");
+        let looks = shared.clone();
+        let sleeps = std::thread::spawn(move || (0..100).all(|_| looks.polled_since_last_look().is_none()));
+        event_loop.run_once(Some(Duration::ZERO));
+        assert!(sleeps.join().expect("it only looks"));
     }
 }

@@ -6,6 +6,7 @@ use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On, TaskKey};
 use std::backtrace::Backtrace;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub struct TaskSnapshot {
     /// What it was given, else `Task-N` with its number.
     pub name: String,
     /// Where it was spawned.
-    pub spawned_at: &'static Location<'static>,
+    pub spawned_at: Place,
     /// The type of its future, as the compiler names it.
     pub future: &'static str,
     /// The task that spawned it.
@@ -62,6 +63,29 @@ pub struct TaskSnapshot {
     pub waits: Vec<WaitSnapshot>,
     /// The group that it is a child of, by address.
     pub group: Option<usize>,
+}
+
+/// A place in source code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as the compiler was given it.
+    pub file: &'static str,
+    /// The line, counted from 1.
+    pub line: u32,
+    /// The column, counted from 1.
+    pub column: u32,
+}
+
+impl From<&'static Location<'static>> for Place {
+    fn from(location: &'static Location<'static>) -> Self {
+        Self { file: location.file(), line: location.line(), column: location.column() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
 }
 
 /// One thing that a task waits for.
@@ -157,7 +181,7 @@ impl TaskSnapshot {
         Self {
             key: TaskKey { host: home.number, task: task.id },
             name: told.name.map_or_else(|| format!("Task-{}", task.id), String::from),
-            spawned_at: task.spawned_at,
+            spawned_at: task.spawned_at.into(),
             future: task.future,
             parent: task.parent,
             age: now.saturating_duration_since(task.spawned),

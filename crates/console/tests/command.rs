@@ -1,0 +1,93 @@
+//! The command, against an agent in this process.
+
+use evenloop_console::{Agent, listen};
+use evenloop_executor::{EventLoop, create_task, yield_now};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Runs the command; answers what it printed, and whether it succeeded.
+fn evenloop(arguments: &[&str]) -> (String, bool) {
+    let output = Command::new(env!("CARGO_BIN_EXE_evenloop")).args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8(text).unwrap(), output.status.success())
+}
+
+fn agent(folder: &Path) -> (Agent, String) {
+    let path = folder.join("agent.sock");
+    let agent = listen(&path).unwrap();
+    (agent, path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn ps_pstree_top_and_cancel() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, path) = agent(folder.path());
+    let event_loop = EventLoop::builder().watch(true).build();
+    let mut outer = event_loop.create_named_task("outer", async {
+        let inner = create_task(std::future::pending::<()>());
+        inner.set_name("inner");
+        inner.await;
+    });
+    event_loop.run_once(Some(Duration::ZERO));
+    event_loop.run_once(Some(Duration::ZERO));
+    let (ps, fine) = evenloop(&["ps", &path]);
+    assert!(fine && ps.contains("'outer' waiting") && ps.contains("in await for task"), "{ps}");
+    let (tree, fine) = evenloop(&["pstree", &path]);
+    let lines: Vec<_> = tree.lines().collect();
+    assert!(fine && lines[0].starts_with("└── (T) outer "), "{tree}");
+    assert!(
+        lines[1].starts_with("    └──  waits ") && lines[2].starts_with("        └── (T) inner "),
+        "{tree}"
+    );
+    let (top, fine) = evenloop(&["top", &path, "--every", "1ms", "--times", "2"]);
+    assert!(fine && top.matches("outer").count() == 2, "{top}");
+    let key = lines[2].split_whitespace().nth(3).unwrap();
+    assert_eq!(evenloop(&["cancel", &path, key]), (String::new(), true));
+    let error = event_loop.run_until_complete(outer.join()).unwrap_err();
+    assert!(error.is_cancelled());
+}
+
+#[test]
+fn trace_writes_what_chrome_and_perfetto_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, path) = agent(folder.path());
+    let file = folder.path().join("trace.json");
+    let arguments = [
+        "trace".to_owned(),
+        path,
+        "--for".into(),
+        "100ms".into(),
+        "-o".into(),
+        file.to_str().unwrap().into(),
+    ];
+    let traced = std::thread::spawn(move || evenloop(&arguments.each_ref().map(String::as_str)));
+    let event_loop = EventLoop::builder().watch(true).build();
+    event_loop.run_until_complete(async {
+        while !traced.is_finished() {
+            yield_now().await;
+        }
+    });
+    let (text, fine) = traced.join().unwrap();
+    assert!(fine && text.contains(" polls in "), "{text}");
+    let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let polls: Vec<_> = events.iter().filter(|event| event["ph"] == "X").collect();
+    assert!(polls.len() > 1 && polls.iter().all(|poll| poll["ts"].is_number() && poll["dur"].is_number()));
+    assert!(events.iter().any(|event| event["ph"] == "M" && event["name"] == "thread_name"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_a_sentence() {
+    for (arguments, words) in [
+        (&["ps", "/no/such/socket"][..], "No such file"),
+        (&["cancel", "x", "y"], "a task is written LOOP.TASK"),
+        (&["trace", "x"], "-o FILE"),
+        (&["trace", "x", "-o", "y", "--for", "5h"], "a time is written"),
+        (&["dance"], "what is `dance`?"),
+        (&["--loud"], "--loud"),
+    ] {
+        let (text, fine) = evenloop(arguments);
+        assert!(!fine && text.contains(words), "{arguments:?}: {text}");
+    }
+}

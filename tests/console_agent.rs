@@ -1,0 +1,159 @@
+//! The console's agent: it answers while the loop is blocked, and hostile clients harm nothing.
+
+use evenloop_console::{Agent, Client, ClientError, Command, listen};
+use evenloop_executor::watch::{Snapshot, TaskKey};
+use evenloop_executor::{EventLoop, yield_now};
+use std::fs;
+use std::future::pending;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+fn agent() -> (TempDir, Agent, Client) {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = listen(folder.path().join("agent.sock")).unwrap();
+    let client = Client::new(agent.path());
+    (folder, agent, client)
+}
+
+fn watched() -> EventLoop {
+    EventLoop::builder().watch(true).build()
+}
+
+/// What a thread asks while the calling one, a loop's, is blocked.
+fn ask_while_blocked<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, answer) = mpsc::channel();
+    std::thread::spawn(move || sender.send(ask()));
+    answer.recv_timeout(Duration::from_secs(60)).expect("the agent answers while the loop is blocked")
+}
+
+fn named<'a>(snapshot: &'a Snapshot, name: &str) -> &'a evenloop_executor::watch::TaskSnapshot {
+    snapshot.tasks().find(|task| task.name == name).unwrap_or_else(|| panic!("no {name} in {snapshot}"))
+}
+
+#[test]
+fn it_answers_while_the_loop_is_blocked() {
+    let (_folder, _agent, client) = agent();
+    let event_loop = watched();
+    event_loop.create_named_task("a waiting task", pending::<()>()).detach();
+    let task = event_loop.create_named_task("the blocking task", async move {
+        yield_now().await;
+        ask_while_blocked(move || client.ps().unwrap())
+    });
+    let snapshot = event_loop.run_until_complete(task);
+    let blocking = named(&snapshot, "the blocking task");
+    assert_eq!((blocking.state(), blocking.polls), ("running", 1));
+    assert!(blocking.running.is_some());
+    assert!(blocking.spawned_at.file.ends_with("console_agent.rs"));
+    assert_eq!(named(&snapshot, "a waiting task").polls, 1);
+}
+
+#[test]
+fn the_socket_is_the_users_alone_and_goes_with_the_agent() {
+    let (folder, agent, _) = agent();
+    let path = agent.path().to_owned();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    let error = listen(&path).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    drop(agent);
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_nobody_listens_to_is_replaced_and_what_is_no_socket_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // leaves the file
+    let agent = listen(&path).unwrap();
+    Client::new(&path).ps().unwrap();
+    drop(agent);
+    fs::write(&path, "precious").unwrap();
+    assert_eq!(listen(&path).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    assert!(listen(folder.path().join("no/such/folder/agent.sock")).is_err());
+}
+
+#[test]
+fn a_task_is_cancelled_and_a_stranger_is_refused() {
+    let (_folder, _agent, client) = agent();
+    let event_loop = watched();
+    let mut task = event_loop.create_named_task("to be cancelled", pending::<()>());
+    event_loop.run_once(Some(Duration::ZERO));
+    let key = named(&client.ps().unwrap(), "to be cancelled").key;
+    client.tell(Command::Cancel(key)).unwrap();
+    let error = event_loop.run_until_complete(task.join()).unwrap_err();
+    assert_eq!(error.reason().text(), Some("cancelled from the console"));
+    let nobody = Command::Cancel(TaskKey { host: key.host, task: 999_999 });
+    let error = client.tell(nobody).unwrap_err();
+    assert!(matches!(&error, ClientError::Refused(words) if words == "there is no such task"), "{error}");
+}
+
+#[test]
+fn a_trace_has_each_poll() {
+    let (_folder, _agent, client) = agent();
+    let event_loop = watched();
+    let (sender, traced) = mpsc::channel();
+    let asking = std::thread::spawn(move || {
+        sender.send(client.trace(Duration::from_millis(100)).unwrap()).unwrap();
+    });
+    let task = event_loop.create_named_task("traced", async move {
+        loop {
+            yield_now().await;
+            if let Ok(spans) = traced.try_recv() {
+                return spans;
+            }
+        }
+    });
+    let spans = event_loop.run_until_complete(task);
+    asking.join().unwrap();
+    let key = named(&spans.snapshot, "traced").key;
+    let mine: Vec<_> =
+        spans.spans.iter().filter(|(home, span)| *home == key.host && span.task == key.task).collect();
+    assert!(mine.len() > 1, "{} spans", spans.spans.len());
+    let ordered = |pair: &[&(u64, evenloop_executor::watch::Span)]| {
+        pair[0].1.began_ns + pair[0].1.took_ns <= pair[1].1.began_ns
+    };
+    assert!(mine.windows(2).all(ordered), "one loop runs one task at a time");
+    assert_eq!(spans.process, std::process::id());
+}
+
+fn answer(agent: &Agent, request: &[u8]) -> String {
+    let mut stream = UnixStream::connect(agent.path()).unwrap();
+    let _ = stream.write_all(request);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    text
+}
+
+#[test]
+fn garbage_is_refused_with_words() {
+    let (_folder, agent, client) = agent();
+    for garbage in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\xff\xfe\x00\n", b"evenloop-console 99 ps\n", b"\n", b""]
+    {
+        let text = answer(&agent, garbage);
+        assert!(text.starts_with("evenloop-console 1 error ") && text.ends_with("end\n"), "{text:?}");
+    }
+    let _ = answer(&agent, &vec![b'x'; 1 << 20]); // never more than a line is read
+    client.ps().unwrap();
+}
+
+#[test]
+fn slow_clients_hold_up_nobody_and_many_are_turned_away() {
+    let (_folder, agent, client) = agent();
+    let silent: Vec<_> = (0..8).map(|_| UnixStream::connect(agent.path()).unwrap()).collect();
+    let error = client.ps().unwrap_err();
+    let turned_away = matches!(&error, ClientError::Refused(words) if words == "too many clients");
+    // Hung up on before it had written its line: that is as good.
+    assert!(turned_away || matches!(error, ClientError::Io(_)), "{error}");
+    drop(silent);
+    // Their threads see that they are gone, sooner or later.
+    while client.ps().is_err() {
+        std::thread::yield_now();
+    }
+}
