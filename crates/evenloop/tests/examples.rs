@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::lines;
+use support::{Served, lines};
 
 #[test]
 fn say_after_takes_the_sum_and_then_the_longest() {
@@ -472,5 +472,36 @@ fn cpu_bound_work_on_a_pool_leaves_the_loop_alone() {
         let [blocked, pooled] = &printed[..] else { panic!("{printed:?}") };
         let (blocked, pooled) = (late(blocked, "on the loop"), late(pooled, "on a pool"));
         assert!(pooled < blocked / 2.0, "{pooled} ms on a pool, {blocked} ms on the loop");
+    }
+}
+
+#[test]
+fn protocol_is_told_in_order_and_datagrams_come_back() {
+    for (datagrams, megabytes) in [(2, 20), (5, 40)] {
+        let printed = lines("protocol", &format!("{datagrams} {megabytes}"));
+        let mut expected = vec![
+            "connection_made".to_owned(),
+            "data_received, for the first time".to_owned(),
+            format!("eof_received, after {} bytes", megabytes << 20),
+            "connection_lost: None".to_owned(),
+            "the sender was paused on its way: true".to_owned(),
+        ];
+        expected.extend((1..=datagrams).rev().map(|left| format!("datagram_received: ping {left}")));
+        expected.push("connection_lost: None".to_owned());
+        assert_eq!(printed, expected);
+    }
+}
+
+#[test]
+fn both_chats_carry_what_is_said_to_everybody_else() {
+    for (server, users) in [("chat_streams", 3), ("chat_protocol", 5)] {
+        let served = Served::start(server);
+        let printed = lines("chat_client", &format!("{} {users}", served.port));
+        let heard = |number: u32| {
+            let others = (1..=users).filter(|other| *other != number);
+            let hellos: Vec<_> = others.map(|other| format!("user {other}: hello from {other}")).collect();
+            format!("user {number} heard {}", hellos.join(", "))
+        };
+        assert_eq!(printed, (1..=users).map(heard).collect::<Vec<_>>(), "{server}");
     }
 }
