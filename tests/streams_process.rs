@@ -81,6 +81,7 @@ fn alone(name: &str, wrapper: &[&str], scene: impl FnOnce()) {
     let output = command.args(&words[1..]).env("EVENLOOP_ALONE", &name).output().unwrap();
     let told = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&told));
+    print!("{}", String::from_utf8_lossy(&told));
 }
 
 /// The children of this process, those that have ended and were not reaped first.

@@ -46,6 +46,7 @@ const SECTIONS: &[Section] = &[
     long("sanitize", |skips| sanitize::run(&[], skips)),
     long("soak", |_| soak::run(soak::SHORT)),
     long("faults", faults::run),
+    long("children", |_| faults::children()),
     long("msrv", |skips| {
         msrv::run().map(|checked| {
             if let Err(why) = checked {

@@ -3,6 +3,9 @@
 //! strace makes one system call fail at its k-th use. `EINTR` has to go unnoticed. Any other error may fail a test, as an
 //! error that reaches its caller does, but nothing may hang, be killed by a signal, or abort. `connect` is not among
 //! those: a test that waits for both ends of a connection rightly waits for ever when there is none.
+//!
+//! The tests of child processes are not among the above, because the children would feel the faults as well. They run whole on
+//! a kernel that has no pidfds, or none left, and have to pass.
 
 use crate::ci::Skips;
 use crate::{Outcome, models, sh};
@@ -45,6 +48,11 @@ const OFTEN: &str = "20+3";
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The tests of child processes, and what they have to pass in spite of.
+const CHILDREN: &str = "streams_process";
+const CHILDREN_WITHOUT: &[&str] = &["pidfd_open:error=ENOSYS", "pidfd_open:error=EMFILE"];
+const CHILDREN_LIMIT: Duration = Duration::from_secs(300);
+
 pub(crate) fn run(skips: &mut Skips) -> Outcome {
     if !skips.unless_found("strace", "fault injection") {
         return Ok(());
@@ -56,9 +64,19 @@ pub(crate) fn run(skips: &mut Skips) -> Outcome {
         skips.note("there are no tests of streams yet");
         return Ok(());
     }
-    if strace(Path::new("true"), &[], None)? != Some(0) {
+    if strace(Path::new("true"), &[], None, LIMIT)? != Some(0) {
         skips.note("strace may not trace here (ptrace is not allowed)");
         return Ok(());
+    }
+    let (of_children, programs): (Vec<_>, Vec<_>) =
+        programs.into_iter().partition(|(name, _)| name.starts_with(CHILDREN));
+    for (name, program) in of_children.iter().filter(|(name, _)| name == CHILDREN) {
+        for without in CHILDREN_WITHOUT {
+            match strace(program, &["--quiet"], Some(&format!("inject={without}")), CHILDREN_LIMIT)? {
+                Some(0) => println!("{name} passes with {without}"),
+                code => return Err(format!("{name} with {without}: exit code {code:?}")),
+            }
+        }
     }
     let mut plans = Vec::new();
     for (name, program) in &programs {
@@ -74,7 +92,7 @@ pub(crate) fn run(skips: &mut Skips) -> Outcome {
         if *error == "EINTR" {
             arguments.extend(TOUCHY.iter().flat_map(|test| ["--skip", test]));
         }
-        let code = strace(program, &arguments, Some(&inject))?;
+        let code = strace(program, &arguments, Some(&inject), LIMIT)?;
         let fine = match code {
             Some(0) => true,
             Some(101) => *error != "EINTR",
@@ -94,7 +112,12 @@ pub(crate) fn run(skips: &mut Skips) -> Outcome {
 }
 
 /// The exit code of a traced program; `None`: killed by a signal, or by us at the limit.
-fn strace(program: &Path, arguments: &[&str], inject: Option<&str>) -> Result<Option<i32>, String> {
+fn strace(
+    program: &Path,
+    arguments: &[&str],
+    inject: Option<&str>,
+    limit: Duration,
+) -> Result<Option<i32>, String> {
     let mut strace = Command::new("strace");
     strace.args(["--follow-forks", "--output=/dev/null", "--seccomp-bpf", "--quiet=all"]);
     match inject {
@@ -109,7 +132,7 @@ fn strace(program: &Path, arguments: &[&str], inject: Option<&str>) -> Result<Op
     loop {
         match child.try_wait().map_err(|error| format!("strace: {error}"))? {
             Some(status) => return Ok(status.code()),
-            None if begin.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(10)),
+            None if begin.elapsed() < limit => std::thread::sleep(Duration::from_millis(10)),
             None => {
                 // SIGTERM lets strace take its program along; a killed strace would leave it running.
                 let _ = Command::new("kill").arg(child.id().to_string()).status();
@@ -118,4 +141,13 @@ fn strace(program: &Path, arguments: &[&str], inject: Option<&str>) -> Result<Op
             }
         }
     }
+}
+
+/// `cargo xtask ci children`: 1,000 children at once and 20,000 in a row, with pidfds and with threads.
+pub(crate) fn children() -> Outcome {
+    let tests =
+        "test --release --package evenloop-tests --test streams_process --test streams_process_fallback";
+    let mut test = sh::cargo(tests);
+    test.args(["--quiet", "--", "--nocapture", "many_children_leave_nothing_behind"]);
+    sh::run(test.env("EVENLOOP_CHILDREN", "20000"))
 }

@@ -184,5 +184,8 @@ list! {
         many_tasks_wait_for_one_socket_each
         a_server_serves_in_asyncios_words
         a_server_says_farewell_and_ends
+        a_child_is_fed_read_and_waited_for
+        children_end_while_others_wait_for_them
+        a_child_that_is_dropped_can_be_killed
     }
 }

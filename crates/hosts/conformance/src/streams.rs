@@ -4,6 +4,7 @@ use crate::Host;
 use crate::together::{Shared, spawn, until};
 use evenloop_core::cancel::catch_cancel;
 use evenloop_streams::pipe::pipe;
+use evenloop_streams::process::{Command, Ending, PIPE};
 use evenloop_streams::{
     IoFailure, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream, UdpSocket, UnixStream,
     open_connection,
@@ -286,5 +287,39 @@ pub fn a_server_says_farewell_and_ends<H: Host>() {
             assert_eq!(reader.readline().await.unwrap(), b"farewell\n");
             assert_eq!(reader.readline().await.unwrap(), b"");
         }
+    });
+}
+
+/// A child's pipes and its end, started on the spot and on a thread for jobs.
+pub fn a_child_is_fed_read_and_waited_for<H: Host>() {
+    H::run(Clock::Real, async {
+        let input = vec![b'x'; 1 << 20];
+        let mut cat = Command::new("cat").stdin(PIPE).stdout(PIPE).spawn().expect("it starts");
+        let output = cat.communicate(&input).await.expect("it reads and writes");
+        assert!(output.status.success() && output.stdout == input);
+        let output = Command::shell("echo out; exit 3").spawn_off_loop().await.expect("it starts");
+        assert_eq!(output.wait().await.expect("it ends").code(), Some(3));
+    });
+}
+
+/// One task waits for eight at once.
+pub fn children_end_while_others_wait_for_them<H: Host>() {
+    H::run(Clock::Real, async {
+        let children: Vec<_> =
+            (0..8).map(|code| Command::shell(format!("exit {code}")).spawn().expect("it starts")).collect();
+        let codes = join_all(children.iter().map(|child| child.wait())).await;
+        let codes: Vec<_> = codes.into_iter().map(|status| status.expect("it ends").code()).collect();
+        assert_eq!(codes, (0..8).map(Some).collect::<Vec<_>>());
+    });
+}
+
+/// The ending of a dropped child needs no host, and its waiters hear of it.
+pub fn a_child_that_is_dropped_can_be_killed<H: Host>() {
+    H::run(Clock::Real, async {
+        let child = Command::new("cat").stdin(PIPE).on_drop(Ending::Kill).spawn().expect("it starts");
+        let handle = child.handle();
+        drop(child);
+        handle.wait().await.expect("it ends");
+        assert_eq!(handle.returncode(), Some(-9));
     });
 }

@@ -21,8 +21,8 @@ use super::reaper;
 use super::signal::Signal;
 use crate::async_fd::AsyncFd;
 use crate::error::IoFailure;
-use evenloop_core::shim::atomic::{AtomicBool, Ordering};
-use evenloop_core::shim::{Mutex, StdArc, thread};
+use evenloop_core::shim::atomic::Ordering;
+use evenloop_core::shim::{GlobalAtomicUsize, Mutex, StdArc, thread};
 use evenloop_core::{Direction, Reactor, Ready};
 use rustix::process::Pid;
 use std::fmt;
@@ -34,13 +34,13 @@ use std::task::{Context, Poll, Wake, Waker};
 /// Whether new children are watched by threads although there may be pidfds.
 ///
 /// ORDERING: Relaxed: it is set before children are started, and orders nothing.
-static BY_THREADS: AtomicBool = AtomicBool::new(false);
+static BY_THREADS: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
 
 /// Watches children that are started from now on by a thread each, as on kernels without pidfds (Linux before 5.4).
 ///
 /// For sandboxes in which pidfds misbehave, and for tests. Costs a thread with a small stack for each child that runs.
 pub fn watch_by_threads(yes: bool) {
-    BY_THREADS.store(yes, Ordering::Relaxed);
+    BY_THREADS.store(yes.into(), Ordering::Relaxed);
 }
 
 /// How much stack a thread needs that waits for a child, and then wakes who waits for it.
@@ -67,7 +67,7 @@ impl Child {
         leads_group: bool,
         reactor: StdArc<dyn Reactor>,
     ) -> io::Result<StdArc<Self>> {
-        let pidfd = if BY_THREADS.load(Ordering::Relaxed) { None } else { pid::open_pidfd(pid) };
+        let pidfd = if BY_THREADS.load(Ordering::Relaxed) != 0 { None } else { pid::open_pidfd(pid) };
         let exit = Exit::new(Running::new(pid, pidfd.clone(), leads_group));
         let child = StdArc::new(Self { program: program.into(), pid, exit, watch: Mutex::new(None) });
         let is_watched = pidfd.is_some_and(|pidfd| child.watch_on(pidfd, reactor));

@@ -12,6 +12,7 @@ use crate::reactor::{ReactorDriver, ReactorHandle};
 use evenloop_core::shim::{GlobalMutex, OnceLock, StdArc, StdWeak, thread};
 use evenloop_core::{Park as _, Unpark as _, deadline_after};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 static REAPER: OnceLock<GlobalMutex<Option<Reaper>>> = OnceLock::new();
@@ -80,9 +81,12 @@ fn run(mut driver: ReactorDriver, graces: &GlobalMutex<Vec<Grace>>) {
             child.upgrade().into_iter().for_each(|child| child.send(Signal::KILL, group));
         }
         let timeout = next.map(|deadline| deadline.saturating_duration_since(now));
-        if driver.park(timeout).is_err() {
+        match catch_unwind(AssertUnwindSafe(|| driver.park(timeout))) {
+            Ok(Ok(_)) => {}
             // The kernel does not let us wait now; it may later.
-            thread::park_timeout(Duration::from_millis(10));
+            Ok(Err(_)) => thread::park_timeout(Duration::from_millis(10)),
+            // A stranger's waker, which the panic hook has told of: the other children are still to be reaped.
+            Err(_) => {}
         }
     }
 }
