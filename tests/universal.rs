@@ -13,6 +13,8 @@
 //! A row needs: a scene in which the operation waits; the operation; what ends the wait of the first in line, or of all;
 //! how many wait; and what a hostile waker calls back.
 
+use evenloop_core::ChildSet;
+use evenloop_core::cancel::CancelScope;
 use evenloop_sync::{
     Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Limiter, Lock, PriorityQueue, Queue, RwLock,
     Semaphore, oneshot,
@@ -216,6 +218,17 @@ fn rows() -> Vec<Row> {
                 if !was_set {
                     event.clear();
                 }
+            },
+        ),
+        row(
+            "ChildSet::wait",
+            || Held::new(ChildSet::<CancelScope>::new(), |set| set.enter(None)),
+            |held| Box::pin(held.of.wait()),
+            Held::give_up,
+            |held| held.of.waiters(),
+            |held| {
+                held.of.cancel("of nobody who could be asked");
+                end((held.of.len(), held.of.enter(None)));
             },
         ),
         row(

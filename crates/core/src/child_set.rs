@@ -12,6 +12,7 @@
 use crate::cancel::{CancelScope, Reason, Run};
 use crate::shim::{Arc, Mutex};
 use crate::spawn::{BoxFuture, LocalBoxFuture, NotSpawned, Spawn};
+use crate::wake_batch::WakeBatch;
 use crate::watch::{self, On};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,8 +62,20 @@ struct State<H> {
     /// S1. Oldest first.
     children: BTreeMap<u64, Entry<H>>,
     /// S3.
-    waiting: BTreeMap<u64, (usize, Waker)>,
+    waiting: Waiting,
 }
+
+/// Those who wait. Places are used again, so that waiting allocates nothing in the long run.
+#[derive(Default)]
+struct Waiting {
+    /// With the ticket of whoever has the place, or had it last.
+    places: Vec<(u64, Option<(usize, Waker)>)>,
+    free: Vec<usize>,
+    last: u64,
+}
+
+/// A place in the line, and whose it is.
+type Ticket = (usize, u64);
 
 struct Entry<H> {
     handle: Option<H>,
@@ -83,7 +96,7 @@ pub struct ChildKey(u64);
 impl<H> ChildSet<H> {
     /// An open set with nobody in it.
     pub fn new() -> Self {
-        let state = State { closed: false, last: 0, children: BTreeMap::new(), waiting: BTreeMap::new() };
+        let state = State { closed: false, last: 0, children: BTreeMap::new(), waiting: Waiting::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -121,6 +134,11 @@ impl<H> ChildSet<H> {
         self.len() == 0
     }
 
+    /// How many wait for children to leave. May be out of date by the time it returns.
+    pub fn waiters(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
     /// Has each child dropped where it stands, at its next turn: no clean-up. For children that ask
     /// [`Member::is_dropped`], as those of [`spawn`](Self::spawn) do. Those that enter later are not concerned.
     pub fn drop_all(&self) {
@@ -129,7 +147,7 @@ impl<H> ChildSet<H> {
             entry.dropped = true;
             wakers.extend(entry.waker.take());
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wake(wakers);
     }
 
     /// Waits until no child is left, those included that enter meanwhile.
@@ -147,7 +165,7 @@ impl<H> ChildSet<H> {
     ///
     /// **Cancel safe.** The children are not touched.
     pub fn fewer_than(&self, than: usize) -> FewerThan<'_, H> {
-        FewerThan { set: self, than, key: None }
+        FewerThan { set: self, than, ticket: None }
     }
 }
 
@@ -233,6 +251,18 @@ impl ChildSet<CancelScope> {
     }
 }
 
+/// A waker that panics silences none of those in its batch.
+fn wake(wakers: Vec<Waker>) {
+    let mut batch = WakeBatch::new();
+    for waker in wakers {
+        if batch.is_full() {
+            batch.wake_all();
+        }
+        batch.push(waker);
+    }
+    batch.wake_all();
+}
+
 const CLOSED: &str = "the set of children is closed";
 
 impl<H> Clone for ChildSet<H> {
@@ -297,23 +327,68 @@ impl<H> Drop for Member<H> {
         let mut state = self.set.state.lock();
         let left = state.children.remove(&self.key.0);
         let now = state.children.len();
-        let mut woken = Vec::new();
-        if state.waiting.values().any(|(than, _)| now < *than) {
-            let (due, others) =
-                std::mem::take(&mut state.waiting).into_iter().partition(|(_, (than, _))| now < *than);
-            state.waiting = others;
-            let due: BTreeMap<u64, (usize, Waker)> = due;
-            woken.extend(due.into_values().map(|(_, waker)| waker));
-        }
+        let woken = state.waiting.due(now);
         drop(state);
         drop(left); // S4
-        woken.into_iter().for_each(Waker::wake);
+        wake(woken);
     }
 }
 
 impl<H> fmt::Debug for Member<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Member [{} of {:?}]", self.key.0, self.set)
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    fn has(&mut self, (place, ticket): Ticket) -> Option<&mut (usize, Waker)> {
+        let (of, waiting) = self.places.get_mut(place)?;
+        waiting.as_mut().filter(|_| *of == ticket)
+    }
+
+    /// Puts a waker in, in the place that it has or a new one; and answers the waker that was there.
+    fn put(&mut self, ticket: &mut Option<Ticket>, than: usize, waker: Waker) -> Option<Waker> {
+        if let Some((_, before)) = ticket.and_then(|ticket| self.has(ticket)) {
+            return Some(std::mem::replace(before, waker));
+        }
+        self.last += 1;
+        let entry = (self.last, Some((than, waker)));
+        let place = self.free.pop().unwrap_or(self.places.len());
+        match self.places.get_mut(place) {
+            Some(free) => *free = entry,
+            None => self.places.push(entry),
+        }
+        *ticket = Some((place, self.last));
+        None
+    }
+
+    /// Takes a waker out, if it was not woken.
+    fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
+        self.has(ticket)?;
+        self.take(ticket.0)
+    }
+
+    fn take(&mut self, place: usize) -> Option<Waker> {
+        let (_, waker) = self.places[place].1.take()?;
+        self.free.push(place);
+        Some(waker)
+    }
+
+    /// Takes out those who wait for fewer children than they waited for.
+    fn due(&mut self, children: usize) -> Vec<Waker> {
+        let mut due = Vec::new();
+        for place in 0..self.places.len() {
+            if self.places[place].1.as_ref().is_some_and(|(than, _)| children < *than) {
+                due.extend(self.take(place));
+            }
+        }
+        due
     }
 }
 
@@ -325,7 +400,7 @@ pub struct FewerThan<'a, H> {
     set: &'a ChildSet<H>,
     than: usize,
     /// Its place among those who wait.
-    key: Option<u64>,
+    ticket: Option<Ticket>,
 }
 
 impl<H> Future for FewerThan<'_, H> {
@@ -333,19 +408,15 @@ impl<H> Future for FewerThan<'_, H> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
-        let Self { set, than, key } = &mut *self;
+        let Self { set, than, ticket } = &mut *self;
         let mut state = set.state.lock();
         if state.children.len() < *than {
-            let gone = key.take().and_then(|key| state.waiting.remove(&key));
+            let gone = ticket.take().and_then(|ticket| state.waiting.remove(ticket));
             drop(state);
             drop((gone, waker)); // S4
             return Poll::Ready(());
         }
-        let key = *key.get_or_insert_with(|| {
-            state.last += 1;
-            state.last
-        });
-        let before = state.waiting.insert(key, (*than, waker));
+        let before = state.waiting.put(ticket, *than, waker);
         drop(state);
         drop(before); // S4
         watch::wait(cx.waker(), "ChildSet::wait", || On::Children(watch::address(&*set.state)));
@@ -355,8 +426,8 @@ impl<H> Future for FewerThan<'_, H> {
 
 impl<H> Drop for FewerThan<'_, H> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            let waker = self.set.state.lock().waiting.remove(&key);
+        if let Some(ticket) = self.ticket {
+            let waker = self.set.state.lock().waiting.remove(ticket);
             drop(waker); // S4
         }
     }
