@@ -2,7 +2,8 @@
 //! have in common.
 //!
 //! G1. The next attempt starts when the one started last has failed, or `delay` has passed since its start.
-//! G2. An attempt that was not woken is polled only because another one of the same race was.
+//! G2. While the code around is being cancelled, nothing starts beside what still runs.
+//! G3. An attempt that was not woken is polled only because another one of the same race was.
 
 use crate::after::After;
 use crate::shim::StdArc;
@@ -87,6 +88,10 @@ where
             }
             let due = self.next.as_mut().is_some_and(|next| Pin::new(next).poll(cx).is_ready());
             if !(newest_failed || due || self.running.is_empty()) {
+                return Poll::Pending;
+            }
+            // Who runs cleans up: that is no time to start another one. (If the cancellation is absorbed, it starts late.)
+            if !self.running.is_empty() && crate::cancel::is_requested() {
                 return Poll::Pending;
             }
             let Some(attempt) = self.starts.next() else {
