@@ -1,5 +1,10 @@
 //! What does a semaphore cost: free, with ten permits for 100 tasks, and wanted by two threads at once?
 //!
+//! The ten permits in two situations. `across_yield`: whoever gives a permit back asks for the next one in the same breath.
+//! async-lock lets that task overtake the line: ten tasks go on without waiting, ninety starve until those have ended, and
+//! its figure is that of a semaphore that nobody waits for. `in_turns`: tasks give way before they ask again, so that the
+//! permit has to go to somebody in line under every peer.
+//!
 //! Tasks run on the least possible loop, the same for everybody, so its cost (`lock_across_yield_100_tasks/loop_only` in
 //! `sync_lock.rs`) is in every figure. Limit: two bare atomic exchanges. Not measured: many permits at once, closing, and
 //! waiters that give up.
@@ -35,7 +40,15 @@ fn free(c: &mut Criterion) {
 }
 
 fn across_a_yield(c: &mut Criterion) {
-    let mut group = c.benchmark_group("semaphore_10_across_yield_100_tasks");
+    ten_for_100_tasks(c, "semaphore_10_across_yield_100_tasks", false);
+}
+
+fn in_turns(c: &mut Criterion) {
+    ten_for_100_tasks(c, "semaphore_10_in_turns_100_tasks", true);
+}
+
+fn ten_for_100_tasks(c: &mut Criterion, situation: &str, gives_way: bool) {
+    let mut group = c.benchmark_group(situation);
     macro_rules! peer {
         ($name:literal, $semaphore:expr, $($acquire:tt)*) => {
             group.bench_function($name, |b| {
@@ -47,6 +60,9 @@ fn across_a_yield(c: &mut Criterion) {
                             let permit = semaphore.$($acquire)*.await;
                             yield_now().await;
                             drop(permit);
+                            if gives_way {
+                                yield_now().await;
+                            }
                         }
                     }));
                     start.elapsed()
@@ -86,5 +102,5 @@ fn two_threads(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, free, across_a_yield, two_threads);
+criterion_group!(benches, free, across_a_yield, in_turns, two_threads);
 criterion_main!(benches);

@@ -102,6 +102,9 @@ impl Barrier {
     ///
     /// The last to arrive does not wait: it releases the others, in order of arrival.
     ///
+    /// Differs from asyncio: whoever comes after the last belongs to the next round at once, and does not wait until the
+    /// others have left; indices are given at the release, so that they are unique whoever has given up before.
+    ///
     /// # Cancel safety
     ///
     /// **Cancel safe; the place in line is lost.** The barrier does not break: it waits for one more. A future that is

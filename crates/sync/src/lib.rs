@@ -8,7 +8,8 @@
 //!
 //! Whoever waits first is served first, on every primitive, in the order of first polls. A newcomer never overtakes, and
 //! neither does the task that just released. What was given to a waiter that is dropped before it could take it goes to
-//! the next in line.
+//! the next in line. A poll that the host's budget puts off (the 129th operation in a row that would not wait) takes no
+//! place yet: the one after it is the first.
 //!
 //! Under a host that keeps a budget ([`evenloop_core::budget`]) a first poll that comes after 128 operations in a row without
 //! a wait has not been made yet: the task gets in line at its next turn.
@@ -20,7 +21,12 @@
 //! # Under the hood
 //!
 //! Wakers and destructors of user values run after the inner lock is released, so they may call back into the same
-//! primitive. Nothing is allocated per wait once a primitive has seen its usual number of waiters.
+//! primitive. Nothing is allocated per wait once a primitive has seen its usual number of waiters; a
+//! [`Condition::wait`] inside a cancel scope needs a node of the scope's tree. Inner locks are held for a few instructions;
+//! a thread that finds one taken gives way soon, and sleeps if that does not help, so real-time priorities are safe.
+//!
+//! What asyncio has and this crate has not: a lock bound to one event loop, and the error of using it from another. trio's
+//! `ParkingLot` is the private wait list here: an [`Event`], a [`Condition`] or a [`Semaphore`] serves.
 
 #![deny(unsafe_code)]
 

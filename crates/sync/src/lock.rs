@@ -32,6 +32,9 @@ use std::task::{Context, Poll};
 ///
 /// Acquiring a lock that the same task holds waits for ever, as in asyncio; [`try_acquire`](Self::try_acquire) does not.
 ///
+/// Differs from asyncio: the lock owns what it guards, and is released by dropping the guard, so nobody can release what
+/// somebody else holds, or a lock that is free.
+///
 /// # Examples
 ///
 /// ```

@@ -55,6 +55,8 @@ use state::{Admission, Due, State};
 /// putters wait while it is full. Whoever put reports with [`join`](Self::join) that all is finished, once each item was
 /// reported with [`task_done`](Self::task_done); [`shutdown`](Self::shutdown) ends the queue.
 ///
+/// Differs from asyncio: `put_nowait` and `get_nowait` overtake nobody either, and one `task_done` too many panics.
+///
 /// # Fairness
 ///
 /// Items come out in the order in which they went in. Putters and getters that wait are chosen in the order of their

@@ -128,11 +128,13 @@ impl<T> Waiters<T> {
 
 impl<T: Default> Waiters<T> {
     /// Joins the end of the line. `waker` was cloned before the lock was taken.
+    #[inline]
     pub(crate) fn push(&mut self, waker: Waker, note: T) -> Key {
-        self.slab.get_or_insert_with(|| Box::new(Slab::new())).push(waker, note)
+        self.slab.get_or_insert_with(Slab::boxed).push(waker, note)
     }
 
     /// Grants the first in line, after `grant` has written into its note. The waker is to be woken after the lock.
+    #[inline]
     pub(crate) fn grant_first(&mut self, grant: impl FnOnce(&mut T)) -> Option<Waker> {
         self.grant_first_if(|_, note| {
             grant(note);
@@ -144,8 +146,7 @@ impl<T: Default> Waiters<T> {
     #[inline]
     fn grant_first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> Option<Waker> {
         let slab = self.slab.as_mut()?;
-        let index = slab.first_if(grant)?;
-        slab.unlink_waiting(index);
+        let index = slab.unlink_first_if(grant)?;
         let entry = slab.entry(index);
         entry.stage = Stage::Granted;
         entry.waker.take()
@@ -161,8 +162,7 @@ impl<T: Default> Waiters<T> {
 
     fn defer_first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> bool {
         let Some(slab) = self.slab.as_mut() else { return false };
-        let Some(index) = slab.first_if(grant) else { return false };
-        slab.unlink_waiting(index);
+        let Some(index) = slab.unlink_first_if(grant) else { return false };
         slab.link_due(index);
         true
     }
@@ -487,14 +487,17 @@ pub(crate) fn wake(waker: Waker) {
 // === impl Slab ===
 
 impl<T: Default> Slab<T> {
-    fn new() -> Self {
-        Self { entries: Vec::new(), free: NONE, used: 0, waiting: 0, line: Ends::EMPTY, due: Ends::EMPTY }
+    #[cold]
+    fn boxed() -> Box<Self> {
+        let (line, due) = (Ends::EMPTY, Ends::EMPTY);
+        Box::new(Self { entries: Vec::new(), free: NONE, used: 0, waiting: 0, line, due })
     }
 
     fn entry(&mut self, index: u32) -> &mut Entry<T> {
         &mut self.entries[index as usize]
     }
 
+    #[inline]
     fn push(&mut self, waker: Waker, note: T) -> Key {
         let last = self.line.tail;
         let entry = Entry { prev: last, next: NONE, waker: Some(waker), note, stage: Stage::Waiting };
@@ -525,11 +528,25 @@ impl<T: Default> Slab<T> {
         index.expect("fewer than 4,294,967,295 waiters")
     }
 
-    /// The first in line, if there is one and `grant` says so.
+    /// Unlinks the first in line, if there is one and `grant` says so.
     #[inline]
-    fn first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> Option<u32> {
+    fn unlink_first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> Option<u32> {
         let first = self.line.head;
-        (first != NONE && grant(first as usize, &mut self.entry(first).note)).then_some(first)
+        if first == NONE {
+            return None;
+        }
+        let entry = self.entry(first);
+        if !grant(first as usize, &mut entry.note) {
+            return None;
+        }
+        let next = entry.next;
+        self.line.head = next;
+        match next {
+            NONE => self.line.tail = NONE,
+            next => self.entry(next).prev = NONE,
+        }
+        self.waiting -= 1;
+        Some(first)
     }
 
     fn unlink_waiting(&mut self, index: u32) {
