@@ -349,6 +349,30 @@ fn an_unending_clean_up_is_cut_off_and_reported() {
     assert_eq!(clock.elapsed(), 5 * SECOND);
 }
 
+/// It kept a virtual clock from ever reaching the limit.
+#[test]
+fn a_clean_up_that_never_waits_is_cut_off_too() {
+    let reports = Log::default();
+    let runner = Runner::on_clock(VirtualClock::new().into()).ignore_ctrl_c();
+    let told = reports.clone();
+    runner.event_loop().set_unhandled_hook(move |unhandled| told.add(unhandled.message()));
+    runner
+        .run(async {
+            create_task(async {
+                loop {
+                    if let Err(cancelled) = catch_cancel(yield_now()).await {
+                        cancelled.absorb();
+                    }
+                }
+            })
+            .detach();
+            yield_now().await;
+        })
+        .unwrap();
+    assert_eq!(reports.take(), ["task had not ended at the deadline for clean-up, and was cut off"]);
+    assert_eq!(runner.event_loop().tasks_alive(), 0);
+}
+
 #[test]
 fn closing_a_loop_drops_tasks_whoever_catches() {
     let event_loop = EventLoop::new();

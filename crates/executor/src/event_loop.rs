@@ -32,7 +32,9 @@ use evenloop_core::budget;
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
-use evenloop_core::{Entered, Park, Runtime, RuntimeBuilder, ThreadPark, Wait, deadline_after};
+use evenloop_core::{
+    Entered, Park, Runtime, RuntimeBuilder, ThreadPark, TimerKey, Timers, Wait, deadline_after,
+};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::error::Error;
 use std::fmt;
@@ -45,6 +47,10 @@ use std::time::{Duration, Instant};
 
 /// E2. Measured with a reactor below: at 128 a look costs a yield 2 ns at most.
 const LOOK_EVERY: usize = 128;
+
+/// A clean-up that is always ready keeps a virtual clock from jumping. After so many passes without a moment between them
+/// its time is over.
+const STANDSTILL: u32 = 100_000;
 
 /// Runs tasks on the thread that made it.
 ///
@@ -370,7 +376,8 @@ impl EventLoop {
     ///
     /// What is not over after `limit` is dropped where it stands, and reported through the loop's hook; that needs a
     /// runtime with timers, without them (or without a limit) this waits as long as it takes. Answers how many tasks
-    /// were cut off.
+    /// were cut off. On a virtual clock, which stands still while something is ready, 100,000 passes in a row without
+    /// a wait are too long as well.
     ///
     /// # Panics
     ///
@@ -527,6 +534,43 @@ impl fmt::Debug for EventLoop {
     }
 }
 
+/// How long those who are left at the end may clean up.
+struct CleanUpLimit<'a> {
+    timers: &'a dyn Timers,
+    at: Instant,
+    /// Wakes nobody: it ends the sleep of a pass.
+    alarm: Option<TimerKey>,
+    /// The time as it was found last, and how often it was the same.
+    seen: Instant,
+    passes: u32,
+}
+
+impl<'a> CleanUpLimit<'a> {
+    fn new(timers: &'a dyn Timers, limit: Duration) -> Self {
+        let seen = timers.now();
+        let at = deadline_after(seen, limit);
+        Self { timers, at, alarm: timers.insert(at, Waker::noop()).ok(), seen, passes: 0 }
+    }
+
+    fn is_over(&mut self) -> bool {
+        let now = self.timers.now();
+        self.passes = if now == self.seen { self.passes.saturating_add(1) } else { 0 };
+        self.seen = now;
+        if self.passes > STANDSTILL {
+            self.at = now;
+        }
+        now >= self.at
+    }
+}
+
+impl Drop for CleanUpLimit<'_> {
+    fn drop(&mut self) {
+        if let Some(alarm) = self.alarm {
+            self.timers.remove(alarm);
+        }
+    }
+}
+
 // === impl Core ===
 
 /// A loop that runs: E3.
@@ -673,9 +717,7 @@ impl Core {
 
     fn cancel_all(&self, limit: Option<Duration>) -> usize {
         let timers = self.runtime().timers_for("cancel_all").ok();
-        let deadline = limit.zip(timers).map(|(limit, timers)| (timers, deadline_after(timers.now(), limit)));
-        // Nobody is woken by it: it ends the sleep of the pass below.
-        let alarm = deadline.and_then(|(timers, at)| timers.insert(at, Waker::noop()).ok());
+        let mut limit = limit.zip(timers).map(|(limit, timers)| CleanUpLimit::new(&**timers, limit));
         let (mut cut_off, mut called_back) = (0, false);
         if self.sched.watch().is_some_and(|watch| watch.is_debug()) {
             for task in self.sched.all() {
@@ -700,7 +742,7 @@ impl Core {
             while let Some(task) = left.last() {
                 if task.is_over() {
                     left.pop();
-                } else if deadline.is_some_and(|(timers, at)| timers.now() >= at) {
+                } else if limit.as_mut().is_some_and(CleanUpLimit::is_over) {
                     Unhandled::new(
                         "task had not ended at the deadline for clean-up, and was cut off",
                         task.about(),
@@ -714,12 +756,9 @@ impl Core {
                     self.pass(None);
                 }
             }
-            if deadline.is_some_and(|(timers, at)| timers.now() >= at) {
+            if limit.as_mut().is_some_and(CleanUpLimit::is_over) {
                 self.pass(Some(Duration::ZERO)); // drops those that were cut off
             }
-        }
-        if let (Some((timers, _)), Some(alarm)) = (deadline, alarm) {
-            timers.remove(alarm);
         }
         cut_off
     }
