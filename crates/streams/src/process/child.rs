@@ -13,6 +13,8 @@
 //! C3. Lock order: `watch`, then the exit's. Wakers of others run with neither held.
 //! C4. Without pidfd, and where the reactor refuses, a thread blocks in `waitid` without reaping, then reaps as everybody
 //!     else does, under the exit's lock.
+//!
+//! ORDERING: Relaxed for `BY_THREADS`: it is set before children are started, and orders nothing.
 
 use super::ending::Ending;
 use super::exit::{Exit, Outcome};
@@ -31,9 +33,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Whether new children are watched by threads although there may be pidfds.
-///
-/// ORDERING: Relaxed: it is set before children are started, and orders nothing.
+/// Whether new children are watched by threads although there may be pidfds: 0 or 1.
 static BY_THREADS: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
 
 /// Watches children that are started from now on by a thread each, as on kernels without pidfds (Linux before 5.4).
