@@ -5,7 +5,8 @@
 //! failure.
 
 use crate::{
-    Outcome, counts, examples, faults, loom, msrv, ordmut, plant, proof, sanitize, sh, soak, tidy, tree,
+    Outcome, counts, coverage, examples, faults, fuzz, loom, msrv, ordmut, plant, proof, sanitize, sh, soak,
+    tidy, tree,
 };
 use std::time::Instant;
 
@@ -47,6 +48,8 @@ const SECTIONS: &[Section] = &[
     long("soak", |_| soak::run(soak::SHORT)),
     long("faults", faults::run),
     long("children", |_| faults::children()),
+    long("fuzz", |skips| fuzz::run(fuzz::Options::long(), skips)),
+    long("coverage", coverage::run),
     long("msrv", |skips| {
         msrv::run().map(|checked| {
             if let Err(why) = checked {

@@ -6,8 +6,10 @@
 mod bench;
 mod ci;
 mod counts;
+mod coverage;
 mod examples;
 mod faults;
+mod fuzz;
 mod loom;
 mod models;
 mod msrv;
@@ -43,6 +45,9 @@ cargo xtask COMMAND
   counts [--bless]          instructions of the key operations against benches/counts.toml
   plant [WORD...]           put the faults of plants.toml into a copy and see the named check fail
   proof [--check]           write the tables of crates/PROOF.md; the tests it names have to exist
+  fuzz [TARGET...] [--seconds N]
+                            the fuzz targets against their naive twins (60 seconds each)
+  coverage                  which lines of the library crates the tests run
   faults                    the tests of streams while system calls fail
   soak [--minutes N]        everything at once, again and again, and nothing may grow (one minute)
   msrv                      build the library crates with the oldest Rust they promise
@@ -85,6 +90,8 @@ fn run() -> Result<Outcome, lexopt::Error> {
         "examples" => examples::run(&names(args)?),
         "loom" => loom::run(loom::Options::parse(args)?),
         "ordmut" => ordmut::run(ordmut::Options::parse(args)?),
+        "fuzz" => fuzz::run(fuzz::Options::parse(args)?, &mut ci::Skips::default()),
+        "coverage" => coverage::run(&mut ci::Skips::default()),
         "faults" => faults::run(&mut ci::Skips::default()),
         "proof" => proof::run(flag(args, "check")?),
         "plant" => plant::run(&names(args)?),
