@@ -9,6 +9,7 @@
 
 use evenloop::cancel::{CancelScope, catch_cancel};
 use evenloop::coroutine::Coroutine;
+use evenloop::process::{Command, PIPE};
 use evenloop::sync::{Barrier, Event, Lock, Semaphore, oneshot};
 use evenloop::time::VirtualClock;
 use evenloop::{Runner, Task, create_task, sleep, sleep_until, timeout, yield_now};
@@ -38,6 +39,8 @@ const PARTS: &[Part] = &[
     ("oneshot made, sent and awaited", oneshots),
     ("generator resumed", generator),
     ("cancelled, caught and cleaned up", cancellations),
+    ("programs started and waited for", programs),
+    ("bytes fed to a program and read back", piped_bytes),
 ];
 
 fn main() {
@@ -316,4 +319,24 @@ fn cancellations() -> u64 {
         assert_eq!(cleaned_up.get(), count);
     });
     count
+}
+
+fn programs() -> u64 {
+    let count = times(200);
+    evenloop::run(async {
+        for _ in 0..count {
+            assert!(Command::new("true").status().await.expect("it starts").success());
+        }
+    });
+    count
+}
+
+fn piped_bytes() -> u64 {
+    let input = vec![b'x'; times(64 << 20) as usize];
+    evenloop::run(async {
+        let mut cat = Command::new("cat").stdin(PIPE).stdout(PIPE).spawn().expect("it starts");
+        let output = cat.communicate(&input).await.expect("it reads and writes");
+        assert_eq!(output.stdout.len(), input.len());
+    });
+    input.len() as u64
 }
