@@ -1,0 +1,121 @@
+//! Eighteen thousand idle connections in one server process, the clients in another: each costs at most 1 KiB of our memory,
+//! and all together no processor time.
+
+use evenloop_streams::{ServerConfig, StreamReader, StreamWriter};
+use evenloop_sync::oneshot;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::Duration;
+
+const CONNECTIONS: usize = 18_000;
+const MOST_BYTES: usize = 1024;
+const PORT: &str = "EVENLOOP_TEST_PORT";
+
+/// Counts the bytes that are allocated and not freed, of all threads: the loop is one, and the test's own are quiet.
+struct Counting;
+
+static BYTES: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: hands everything to the system's allocator, and counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// As many descriptors as this process may have. Answers whether they are enough.
+fn enough_descriptors() -> bool {
+    let limits = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum }).unwrap();
+    limits.maximum.is_none_or(|most| most as usize > CONNECTIONS + 200)
+}
+
+async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
+    while let line @ [_, ..] = &reader.readline().await?[..] {
+        writer.write(line)?;
+        writer.drain().await?;
+    }
+    Ok(())
+}
+
+/// The other process: connects, has one line sent back on each connection, says so, and waits until it is told to end.
+fn clients(port: u16) {
+    assert!(enough_descriptors());
+    let connect = |_| TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut connections: Vec<_> = (0..CONNECTIONS).map(connect).collect();
+    connections.iter_mut().for_each(|stream| stream.write_all(b"hello\n").unwrap());
+    for stream in &mut connections {
+        let mut back = [0; 6];
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"hello\n");
+    }
+    println!("all are connected");
+    io::stdin().lines().for_each(drop);
+}
+
+#[test]
+fn idle_connections_cost_a_kibibyte_each_and_no_time() {
+    if let Ok(port) = std::env::var(PORT) {
+        return clients(port.parse().unwrap());
+    }
+    if !enough_descriptors() {
+        eprintln!("skipped: {CONNECTIONS} connections need a higher limit of descriptors (ulimit -Hn)");
+        return;
+    }
+    evenloop::run(async {
+        let server = ServerConfig::new().start(echo, ([127, 0, 0, 1], 0).into()).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let mut others = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "idle_connections_cost_a_kibibyte_each_and_no_time", "--nocapture"])
+            .env(PORT, port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let before = BYTES.load(Ordering::Relaxed);
+        let (tell, told) = oneshot::channel();
+        let output = BufReader::new(others.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            let said = output.lines().map_while(Result::ok).any(|line| line.contains("all are connected"));
+            let _ = tell.send(said);
+        });
+        assert!(told.await.unwrap(), "the clients have failed");
+        assert_eq!(server.connections(), CONNECTIONS);
+
+        let each = (BYTES.load(Ordering::Relaxed) - before) as usize / CONNECTIONS;
+        let time = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let began = time();
+        evenloop::sleep(Duration::from_millis(300)).await;
+        let idle = time() - began;
+        println!(
+            "{CONNECTIONS} idle connections: {each} bytes each; processor time in 300 ms: {} us",
+            idle.tv_nsec / 1000
+        );
+        assert!(each <= MOST_BYTES, "{each} bytes a connection");
+        assert!(idle.tv_sec == 0 && idle.tv_nsec < 30_000_000, "{idle:?} of idling");
+
+        // They all go at once.
+        drop(others.stdin.take());
+        server.close();
+        server.wait_closed().await;
+        assert!(others.wait().unwrap().success());
+        let left = BYTES.load(Ordering::Relaxed) - before;
+        println!("left when all are gone: {left} bytes");
+        assert!(left < 4_000_000, "{left} bytes: tables may keep their size, and nothing else");
+    });
+}
