@@ -5,7 +5,8 @@
 //! a host's [`Spawn`].
 //!
 //! S1. A child is counted from [`enter`](ChildSet::enter) until its [`Member`] is dropped, which is after its future is.
-//! S2. A child that entered before a [`cancel`](ChildSet::cancel) is asked, also if its handle is attached after it.
+//! S2. A child that entered before a [`cancel`](ChildSet::cancel) is asked, also if its handle is attached after it; one
+//!     without a handle hears of it from its [`Member`].
 //! S3. Whoever waits is in `waiting`, with the number of children that it waits to fall below. Who is woken is taken out.
 //! S4. Handles and wakers are called and dropped while no lock is held.
 
@@ -79,7 +80,7 @@ type Ticket = (usize, u64);
 
 struct Entry<H> {
     handle: Option<H>,
-    /// Asked to end, before there was a handle (S2).
+    /// Asked to end, while there was no handle (S2).
     asked: Option<Reason>,
     /// To be dropped where it stands.
     dropped: bool,
@@ -177,16 +178,20 @@ impl<H: Cancel + Clone> ChildSet<H> {
 
     /// As [`cancel`](Self::cancel), but for one that ends anyhow.
     pub fn cancel_others(&self, ends: Option<ChildKey>, reason: &Reason) {
-        let mut handles = Vec::new();
+        let (mut handles, mut wakers) = (Vec::new(), Vec::new());
         for (key, entry) in &mut self.state.lock().children {
             if ends == Some(ChildKey(*key)) {
                 continue;
             }
             match &entry.handle {
                 Some(handle) => handles.push(handle.clone()),
-                None => entry.asked = Some(reason.clone()),
+                None => {
+                    entry.asked = Some(reason.clone());
+                    wakers.extend(entry.waker.take());
+                }
             }
         }
+        wakers.into_iter().for_each(Waker::wake); // S4
         for handle in handles {
             handle.cancel(reason.clone()); // S4
         }
@@ -302,24 +307,56 @@ impl<H> Member<H> {
 
     /// Whether the child is to be dropped where it stands; else keeps `waker` to have it polled when it is.
     pub fn is_dropped(&self, waker: &Waker) -> bool {
-        let known = |entry: &Entry<H>| entry.waker.as_ref().is_some_and(|kept| kept.will_wake(waker));
+        matches!(self.look(waker, false), Asked::ToBeDropped)
+    }
+
+    /// What was asked of a child that has no handle, since the last look; keeps `waker` to have it polled when something is.
+    ///
+    /// A child with a handle is asked through that. This one costs no handle: no allocation a child, for those who poll the
+    /// child's future in a [`Scope`](crate::cancel::Scope) of their own. Requests between two looks are one.
+    pub fn asked(&self, waker: &Waker) -> Asked {
+        self.look(waker, true)
+    }
+
+    fn look(&self, waker: &Waker, takes: bool) -> Asked {
+        fn what<H>(entry: &mut Entry<H>, takes: bool) -> Asked {
+            match () {
+                () if entry.dropped => Asked::ToBeDropped,
+                () if takes => entry.asked.take().map_or(Asked::Nothing, Asked::ToEnd),
+                () => Asked::Nothing,
+            }
+        }
         {
-            let state = self.set.state.lock();
-            let entry = &state.children[&self.key.0]; // S1
-            if entry.dropped || known(entry) {
-                return entry.dropped;
+            let mut state = self.set.state.lock();
+            let entry = state.children.get_mut(&self.key.0).expect("S1");
+            let asked = what(entry, takes);
+            let known = entry.waker.as_ref().is_some_and(|kept| kept.will_wake(waker));
+            if known || !matches!(asked, Asked::Nothing) {
+                return asked;
             }
         }
         let mut waker = Some(waker.clone());
-        let dropped = {
+        let asked = {
             let mut state = self.set.state.lock();
             let entry = state.children.get_mut(&self.key.0).expect("S1");
             std::mem::swap(&mut entry.waker, &mut waker);
-            entry.dropped
+            what(entry, takes)
         };
         drop(waker); // S4
-        dropped
+        asked
     }
+}
+
+/// What was asked of a child: see [`Member::asked`].
+#[derive(Clone, Debug)]
+#[must_use = "the request is delivered once"]
+pub enum Asked {
+    /// Nothing new. When something is, the waker is woken.
+    Nothing,
+    /// To end, for this reason; it may clean up. Look again: the waker is not kept yet.
+    ToEnd(Reason),
+    /// To be dropped where it stands.
+    ToBeDropped,
 }
 
 impl<H> Drop for Member<H> {

@@ -56,7 +56,7 @@ pub mod watch;
 mod child_set;
 
 pub use after::After;
-pub use child_set::{Cancel, ChildKey, ChildSet, FewerThan, Member};
+pub use child_set::{Asked, Cancel, ChildKey, ChildSet, FewerThan, Member};
 pub use park::{Park, ParkState, ThreadPark, Unpark, Wait};
 pub use reactor::{AwaitReady, Direction, Reactor, Readiness, Ready, Seen, SourceKey, Unwatched, WaiterKey};
 pub use runtime::{Builder as RuntimeBuilder, Entered, NoRuntime, Runtime, RuntimeId};

@@ -56,8 +56,8 @@ pub struct StreamWriter<W = OwnedWriteHalf<TcpStream>> {
     unsent: Unsent,
     /// How to send without waiting, if the stream can without a waker.
     send_now: Option<SendNow<W>>,
-    high: usize,
-    low: usize,
+    /// The water marks, high and low, if they were set: few are.
+    marks: Option<Box<(usize, usize)>>,
     state: State,
 }
 
@@ -70,7 +70,7 @@ enum State {
     Closing,
     Closed,
     /// The kind and the text of the failure (W3).
-    Failed(io::ErrorKind, Box<str>),
+    Failed(Box<(io::ErrorKind, Box<str>)>),
 }
 
 impl<W> StreamWriter<W> {
@@ -78,7 +78,7 @@ impl<W> StreamWriter<W> {
     /// `start_server` give out also send in [`write`](Self::write), as far as the kernel takes the bytes.
     pub fn new(stream: W) -> Self {
         let unsent = Unsent::default();
-        Self { stream, unsent, send_now: None, high: 0, low: 0, state: State::Open }
+        Self { stream, unsent, send_now: None, marks: None, state: State::Open }
     }
 
     pub(crate) fn sending_now(stream: W, send_now: SendNow<W>) -> Self {
@@ -137,7 +137,7 @@ impl<W> StreamWriter<W> {
             low_bytes <= high_bytes,
             "`set_write_buffer_limits` needs low marks no higher than high ones"
         );
-        (self.high, self.low) = (high_bytes, low_bytes);
+        self.marks = Some(Box::new((high_bytes, low_bytes)));
     }
 
     /// How many bytes are written and not yet taken by the stream.
@@ -180,14 +180,14 @@ impl<W> StreamWriter<W> {
                 let message = format!("`{call}` after `close`: the writer is closing");
                 Err(io::Error::new(io::ErrorKind::BrokenPipe, message))
             }
-            State::Failed(kind, why) => Err(io::Error::new(*kind, why.as_ref())),
+            State::Failed(why) => Err(again(why)),
         }
     }
 
     /// Notes a failure for good (W3), and gives it back.
     fn fail(&mut self, error: io::Error) -> io::Error {
         self.unsent.0 = Buffer::default();
-        self.state = State::Failed(error.kind(), error.to_string().into());
+        self.state = State::Failed(Box::new((error.kind(), error.to_string().into())));
         error
     }
 }
@@ -204,8 +204,8 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     ///
     /// The stream failed, now or before; or the writer is closed and something was to be sent.
     pub fn drain(&mut self) -> Draining<'_, W> {
-        let enough =
-            if self.unsent.0.len() > self.high { Until::AtMost(self.low) } else { Until::AtMost(self.high) };
+        let (high, low) = self.marks.as_deref().copied().unwrap_or_default();
+        let enough = Until::AtMost(if self.unsent.0.len() > high { low } else { high });
         Draining { writer: self, until: enough }
     }
 
@@ -268,7 +268,7 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
 
     fn poll_until(&mut self, until: Until, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.state {
-            State::Failed(kind, why) => return Poll::Ready(Err(io::Error::new(*kind, why.as_ref()))),
+            State::Failed(why) => return Poll::Ready(Err(again(why))),
             State::Closed => return Poll::Ready(Ok(())),
             State::Open | State::Closing => {}
         }
@@ -301,6 +301,11 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
         // Streams that keep bytes themselves, TLS say.
         stream.poll_flush(cx)
     }
+}
+
+/// A failure, told once more.
+fn again((kind, why): &(io::ErrorKind, Box<str>)) -> io::Error {
+    io::Error::new(*kind, why.as_ref())
 }
 
 impl<W> fmt::Debug for StreamWriter<W> {

@@ -1,7 +1,7 @@
 //! How a server is to behave, and the ways to start one.
 
 use super::accept::{Accepting, Accepts};
-use super::handler::{Outcome, Reported};
+use super::handler::{Connection, Outcome};
 use super::socket_file::{Removes, bind_unix};
 use super::{Server, Shared, UnixReader, UnixWriter};
 use crate::connect::{tcp_pair, unix_pair};
@@ -197,7 +197,7 @@ impl ServerConfig {
         &self,
         handler: H,
         shared: &StdArc<Shared>,
-    ) -> impl Fn(TcpStream) -> io::Result<Reported<F>> + use<H, F>
+    ) -> impl Fn(TcpStream) -> io::Result<Option<Connection<F>>> + use<H, F>
     where
         H: Fn(StreamReader, StreamWriter) -> F,
     {
@@ -208,7 +208,7 @@ impl ServerConfig {
             }
             let (mut reader, writer) = tcp_pair(stream);
             limit.into_iter().for_each(|limit| reader.set_limit(limit));
-            Ok(Reported::new(handler(reader, writer), shared.clone()))
+            Ok(Connection::enter(&shared, || handler(reader, writer)))
         }
     }
 
@@ -217,7 +217,7 @@ impl ServerConfig {
         &self,
         handler: H,
         shared: &StdArc<Shared>,
-    ) -> impl Fn(UnixStream) -> io::Result<Reported<F>> + use<H, F>
+    ) -> impl Fn(UnixStream) -> io::Result<Option<Connection<F>>> + use<H, F>
     where
         H: Fn(UnixReader, UnixWriter) -> F,
     {
@@ -225,7 +225,7 @@ impl ServerConfig {
         move |stream| {
             let (mut reader, writer) = unix_pair(stream);
             limit.into_iter().for_each(|limit| reader.set_limit(limit));
-            Ok(Reported::new(handler(reader, writer), shared.clone()))
+            Ok(Connection::enter(&shared, || handler(reader, writer)))
         }
     }
 }
@@ -282,16 +282,16 @@ impl Starting {
         &self,
         listener: L,
         removes: Removes,
-        connection: impl Fn(L::Stream) -> io::Result<F> + 'static,
+        connection: impl Fn(L::Stream) -> io::Result<Option<F>> + 'static,
     ) -> io::Result<()>
     where
         L: Accepts + 'static,
         F: Future<Output = ()> + 'static,
     {
-        let (shared, spawn) = (self.shared.clone(), self.spawn.clone());
-        let start = move |stream| {
-            let connection = connection(stream)?;
-            shared.connections.spawn_local(&*spawn, connection).map(drop).map_err(not_spawned)
+        let spawn = self.spawn.clone();
+        let start = move |stream| match connection(stream)? {
+            Some(connection) => spawn.spawn_local(Box::pin(connection)).map_err(not_spawned),
+            None => Ok(()), // closed meanwhile
         };
         let accepting = Accepting::new(listener, removes, self.shared.clone()).run(start);
         self.shared.acceptors.spawn_local(&*self.spawn, accepting).map(drop).map_err(not_spawned)
@@ -302,16 +302,16 @@ impl Starting {
         &self,
         listener: L,
         removes: Removes,
-        connection: impl Fn(L::Stream) -> io::Result<F> + Send + Sync + 'static,
+        connection: impl Fn(L::Stream) -> io::Result<Option<F>> + Send + Sync + 'static,
     ) -> io::Result<()>
     where
         L: Accepts<Stream: Send> + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (shared, spawn) = (self.shared.clone(), self.spawn.clone());
-        let start = move |stream| {
-            let connection = connection(stream)?;
-            shared.connections.spawn(&*spawn, connection).map(drop).map_err(not_spawned)
+        let spawn = self.spawn.clone();
+        let start = move |stream| match connection(stream)? {
+            Some(connection) => spawn.spawn(Box::pin(connection)).map_err(not_spawned),
+            None => Ok(()), // closed meanwhile
         };
         let accepting = Accepting::new(listener, removes, self.shared.clone()).run(start);
         self.shared.acceptors.spawn(&*self.spawn, accepting).map(drop).map_err(not_spawned)
