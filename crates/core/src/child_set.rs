@@ -191,7 +191,7 @@ impl<H: Cancel + Clone> ChildSet<H> {
                 }
             }
         }
-        wakers.into_iter().for_each(Waker::wake); // S4
+        wake(wakers); // S4
         for handle in handles {
             handle.cancel(reason.clone()); // S4
         }
