@@ -83,7 +83,7 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
         (&["ps", "/no/such/socket"][..], "No such file"),
         (&["cancel", "x", "y"], "a task is written LOOP.TASK"),
         (&["trace", "x"], "-o FILE"),
-        (&["trace", "x", "-o", "y", "--for", "5h"], "a time is written"),
+        (&["trace", "x", "-o", "y", "--for", "5h"], "what is `h`?"),
         (&["dance"], "what is `dance`?"),
         (&["--loud"], "--loud"),
     ] {

@@ -40,6 +40,8 @@
 
 mod run;
 
+mod hang;
+
 pub mod entry;
 
 /// The guide's chapters: what they show is compiled, and run.

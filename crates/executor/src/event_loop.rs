@@ -459,6 +459,11 @@ impl EventLoop {
         self.core.time()
     }
 
+    /// Names the loop in this process: see [`LoopSnapshot`](crate::watch::LoopSnapshot).
+    pub fn number(&self) -> u64 {
+        self.core.sched.number()
+    }
+
     /// Watches the loop's tasks from now on, as [`Builder::watch`] does from the start.
     pub fn watch(&self) {
         self.core.watch();

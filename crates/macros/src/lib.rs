@@ -12,7 +12,7 @@ use quote::{quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Error, Ident, ItemFn, Token};
+use syn::{Error, Expr, ExprLit, Ident, ItemFn, Lit, Meta, Token};
 
 /// Runs an async `main` on an event loop of its own.
 ///
@@ -26,13 +26,16 @@ pub fn main(flags: TokenStream, function: TokenStream) -> TokenStream {
 ///
 /// `#[evenloop::test(virtual_clock)]` runs it on the virtual clock: time jumps to the next deadline whenever nothing can
 /// run, so an hour of sleeping takes no time and is exact.
+///
+/// `#[evenloop::test(limit = "2s")]` fails with what the tasks wait for when the test takes longer than that, of real time;
+/// without it the limit is five minutes. A time is written `200ms`, `2s` or `1m`.
 #[proc_macro_attribute]
 pub fn test(flags: TokenStream, function: TokenStream) -> TokenStream {
     expand("test", flags.into(), function.into()).unwrap_or_else(Error::into_compile_error).into()
 }
 
 fn expand(entry: &'static str, flags: Tokens, function: Tokens) -> Result<Tokens, Error> {
-    let virtual_clock = parse_flags(entry, flags)?;
+    let Flags { virtual_clock, limit } = parse_flags(entry, flags)?;
     let ItemFn { attrs, vis, mut sig, block } = syn::parse2(function)?;
     if sig.asyncness.take().is_none() {
         let message =
@@ -52,7 +55,16 @@ fn expand(entry: &'static str, flags: Tokens, function: Tokens) -> Result<Tokens
     // Errors about the body's type point at its last expression, as they would without the attribute.
     let span = block.stmts.last().map_or_else(|| block.span(), Spanned::span);
     let entry = Ident::new(entry, span);
-    let call = quote_spanned!(span=> ::evenloop::entry::#entry(#virtual_clock, async move #block));
+    let call = match limit {
+        None => quote_spanned!(span=> ::evenloop::entry::#entry(#virtual_clock, async move #block)),
+        Some(millis) => quote_spanned! {span=>
+            ::evenloop::entry::test_within(
+                #virtual_clock,
+                ::core::time::Duration::from_millis(#millis),
+                async move #block
+            )
+        },
+    };
     Ok(quote! {
         #test
         #(#attrs)*
@@ -62,16 +74,49 @@ fn expand(entry: &'static str, flags: Tokens, function: Tokens) -> Result<Tokens
     })
 }
 
-fn parse_flags(entry: &str, flags: Tokens) -> Result<bool, Error> {
-    let mut virtual_clock = false;
-    for flag in Punctuated::<Ident, Token![,]>::parse_terminated.parse2(flags)? {
-        if flag != "virtual_clock" {
-            let message = format!("`#[evenloop::{entry}]` knows no flag `{flag}`; there is `virtual_clock`");
-            return Err(Error::new(flag.span(), message));
+struct Flags {
+    virtual_clock: bool,
+    /// In milliseconds.
+    limit: Option<u64>,
+}
+
+fn parse_flags(entry: &str, flags: Tokens) -> Result<Flags, Error> {
+    let mut known = Flags { virtual_clock: false, limit: None };
+    let there_is =
+        if entry == "test" { "there are `virtual_clock` and `limit`" } else { "there is `virtual_clock`" };
+    for flag in Punctuated::<Meta, Token![,]>::parse_terminated.parse2(flags)? {
+        match &flag {
+            Meta::Path(name) if name.is_ident("virtual_clock") => known.virtual_clock = true,
+            Meta::NameValue(pair) if entry == "test" && pair.path.is_ident("limit") => {
+                known.limit = Some(parse_limit(&pair.value)?);
+            }
+            _ => {
+                let name = flag.path().get_ident().map_or_else(String::new, ToString::to_string);
+                let message = format!("`#[evenloop::{entry}]` knows no flag `{name}`; {there_is}");
+                return Err(Error::new(flag.span(), message));
+            }
         }
-        virtual_clock = true;
     }
-    Ok(virtual_clock)
+    Ok(known)
+}
+
+/// The milliseconds of `"200ms"`, `"2s"` or `"1m"`.
+fn parse_limit(value: &Expr) -> Result<u64, Error> {
+    let text = match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => text.value(),
+        _ => String::new(),
+    };
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        _ => None,
+    };
+    let millis = unit.and_then(|unit| digits.parse::<u64>().ok()?.checked_mul(unit));
+    millis.ok_or_else(|| {
+        Error::new(value.span(), "a limit is a time in quotes: `limit = \"2s\"`, `\"200ms\"` or `\"1m\"`")
+    })
 }
 
 #[cfg(test)]
@@ -141,7 +186,14 @@ mod tests {
                     async fn name() {}
                 )
             ),
-            "`#[evenloop::test]` knows no flag `paused`; there is `virtual_clock`"
+            "`#[evenloop::test]` knows no flag `paused`; there are `virtual_clock` and `limit`"
         );
+        let refused = message(
+            quote!(limit = "soon"),
+            quote!(
+                async fn name() {}
+            ),
+        );
+        assert_eq!(refused, "a limit is a time in quotes: `limit = \"2s\"`, `\"200ms\"` or `\"1m\"`");
     }
 }
