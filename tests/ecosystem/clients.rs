@@ -16,14 +16,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-async fn within_20_s<F: Future>(future: F) -> F::Output {
-    timeout(Duration::from_secs(20), future).await.expect("within 20 s")
+async fn within_a_minute<F: Future>(future: F) -> F::Output {
+    timeout(Duration::from_secs(60), future).await.expect("within a minute")
 }
 
 #[test]
 fn tokio_postgres_asks_a_postgresql_server() {
     let Some(server) = Postgres::start() else { return };
-    evenloop::run(within_20_s(async {
+    evenloop::run(within_a_minute(async {
         let stream = TcpStream::connect(([127, 0, 0, 1], server.port()).into()).await.unwrap();
         let mut config = tokio_postgres::Config::new();
         config.user("postgres").dbname("postgres");
@@ -59,7 +59,7 @@ fn tokio_postgres_asks_a_postgresql_server() {
 #[test]
 fn the_redis_client_asks_a_redis_server() {
     let Some(server) = Redis::start() else { return };
-    evenloop::run(within_20_s(async {
+    evenloop::run(within_a_minute(async {
         let stream = TcpStream::connect(([127, 0, 0, 1], server.port()).into()).await.unwrap();
         let settings = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let login = redis::RedisConnectionInfo::default();
@@ -102,7 +102,7 @@ asyncio.run(main())
 #[test]
 fn pythons_websockets_talk_to_async_tungstenite() {
     let Some(python) = python_with("websockets") else { return };
-    evenloop::run(within_20_s(async {
+    evenloop::run(within_a_minute(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let port = listener.local_addr().port().to_string();
         let serve = async {
@@ -130,7 +130,7 @@ fn async_tungstenite_talks_to_pythons_websockets() {
     let port = free_port();
     let _server = Running::start(&python, ["-c", WEBSOCKET_SERVER, &port.to_string()]);
     wait_until("Python listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    evenloop::run(within_20_s(async {
+    evenloop::run(within_a_minute(async {
         let stream = TcpStream::connect(([127, 0, 0, 1], port).into()).await.unwrap();
         let url = format!("ws://127.0.0.1:{port}/");
         let (mut socket, _response) = async_tungstenite::client_async(url, stream).await.unwrap();
@@ -160,7 +160,7 @@ fn curl_talks_to_futures_rustls() {
         .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    evenloop::run(within_20_s(async {
+    evenloop::run(within_a_minute(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let port = listener.local_addr().port();
         let serve = async {
