@@ -350,10 +350,11 @@ impl Shared {
     }
 
     fn close(&self) {
+        // First: a child that reads the end of its input may be faster than the signal.
+        self.handle.child().begin_to_end(Ending::Kill, false);
         self.closing.iter().for_each(|closing| closing.set(true));
         let unsent = self.stdin.take().map(StreamWriter::into_parts);
         drop(unsent);
-        self.handle.child().begin_to_end(Ending::Kill, false);
         self.wake();
     }
 }
