@@ -7,6 +7,11 @@
 //! would write by hand for one thread: a sorted map without a lock. `wait` is processor time of the whole process, not
 //! wall time, and includes spawning and joining. Not measured: how late timers are, and what sleeping costs in system
 //! calls (a test counts those).
+//!
+//! monoio is ahead where a timer is set and dropped. Of our 500 instructions (callgrind) 93 are in `insert`, 69 in `link`, 60 in
+//! `remove`, 58 in `unlink`; 123 find the runtime and its timers, once to set and once to drop; 55 turn an instant into a
+//! tick. And two short locks are four atomic operations. monoio's timers belong to one thread and can do without both;
+//! ours may be set and dropped on any.
 
 use criterion::measurement::WallTime;
 use criterion::{

@@ -90,6 +90,12 @@ impl Context {
         }
     }
 
+    /// Whether this thread's current context holds any values.
+    #[inline]
+    pub fn any_current() -> bool {
+        in_use()
+    }
+
     /// Takes the current context away: none is current then. For hosts: what a task has left after its poll.
     #[inline]
     pub fn take_current() -> Self {

@@ -147,41 +147,34 @@ pub(crate) fn enter(seat: &mut Seat, kind: Kind, deadline: Option<Instant>) -> E
 }
 
 /// Keeps a task without scopes on the stack of what this thread polls: as [`Entered`], for less.
-#[must_use = "`leave` tells who has joined meanwhile"]
-pub(crate) struct Bare {
+#[must_use = "dropping the guard ends the poll"]
+pub(crate) struct Bare<'a> {
+    /// Where the node goes that the task may get meanwhile.
+    home: &'a mut Option<Arc<Node>>,
     /// The stack belongs to this thread.
     not_send: PhantomData<*const ()>,
 }
 
 #[inline]
-pub(crate) fn enter_bare() -> Bare {
+pub(crate) fn enter_bare(home: &mut Option<Arc<Node>>) -> Bare<'_> {
     if owe(true) {
         owe_another();
     }
-    Bare { not_send: PhantomData }
+    Bare { home, not_send: PhantomData }
 }
 
-impl Bare {
-    /// Takes the task off again. Answers the node that it got meanwhile, if somebody needed one.
+impl Drop for Bare<'_> {
     #[inline]
-    pub(crate) fn leave(self) -> Option<Arc<Node>> {
-        std::mem::forget(self);
-        if owe(false) { None } else { take_off_root() }
-    }
-}
-
-impl Drop for Bare {
-    /// For a poll that panics.
     fn drop(&mut self) {
         if !owe(false) {
-            drop(take_off_root());
-        }
+            take_off_root(self.home);
+        } // else nobody has looked.
     }
 }
 
-#[inline(never)]
-fn take_off_root() -> Option<Arc<Node>> {
-    with_frames(Stack::pop)??.place.map(Place::into_node)
+#[cold]
+fn take_off_root(home: &mut Option<Arc<Node>>) {
+    *home = with_frames(Stack::pop).flatten().and_then(|frame| frame.place).map(Place::into_node);
 }
 
 #[inline]

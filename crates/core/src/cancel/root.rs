@@ -121,13 +121,12 @@ impl Root {
         poll()
     }
 
-    /// As [`enter`](Self::enter), for a task whose root is empty and of which nothing was asked, for less. Answers the root
-    /// as well, if that is not empty any more.
+    /// As [`enter`](Self::enter), for a root that is empty and a task of which nothing was asked, for less.
     #[inline]
-    pub fn enter_bare<R>(poll: impl FnOnce() -> R) -> (R, Option<Self>) {
-        let entered = frames::enter_bare();
-        let polled = poll();
-        (polled, entered.leave().map(|node| Self { node: Some(node) }))
+    pub fn enter_bare<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+        debug_assert!(self.is_empty(), "a root with somebody inside is entered with `enter`");
+        let _entered = frames::enter_bare(&mut self.node);
+        poll()
     }
 
     /// To be called after each poll that was pending.

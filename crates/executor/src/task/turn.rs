@@ -93,14 +93,14 @@ impl Sched {
         let waker = unsafe { borrowed_waker(task) };
         // SAFETY: as above.
         let header = unsafe { task.header() };
-        let (over, joined) = Root::enter_bare(|| {
+        let mut root = Root::new();
+        let over = root.enter_bare(|| {
             // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
             unsafe { (header.vtable.poll)(task, &mut Context::from_waker(&waker)) }
         });
-        let context = Variables::take_current();
         // SAFETY: as above.
-        if joined.is_some() || !context.is_empty() || !unsafe { task.own(|own| own.annex.is_bare()) } {
-            self.wrap_up(task, joined.unwrap_or_default(), context, over, &waker);
+        if !root.is_empty() || Variables::any_current() || !unsafe { task.own(|own| own.annex.is_bare()) } {
+            self.wrap_up(task, root, over, &waker);
         } else if over {
             self.own(|queue| queue.current = ptr::null_mut());
             self.finish(task);
@@ -132,11 +132,12 @@ impl Sched {
             // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
             unsafe { (header.vtable.poll)(task, &mut Context::from_waker(&waker)) }
         });
-        self.wrap_up(task, root, Variables::take_current(), over, &waker);
+        self.wrap_up(task, root, over, &waker);
     }
 
     /// What follows a poll, if there is more to be done than to let the task wait or end.
-    fn wrap_up(&self, task: TaskPtr, mut root: Root, context: Variables, over: bool, waker: &Waker) {
+    fn wrap_up(&self, task: TaskPtr, mut root: Root, over: bool, waker: &Waker) {
+        let context = Variables::take_current();
         // SAFETY: as in `poll_bare`.
         unsafe { task.own(|own| own.put_context(context)) }
         // The first request may have come during the poll.
