@@ -100,7 +100,7 @@ pub(crate) fn look_after(shared: &StdArc<Shared>, limit: Duration) {
         None => {
             // A process that cannot start a thread does without.
             let started = thread::Builder::new().name("evenloop-watchdog".into()).spawn(watch);
-            dog.thread = started.ok().map(|handle| handle.thread().clone());
+            dog.thread = started.ok().map(|handle| thread::of(&handle));
         }
     }
 }

@@ -54,6 +54,11 @@ pub mod thread {
         Thread(::loom::thread::current())
     }
 
+    /// The thread that a handle joins.
+    pub fn of<T>(handle: &JoinHandle<T>) -> Thread {
+        Thread(handle.thread().clone())
+    }
+
     impl Thread {
         /// Who it is.
         pub fn id(&self) -> ThreadId {

@@ -8,6 +8,11 @@ pub mod thread {
     pub use std::thread::{
         Builder, JoinHandle, Thread, ThreadId, current, park, park_timeout, sleep, spawn, yield_now,
     };
+
+    /// The thread that a handle joins.
+    pub fn of<T>(handle: &JoinHandle<T>) -> Thread {
+        handle.thread().clone()
+    }
 }
 
 /// Hints to the processor.
