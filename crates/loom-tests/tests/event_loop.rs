@@ -150,6 +150,7 @@ fn remote_spawn_races_close() {
                 handle.spawn_detached(read).is_ok()
             }
         });
+        assert!(event_loop.statistics().inbox <= 1); // it walks what the other thread links
         event_loop.run_once(Some(Duration::ZERO));
         drop(event_loop);
         let taken = other.join().unwrap();
@@ -294,22 +295,6 @@ fn cancel_races_make() {
         }
         assert!(task.is_finished(), "it was cancelled, and the loop had its turns");
         outcomes.count(if made.load(Ordering::Relaxed) == 1 { "made" } else { "never made" });
-    });
-}
-
-/// May the loop count what lies in its inbox while another thread brings something?
-#[test]
-fn statistics_race_a_spawn() {
-    model(|| {
-        let event_loop = event_loop();
-        let handle = event_loop.handle();
-        let other = thread::spawn(move || {
-            handle.spawn_detached(async {}).unwrap();
-            handle.spawn_detached(async {}).unwrap();
-        });
-        assert!(event_loop.statistics().inbox <= 2);
-        other.join().unwrap();
-        assert_eq!(event_loop.statistics().inbox, 2);
     });
 }
 
