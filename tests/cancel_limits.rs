@@ -299,8 +299,8 @@ fn a_late_success_of_a_loser_is_dropped() {
             catch_cancel(pending::<()>()).await.unwrap_err().absorb();
             after(2, Ok::<_, ()>("too late")).await
         };
-        let attempts: [std::pin::Pin<Box<dyn Future<Output = Result<&str, ()>>>>; 2] =
-            [Box::pin(stubborn), Box::pin(after(1, Ok("first")))];
+        type Attempt = std::pin::Pin<Box<dyn Future<Output = Result<&'static str, ()>>>>;
+        let attempts: [Attempt; 2] = [Box::pin(stubborn), Box::pin(after(1, Ok("first")))];
         staggered_race(attempts, SECOND).await
     });
     assert_eq!((race.winner, took), (Some((1, "first")), 4 * SECOND));
