@@ -6,7 +6,8 @@
 //!
 //! K1. The value is touched by the holder of the guard only.
 //! K2. The holder runs no foreign code and waits for nothing, so it is done within nanoseconds, unless its thread is
-//!     taken off the processor, the memory of a line or a queue has to grow, or somebody asks who holds what.
+//!     taken off the processor, a crowd is chosen at once, the memory of a line or a queue has to grow, or somebody asks
+//!     who holds what.
 //! K3. Who finds the lock taken spins for 2 µs, then yields the processor a few times, then sleeps for 50 µs at a time. So
 //!     a thread of a real-time priority cannot keep a holder of a lower one from finishing on the same processor: it is
 //!     late by what the holder takes and one sleep at most.
