@@ -44,6 +44,8 @@ mod hang;
 
 pub mod entry;
 
+pub mod test_kit;
+
 /// The guide's chapters: what they show is compiled, and run.
 #[cfg(doctest)]
 mod guide {
