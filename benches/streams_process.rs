@@ -238,9 +238,12 @@ fn own() -> Duration {
     Duration::new(times.tv_sec.unsigned_abs(), times.tv_nsec as u32)
 }
 
+/// What it is, its unit, that unit in seconds, and how it is done.
+type Situation = (&'static str, &'static str, f64, fn(&Way));
+
 fn alternating() {
     const ROUNDS: usize = 31;
-    let situations: [(&str, &str, f64, fn(&Way)); 3] = [
+    let situations: [Situation; 3] = [
         ("spawn + wait, 64 in a row", "µs each", 64e-6, |way| (way.in_a_row)(64)),
         ("64 at once", "µs each", 64e-6, |way| (way.at_once)()),
         ("64 MiB through a pipe", "ms", 1e-3, |way| assert_eq!((way.read)(), BYTES)),

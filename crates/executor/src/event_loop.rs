@@ -500,7 +500,7 @@ impl EventLoop {
     }
 
     /// Calls `hook` from now on with each new task, as [`Builder::on_spawn`]; `None` calls nobody.
-    pub fn set_spawn_hook(&self, hook: Option<Rc<dyn Fn(&TaskInfo)>>) {
+    pub fn set_spawn_hook(&self, hook: Option<Rc<SpawnHook>>) {
         self.core.sched.set_spawn_hook(hook);
     }
 

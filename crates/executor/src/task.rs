@@ -426,7 +426,7 @@ impl fmt::Display for About {
 }
 
 /// Called with each new task.
-pub(crate) type SpawnHook = dyn Fn(&TaskInfo);
+pub type SpawnHook = dyn Fn(&TaskInfo);
 
 /// A snapshot of a task that is not over: what [`current_task`](crate::current_task) and
 /// [`all_tasks`](crate::all_tasks) give. May be out of date by the time it is looked at.

@@ -56,14 +56,15 @@ impl fmt::Display for Blocked {
     }
 }
 
-type Hook = dyn Fn(&Blocked) + Send + Sync;
+/// Who is told of a loop that is blocked.
+pub type BlockedHook = dyn Fn(&Blocked) + Send + Sync;
 
 #[derive(Default)]
 struct Dog {
     flock: Vec<Sheep>,
     /// The thread, while there is one.
     thread: Option<thread::Thread>,
-    hook: Option<StdArc<Hook>>,
+    hook: Option<StdArc<BlockedHook>>,
 }
 
 /// A loop that is looked after.
@@ -84,7 +85,7 @@ static DOG: GlobalMutex<Dog> = GlobalMutex::new(Dog { flock: Vec::new(), thread:
 /// which is the default.
 ///
 /// A loop's limit is that of [`Builder::watchdog`](crate::Builder::watchdog).
-pub fn set_blocked_hook(hook: Option<Box<dyn Fn(&Blocked) + Send + Sync>>) {
+pub fn set_blocked_hook(hook: Option<Box<BlockedHook>>) {
     let before = std::mem::replace(&mut DOG.lock().hook, hook.map(StdArc::from));
     drop(before);
 }

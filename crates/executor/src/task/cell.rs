@@ -4,7 +4,7 @@ use super::JoinError;
 use super::annex::Annex;
 use super::pool::{Kept, Pool};
 use super::raw::{Header, LOOP, Outcome, Own, TaskPtr, VTable};
-use super::shared::Shared;
+use super::shared::{Queue, Shared};
 use super::site::Site;
 use super::state::Word;
 use evenloop_core::shim::UnsafeCell;
@@ -221,10 +221,12 @@ impl<F: Future> TaskCell<F> {
             let shared = unsafe { task.shared() };
             // SAFETY: nobody refers to it, and it is not used as a task any more.
             unsafe { cell.drop_in_place() };
-            // SAFETY: P2: this is the owner. It came from a box or from the pool, so from the allocator with this layout.
-            if unsafe {
-                shared.own(|queue| !queue.closed && queue.pool.give(cell.cast(), Layout::new::<Self>()))
-            } {
+            let give = |queue: &mut Queue| {
+                // SAFETY: P2: it came from a box or from the pool, so from the allocator with this layout.
+                !queue.closed && unsafe { queue.pool.give(cell.cast(), Layout::new::<Self>()) }
+            };
+            // SAFETY: P2: this is the owner.
+            if unsafe { shared.own(give) } {
                 return;
             }
             // SAFETY: its content is dropped; the memory is that of a box of this type.

@@ -23,12 +23,12 @@ impl Site {
 
     #[inline]
     pub(super) const fn to_bits(self) -> u32 {
-        self.0.cast_unsigned()
+        self.0 as u32
     }
 
     /// The bits must be those of a site.
     pub(super) const fn from_bits(bits: u32) -> Self {
-        Self(bits.cast_signed())
+        Self(bits as i32)
     }
 
     /// A location that does not fit.
@@ -37,7 +37,7 @@ impl Site {
     #[inline]
     pub(super) fn of(location: &'static Location<'static>) -> Option<Self> {
         let address = ptr::from_ref(location).expose_provenance();
-        let distance = address.wrapping_sub(ptr::from_ref(&ANCHOR).addr()).cast_signed();
+        let distance = address.wrapping_sub(ptr::from_ref(&ANCHOR).addr()) as isize;
         i32::try_from(distance).ok().filter(|&distance| distance != Self::FAR.0).map(Self)
     }
 

@@ -238,7 +238,7 @@ impl Sched {
             self.end_requests(task);
         }
         if let Some(done) = done {
-            self.call_back(task, done);
+            self.call_back(task, *done);
         }
         if flags & HANDLE == 0 {
             // SAFETY: T3: the outcome is there and TAKEN keeps others off.
@@ -275,7 +275,7 @@ impl Sched {
 
     /// Schedules the callbacks of a task that is over; its outcome has not been touched.
     #[cold]
-    fn call_back(&self, task: TaskPtr, done: Box<DoneCallbacks>) {
+    fn call_back(&self, task: TaskPtr, done: DoneCallbacks) {
         // SAFETY: LOOP is set, so it is alive until `let_go`.
         let header = unsafe { task.header() };
         // SAFETY: T3: the outcome is there.
