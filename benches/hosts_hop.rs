@@ -3,11 +3,14 @@
 //! `slept_1_ms` is processor time of the whole process for each of many sleeps, one after the other: every one wakes the
 //! host's task that drives our timers, the worst case. `set_and_dropped` is a timer that is given up, as most are: it
 //! wakes nobody. `polled_in_a_scope` is what `Runtime::scope` adds to a poll; a runtime that is installed adds nothing.
+//! `byte_there_and_back` is a byte through a socket pair and back between two tasks of one thread, so two waits: for each,
+//! a guest's reactor is one hop further away than the host's own sockets.
 //! Not measured: many timers at once, for which the host is asked once and not once each.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use evenloop_core::{Runtime, ThreadPark};
 use evenloop_executor::EventLoop;
+use evenloop_streams::ReactorDriver;
 use evenloop_time::{Clock, Driver, sleep, sleep_until};
 use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
@@ -101,5 +104,69 @@ fn hosts(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, hosts);
+/// Sends a byte there and back, `times` times, between two futures of one task.
+macro_rules! there_and_back {
+    ($times:expr, $pair:expr) => {{
+        let (mut one, mut other) = $pair;
+        let asks = async {
+            let mut byte = [0];
+            for _ in 0..$times {
+                one.write_all(&[7]).await.unwrap();
+                one.read_exact(&mut byte).await.unwrap();
+            }
+        };
+        let answers = async {
+            let mut byte = [0];
+            for _ in 0..$times {
+                other.read_exact(&mut byte).await.unwrap();
+                other.write_all(&byte).await.unwrap();
+            }
+        };
+        let start = Instant::now();
+        futures::join!(asks, answers);
+        start.elapsed()
+    }};
+}
+
+async fn ours(times: u64) -> Duration {
+    use futures::{AsyncReadExt, AsyncWriteExt};
+    there_and_back!(times, evenloop_streams::UnixStream::pair().unwrap())
+}
+
+async fn tokios(times: u64) -> Duration {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    there_and_back!(times, tokio::net::UnixStream::pair().unwrap())
+}
+
+async fn smols(times: u64) -> Duration {
+    use futures::{AsyncReadExt, AsyncWriteExt};
+    there_and_back!(times, smol::net::unix::UnixStream::pair().unwrap())
+}
+
+fn sockets(c: &mut Criterion) {
+    let mut group = c.benchmark_group("byte_there_and_back");
+    let reactor = ReactorDriver::new().unwrap();
+    let handle = Arc::new(reactor.handle());
+    let driver = Driver::new(reactor, Clock::Real);
+    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
+    let event_loop = EventLoop::builder().park(Box::new(driver)).runtime(runtime).build();
+    group.bench_function("evenloop", |b| b.iter_custom(|times| event_loop.run_until_complete(ours(times))));
+
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    group.bench_function("tokio", |b| b.iter_custom(|times| tokio.block_on(tokios(times))));
+    let guest = evenloop_tokio::runtime_on(tokio.handle(), Clock::Real);
+    group.bench_function("evenloop on tokio", |b| {
+        b.iter_custom(|times| tokio.block_on(guest.scope(ours(times))))
+    });
+
+    let executor = Arc::new(smol::Executor::new());
+    group.bench_function("smol", |b| b.iter_custom(|times| smol::block_on(executor.run(smols(times)))));
+    let guest = evenloop_smol::runtime_on(&executor, Clock::Real);
+    group.bench_function("evenloop on smol", |b| {
+        b.iter_custom(|times| smol::block_on(executor.run(guest.scope(ours(times)))))
+    });
+    group.finish();
+}
+
+criterion_group!(benches, hosts, sockets);
 criterion_main!(benches);

@@ -15,6 +15,7 @@
 
 use evenloop_core::ChildSet;
 use evenloop_core::cancel::CancelScope;
+use evenloop_core::{Direction, Readiness, Ready, WakeBatch};
 use evenloop_sync::{
     Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Limiter, Lock, PriorityQueue, Queue, RwLock,
     Semaphore, oneshot,
@@ -482,6 +483,22 @@ fn rows() -> Vec<Row> {
             |queue| end((queue.get_nowait(), format!("{queue:?}"))),
         ),
         row(
+            "AsyncFd::readable, accept, peek, recv, read_with",
+            || Readiness::new(Ready::NOTHING),
+            |readiness| Box::pin(async { end(readiness.ready(Direction::Read).await) }),
+            |readiness| tell(readiness, Ready::READ),
+            |readiness| readiness.waiting(Direction::Read),
+            |readiness| end((readiness.look(Direction::Read), format!("{readiness:?}"))),
+        ),
+        row(
+            "AsyncFd::writable, connect, send, write_with",
+            || Readiness::new(Ready::NOTHING),
+            |readiness| Box::pin(async { end(readiness.ready(Direction::Write).await) }),
+            |readiness| tell(readiness, Ready::WRITE),
+            |readiness| readiness.waiting(Direction::Write),
+            |readiness| end((readiness.look(Direction::Write), format!("{readiness:?}"))),
+        ),
+        row(
             "LifoQueue::get",
             || LifoQueue::new(0),
             |queue| Box::pin(async { end(queue.get().await) }),
@@ -551,6 +568,15 @@ impl<T> Drop for Joined<'_, T> {
         drop(ends);
         drop(gone);
     }
+}
+
+/// As a reactor does.
+fn tell(readiness: &Readiness, ready: Ready) {
+    let mut due = WakeBatch::new();
+    while readiness.set(ready, &mut due) {
+        due.wake_all();
+    }
+    due.wake_all();
 }
 
 fn full_queue() -> Queue<u8> {

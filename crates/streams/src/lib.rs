@@ -9,6 +9,9 @@
 //! then does it wait. Bytes leave the kernel only into the buffer, and the buffer only in the statement that returns
 //! them, so dropping any read future loses nothing.
 //!
+//! Codecs are not ours. Those for futures-io (`asynchronous-codec`) work on the streams and on a [`StreamReader`], which hands
+//! on what it has buffered first; with the feature `tokio`, those of `tokio_util::codec` work on the streams.
+//!
 //! | module     | holds                                                                        |
 //! |------------|------------------------------------------------------------------------------|
 //! | [`reactor`] | the innermost park: one wait for every descriptor, and for other threads     |
