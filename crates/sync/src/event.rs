@@ -21,7 +21,7 @@ use evenloop_core::watch::{self, On};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 /// A flag that tasks wait for: [`set`](Self::set) releases everybody, until [`clear`](Self::clear).
 ///
@@ -146,31 +146,14 @@ impl Future for EventWait<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Asked first: what is needed for the note need not be kept at hand for those who are not asked.
-        if watch::asked() {
-            return self.poll_watched(cx);
-        }
-        self.poll_set(cx.waker())
-    }
-}
-
-impl EventWait<'_> {
-    #[cold]
-    fn poll_watched(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = self.poll_set(cx.waker());
-        watch::noted(polled, cx, "Event::wait", || On::object(self.event))
-    }
-
-    #[inline(always)]
-    fn poll_set(&mut self, waker: &Waker) -> Poll<()> {
         let event = self.event;
-        match self.place {
+        let polled = match self.place {
             Place::New => {
                 if event.is_set() {
                     self.place = Place::Done;
                     return Poll::Ready(());
                 }
-                let waker = waker.clone();
+                let waker = cx.waker().clone();
                 let mut waiters = event.waiters.lock();
                 if event.is_set() {
                     drop(waiters); // before the waker
@@ -180,9 +163,10 @@ impl EventWait<'_> {
                 self.place = Place::Waiting(waiters.push(waker, ()));
                 Poll::Pending
             }
-            Place::Waiting(_) => self.place.poll(&event.waiters, |waiters| waiters, waker),
+            Place::Waiting(_) => self.place.poll(&event.waiters, |waiters| waiters, cx.waker()),
             Place::Done => panic!("`Event::wait` was polled after it had finished"),
-        }
+        };
+        watch::noted(polled, cx, "Event::wait", || On::object(event))
     }
 }
 

@@ -87,7 +87,6 @@ impl Bet {
     }
 
     /// Whether it is told who holds the permits.
-    #[inline(always)]
     fn has_holders(self) -> bool {
         matches!(self, Self::Free(_))
     }
@@ -195,7 +194,7 @@ impl Permits {
                 return Poll::Ready(Ok(()));
             }
         }
-        self.poll_acquire_slow(place, count, bet.has_holders(), cx.waker(), call)
+        self.poll_acquire_slow(place, count, bet, cx.waker(), call)
     }
 
     #[inline(never)]
@@ -203,18 +202,16 @@ impl Permits {
         &self,
         place: &mut Place,
         count: u32,
-        has_holders: bool,
+        bet: Bet,
         waker: &Waker,
         call: &'static str,
     ) -> Poll<Result<(), Closed>> {
-        // Asked first: what is needed for the notes need not be kept at hand for those who are not asked.
         if watch::asked() {
-            return self.poll_acquire_watched(place, count, has_holders, waker, call);
+            return self.poll_acquire_watched(place, count, bet, waker, call);
         }
         self.poll_acquire_in_line(place, count, waker, call)
     }
 
-    #[inline(always)]
     fn poll_acquire_in_line(
         &self,
         place: &mut Place,
@@ -240,30 +237,28 @@ impl Permits {
         &self,
         place: &mut Place,
         count: u32,
-        has_holders: bool,
+        bet: Bet,
         waker: &Waker,
         call: &'static str,
     ) -> Poll<Result<(), Closed>> {
         let before = place.number();
         let polled = self.poll_acquire_in_line(place, count, waker, call);
         match (&polled, before) {
-            (Poll::Pending, None) if has_holders => {
+            (Poll::Pending, None) if bet.has_holders() => {
                 let number = place.number().expect("who is pending is in line");
                 watch::queue(watch::address(self), number);
             }
-            (Poll::Ready(Ok(())), None) if has_holders => watch::hold(watch::address(self)),
-            (Poll::Ready(Ok(())), Some(number)) if has_holders => watch::take(watch::address(self), number),
+            (Poll::Ready(Ok(())), None) if bet.has_holders() => watch::hold(watch::address(self)),
+            (Poll::Ready(Ok(())), Some(number)) if bet.has_holders() => {
+                watch::take(watch::address(self), number)
+            }
             _ => {}
         }
         if polled.is_pending() {
             let free = self.free();
-            watch::wait(
-                waker,
-                call,
-                || {
-                    if has_holders { On::object(self) } else { On::counted(self, free, 0) }
-                },
-            );
+            watch::wait(waker, call, || {
+                if bet.has_holders() { On::object(self) } else { On::counted(self, free, 0) }
+            });
         }
         polled
     }
