@@ -68,6 +68,7 @@ const STANDSTILL: u32 = 100_000;
 /// let task = event_loop.create_task(async { 20 });
 /// assert_eq!(event_loop.run_until_complete(async { task.await + 1 }), 21);
 /// ```
+#[doc(alias("Runtime", "LocalExecutor"))]
 pub struct EventLoop {
     core: Rc<Core>,
 }
@@ -168,9 +169,9 @@ impl Builder {
         self
     }
 
-    /// Debug mode: watches the tasks, and tells the hook of each poll that takes 100 ms or more by the loop's clock, of
-    /// results that nobody looked at, and of tasks that are left at the end. Default: whether the environment variable
-    /// `EVENLOOP_DEBUG` is set to something else than `0`.
+    /// Debug mode: watches the tasks, and tells the hook of each poll that takes 100 ms or more by the loop's clock, and of
+    /// tasks that are left at the end. Default: whether the environment variable `EVENLOOP_DEBUG` is set to something else
+    /// than `0`.
     pub fn debug(mut self, debug: bool) -> Self {
         self.debug = Some(debug);
         self
@@ -250,6 +251,7 @@ impl EventLoop {
     /// before the future is complete ([`run_task`](Self::run_task) tells instead); when the future awaited a task that
     /// was cancelled; when the park fails.
     #[track_caller]
+    #[doc(alias = "block_on")]
     pub fn run_until_complete<F: Future>(&self, future: F) -> F::Output {
         let entered = self.core.start("run_until_complete");
         let mut stopped = false;
@@ -500,11 +502,13 @@ impl EventLoop {
     }
 
     /// Calls `hook` from now on with each new task, as [`Builder::on_spawn`]; `None` calls nobody.
+    #[doc(alias = "set_task_factory")]
     pub fn set_spawn_hook(&self, hook: Option<Rc<SpawnHook>>) {
         self.core.sched.set_spawn_hook(hook);
     }
 
     /// Calls `hook` from now on with each error that nobody can see any more.
+    #[doc(alias = "set_exception_handler")]
     pub fn set_unhandled_hook(&self, hook: impl Fn(&Unhandled<'_>) + 'static) {
         self.core.sched.set_hook(Some(Rc::new(hook)));
     }
