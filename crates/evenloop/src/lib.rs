@@ -55,6 +55,10 @@ mod guide {
     struct Cancellation;
     #[doc = include_str!("../guide/src/coming-from-asyncio.md")]
     struct ComingFromAsyncio;
+    #[doc = include_str!("../guide/src/coming-from-tokio.md")]
+    struct ComingFromTokio;
+    #[doc = include_str!("../guide/src/debugging.md")]
+    struct Debugging;
     #[doc = include_str!("../guide/src/loop.md")]
     struct Loop;
     #[doc = include_str!("../guide/src/testing.md")]
