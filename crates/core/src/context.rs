@@ -37,6 +37,7 @@ use std::task::{Context as TaskContext, Poll};
 /// REQUEST.reset(before);
 /// assert_eq!(REQUEST.get(), None);
 /// ```
+#[doc(alias("task_local", "contextvars"))]
 pub struct ContextVar<T> {
     name: &'static str,
     /// Given at the first use.

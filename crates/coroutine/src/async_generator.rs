@@ -335,6 +335,7 @@ fn write_state<Y, B: ?Sized>(
 /// # });
 /// ```
 #[must_use = "a generator does nothing until it is asked for a value"]
+#[doc(alias = "async_stream")]
 pub struct AsyncGenerator<Y, B: ?Sized = dyn Future<Output = ()>> {
     inner: Pin<Box<PinnedAsyncGenerator<Y, B>>>,
 }

@@ -248,6 +248,7 @@ impl<R, Y, B: ?Sized> fmt::Debug for PinnedCoroutine<R, Y, B> {
 /// });
 /// ```
 #[must_use = "a coroutine does nothing until it is resumed"]
+#[doc(alias = "generator")]
 pub struct Coroutine<R, Y, T, B: ?Sized + Future<Output = T> = dyn Future<Output = T>> {
     inner: Pin<Box<PinnedCoroutine<R, Y, B>>>,
     returns: PhantomData<fn() -> T>,

@@ -37,6 +37,7 @@ use std::task::{Context, Poll};
 /// # });
 /// ```
 #[track_caller]
+#[doc(alias = "FuturesUnordered")]
 pub fn as_completed<I>(futures: I) -> AsCompleted<<I::Item as Future>::Output>
 where
     I: IntoIterator,
@@ -152,6 +153,7 @@ pub enum ReturnWhen<T> {
 /// assert_eq!((done.len(), tasks.len()), (3, 0));
 /// # });
 /// ```
+#[doc(alias = "select_all")]
 pub fn wait<T>(
     tasks: &mut Vec<Task<T>>,
     return_when: ReturnWhen<T>,

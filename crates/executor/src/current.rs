@@ -46,6 +46,7 @@ pub(crate) fn with_current<R>(f: impl FnOnce(&Rc<Core>) -> R) -> Option<R> {
 /// When no loop runs on this thread. [`EventLoop::create_task`](crate::EventLoop::create_task) works before it does, and
 /// [`Handle::spawn_detached`](crate::Handle::spawn_detached) from any thread.
 #[track_caller]
+#[doc(alias("spawn", "spawn_local"))]
 pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     match Sched::spawn_here(future, std::panic::Location::caller()) {
         Ok(task) => Task::new(task),
@@ -89,6 +90,7 @@ pub fn create_named_task<F: Future + 'static>(name: impl Into<Box<str>>, future:
 /// });
 /// ```
 #[track_caller]
+#[doc(alias = "eager_start")]
 pub fn create_eager_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     let location = std::panic::Location::caller();
     let mut future = Some(future);

@@ -36,6 +36,7 @@ use std::task::{Context, Poll};
 /// assert_eq!((value, closed.get()), (7, true));
 /// # });
 /// ```
+#[doc(alias = "defer")]
 pub fn finally<F, C>(future: F, clean_up: C) -> impl Future<Output = F::Output> + fmt::Debug
 where
     F: IntoFuture,
@@ -54,6 +55,7 @@ where
 }
 
 /// Something that is entered and left by waiting: a connection, a transaction, a lease. For [`with`].
+#[doc(alias("AsyncDrop", "__aenter__"))]
 pub trait Resource {
     /// Why it could not be entered.
     type Error;
@@ -114,6 +116,7 @@ pub enum End {
 /// assert_eq!(door.0, ["open", "walk through", "close"]);
 /// # });
 /// ```
+#[doc(alias = "async_with")]
 pub fn with<R, B, T>(mut resource: R, body: B) -> impl Future<Output = Result<T, R::Error>> + fmt::Debug
 where
     R: Resource,

@@ -55,6 +55,7 @@ type Outcome<T> = Result<T, JoinError>;
 /// # });
 /// ```
 #[track_caller]
+#[doc(alias = "join_all")]
 pub fn gather<C: Children>(children: C) -> Gather<C::Kids, Plain>
 where
     C::Kids: Collect<Plain>,
@@ -104,6 +105,7 @@ where
 /// # });
 /// ```
 #[track_caller]
+#[doc(alias = "try_join_all")]
 pub fn try_gather<C: Children>(children: C) -> Gather<C::Kids, Fallible>
 where
     C::Kids: Collect<Fallible>,
@@ -134,6 +136,7 @@ where
 /// # });
 /// ```
 #[track_caller]
+#[doc(alias("return_exceptions", "allSettled"))]
 pub fn gather_settled<C: Children>(children: C) -> Gather<C::Kids, Settled>
 where
     C::Kids: Collect<Settled>,

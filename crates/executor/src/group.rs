@@ -60,6 +60,7 @@ use std::rc::Rc;
 /// assert_eq!(sum.unwrap(), 3);
 /// # });
 /// ```
+#[doc(alias("nursery", "open_nursery", "JoinSet"))]
 pub struct TaskGroup<E> {
     state: Rc<State<E, TaskRef>>,
 }

@@ -63,6 +63,7 @@ impl Handle {
     /// assert_eq!(asking.join().unwrap(), 42);
     /// ```
     #[track_caller]
+    #[doc(alias = "run_coroutine_threadsafe")]
     pub fn spawn<F>(&self, future: F) -> Result<RemoteTask<F::Output>, NotSpawned<F>>
     where
         F: Future + Send + 'static,
@@ -151,6 +152,7 @@ impl Handle {
     /// Gives the loop's hook something to report, from any thread: asyncio's `call_exception_handler`. On the loop's own
     /// thread at once, from another one at the loop's next turn. Never panics. What a loop that is closed refuses is printed
     /// to the standard error stream, so that nothing gets lost.
+    #[doc(alias = "call_exception_handler")]
     pub fn report(&self, what: impl fmt::Display) {
         let shown = catch_unwind(AssertUnwindSafe(|| what.to_string()));
         let told = Told(shown.unwrap_or_else(|_| "a report that cannot be shown".to_owned()));

@@ -43,6 +43,7 @@ use std::task::{Context, Poll, Waker};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "SIGINT")]
 pub fn ctrl_c() -> io::Result<CtrlC> {
     start()?;
     let mut listeners = LISTENERS.get_or_init(GlobalMutex::default).lock();

@@ -193,6 +193,7 @@ impl ThreadPool {
 ///     assert_eq!(answer, 42);
 /// });
 /// ```
+#[doc(alias("spawn_blocking", "run_in_executor", "run_sync"))]
 pub fn to_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Job<T> {
     match try_to_thread(|_| work()) {
         Ok(Ok(job)) => job,

@@ -36,6 +36,7 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 /// assert_eq!(answer.unwrap(), 42);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[doc(alias = "BlockingPortal")]
 pub struct Portal {
     handle: Handle,
     /// Taken when it is joined.

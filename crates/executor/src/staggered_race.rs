@@ -37,6 +37,7 @@ use std::time::Duration;
 /// assert_eq!(race.ends, [RaceEnd::Failed("refused"), RaceEnd::Won]);
 /// # });
 /// ```
+#[doc(alias("select_ok", "happy_eyeballs"))]
 pub fn staggered_race<I, F, T, E>(
     attempts: I,
     delay: impl Into<Option<Duration>>,

@@ -88,6 +88,7 @@ use task_ref::TaskRef;
 /// assert_eq!(sum, 3);
 /// ```
 #[must_use = "dropping the handle detaches the task: write `drop(task)` or call `detach` if that is meant"]
+#[doc(alias = "JoinHandle")]
 pub struct Task<T> {
     raw: RawTask<T>,
     /// From the first await that has to wait.
@@ -171,6 +172,7 @@ impl<T> Task<T> {
     /// assert_eq!(error.to_string(), "the task was cancelled: no longer wanted");
     /// # });
     /// ```
+    #[doc(alias = "abort")]
     pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
         self.raw.cancel(reason.into())
     }
@@ -198,6 +200,7 @@ impl<T> Task<T> {
     }
 
     /// Whether the task is over.
+    #[doc(alias = "done")]
     pub fn is_finished(&self) -> bool {
         self.raw.is_over()
     }

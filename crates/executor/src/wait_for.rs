@@ -42,6 +42,7 @@ use std::time::Duration;
 /// assert!(wait_for(slow, Duration::ZERO).await.is_err());
 /// # });
 /// ```
+#[doc(alias = "timeout")]
 pub fn wait_for<T, H: AsMut<Task<T>>>(
     mut task: H,
     limit: impl Into<Option<Duration>>,

@@ -85,6 +85,7 @@ static DOG: GlobalMutex<Dog> = GlobalMutex::new(Dog { flock: Vec::new(), thread:
 /// which is the default.
 ///
 /// A loop's limit is that of [`Builder::watchdog`](crate::Builder::watchdog).
+#[doc(alias = "slow_callback")]
 pub fn set_blocked_hook(hook: Option<Box<BlockedHook>>) {
     let before = std::mem::replace(&mut DOG.lock().hook, hook.map(StdArc::from));
     drop(before);

@@ -20,6 +20,7 @@ use std::task::{Context, Poll};
 ///     yield_now().await;
 /// });
 /// ```
+#[doc(alias("sleep_zero", "lowlevel_checkpoint"))]
 pub fn yield_now() -> YieldNow {
     YieldNow { yielded: false }
 }

@@ -51,6 +51,7 @@ use std::task::{Context, Poll, ready};
 /// # Ok(()) }
 /// ```
 #[must_use = "dropping it closes the descriptor"]
+#[doc(alias = "Async")]
 pub struct AsyncFd<T: AsFd> {
     /// Empty only while `into_inner` ends.
     io: Option<T>,

@@ -49,6 +49,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// writer.wait_closed().await?;
 /// # Ok(()) }
 /// ```
+#[doc(alias = "connect")]
 pub async fn open_connection(host: &str, port: u16) -> io::Result<(StreamReader, StreamWriter)> {
     let stream = TcpStream::connect_host(host, port).await?;
     stream.set_nodelay(true)?;

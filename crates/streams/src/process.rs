@@ -98,6 +98,7 @@ use std::process::{ExitStatus, Output};
 /// # Ok(()) }
 /// ```
 #[must_use = "dropping it lets go of the child, as `Command::on_drop` says"]
+#[doc(alias = "Child")]
 pub struct Process {
     /// Its stdin, if that is a [`PIPE`]. Dropping or closing it ends the child's input.
     pub stdin: Option<StreamWriter<ChildStdin>>,

@@ -51,6 +51,7 @@ const DEFAULT_LIMIT: usize = 64 * 1024;
 /// assert!(reader.at_eof());
 /// # Ok::<(), evenloop_streams::ReadError>(()) }).unwrap();
 /// ```
+#[doc(alias = "BufReader")]
 pub struct StreamReader<R = OwnedReadHalf<TcpStream>> {
     stream: R,
     buffer: Buffer,
@@ -173,6 +174,7 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     ///
     /// [`Incomplete`](ReadError::Incomplete) with what there was, if the stream ends first; [`Io`](ReadError::Io) if it
     /// fails.
+    #[doc(alias = "read_exact")]
     pub fn readexactly(&mut self, n: usize) -> Reading<'_, '_, R> {
         self.reading(Goal::Exactly(n))
     }
@@ -226,6 +228,7 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     ///
     /// [`Overrun`](ReadError::Overrun) if there are more than `limit` bytes before the newline: everything is still in the
     /// reader. [`Io`](ReadError::Io) if the stream fails.
+    #[doc(alias = "read_line")]
     pub fn readline(&mut self) -> Reading<'_, '_, R> {
         self.reading(Goal::Line { searched: 0 })
     }

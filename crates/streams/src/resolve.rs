@@ -25,6 +25,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 /// let addresses = evenloop_streams::lookup_host("localhost", 80).await?;
 /// # Ok(()) }
 /// ```
+#[doc(alias = "getaddrinfo")]
 pub async fn lookup_host(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);

@@ -76,6 +76,7 @@ use std::time::Duration;
 /// server.serve_forever().await
 /// # }
 /// ```
+#[doc(alias("bind", "serve"))]
 pub fn start_server<H, F>(handler: H, address: SocketAddr) -> io::Result<Server>
 where
     H: Fn(StreamReader, StreamWriter) -> F + 'static,

@@ -50,6 +50,7 @@ use std::task::{Context, Poll, ready};
 /// writer.wait_closed().await?;
 /// # Ok::<(), std::io::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "BufWriter")]
 pub struct StreamWriter<W = OwnedWriteHalf<TcpStream>> {
     stream: W,
     /// Written and not yet taken by the stream.
@@ -91,6 +92,7 @@ impl<W> StreamWriter<W> {
     /// # Errors
     ///
     /// The stream failed, now or before; or [`close`](Self::close) was called. Nothing is kept then.
+    #[doc(alias = "write_all")]
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.check_open("write")?;
         let sent = if self.unsent.0.is_empty() { self.send(bytes)? } else { 0 };
@@ -103,6 +105,7 @@ impl<W> StreamWriter<W> {
     /// # Errors
     ///
     /// As [`write`](Self::write).
+    #[doc(alias = "write_vectored")]
     pub fn writelines<B: AsRef<[u8]>>(&mut self, lines: impl IntoIterator<Item = B>) -> io::Result<()> {
         self.check_open("writelines")?;
         let sends_now = self.unsent.0.is_empty();
@@ -203,6 +206,7 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     /// # Errors
     ///
     /// The stream failed, now or before; or the writer is closed and something was to be sent.
+    #[doc(alias = "flush")]
     pub fn drain(&mut self) -> Draining<'_, W> {
         let (high, low) = self.marks.as_deref().copied().unwrap_or_default();
         let enough = Until::AtMost(if self.unsent.0.len() > high { low } else { high });
@@ -218,6 +222,7 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     /// # Errors
     ///
     /// The stream failed, now or before.
+    #[doc(alias = "shutdown")]
     pub fn write_eof(&mut self) -> Draining<'_, W> {
         self.wait_closed()
     }

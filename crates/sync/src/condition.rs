@@ -52,6 +52,7 @@ use std::task::{Context, Poll, Waker, ready};
 /// assert_eq!(*cups.acquire().await, 0);
 /// # });
 /// ```
+#[doc(alias = "Condvar")]
 pub struct Condition {
     waiters: Mutex<Waiters<Notified>>,
 }
@@ -203,6 +204,7 @@ impl Condition {
     }
 
     /// Notifies the first `count` in line, or as many as there are. With nobody in line, nothing is kept for later.
+    #[doc(alias = "notify_one")]
     pub fn notify(&self, count: usize) {
         let mut chosen = Chosen::default();
         let mut waiters = self.waiters.lock();

@@ -39,6 +39,7 @@ use std::task::{Context, Poll};
 /// assert_eq!(outcome, "released");
 /// # });
 /// ```
+#[doc(alias("Notify", "ManualResetEvent"))]
 pub struct Event {
     set: AtomicBool,
     waiters: Mutex<Waiters<()>>,

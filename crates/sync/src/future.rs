@@ -52,6 +52,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// assert!(future.set_result(8).is_err()); // once
 /// # });
 /// ```
+#[doc(alias = "OnceCell")]
 pub struct Future<T, E = BoxError> {
     shared: Arc<Shared<T, E>>,
 }
@@ -165,6 +166,7 @@ impl<T, E> Future<T, E> {
     }
 
     /// Whether the future has a result, an error, or was cancelled.
+    #[doc(alias = "is_finished")]
     pub fn done(&self) -> bool {
         self.outcome().is_some()
     }

@@ -49,6 +49,7 @@ const KEEP: usize = 256;
 /// # Ok::<(), evenloop_sync::AlreadyBorrowing>(())
 /// # }).unwrap();
 /// ```
+#[doc(alias = "CapacityLimiter")]
 pub struct Limiter {
     state: Mutex<State>,
 }

@@ -48,6 +48,7 @@ use std::task::{Context, Poll};
 /// assert_eq!(*account.acquire().await, 70);
 /// # });
 /// ```
+#[doc(alias = "Mutex")]
 pub struct Lock<T> {
     permits: Permits,
     value: UnsafeCell<T>,
@@ -104,12 +105,14 @@ impl<T> Lock<T> {
     /// # });
     /// ```
     #[inline]
+    #[doc(alias = "lock")]
     pub fn acquire(&self) -> LockAcquire<'_, T> {
         LockAcquire { lock: self, place: Place::New }
     }
 
     /// Takes the lock if it is free. `None` if it is held or somebody is in line.
     #[inline]
+    #[doc(alias = "try_lock")]
     pub fn try_acquire(&self) -> Option<LockGuard<'_, T>> {
         self.permits.try_acquire(1, FREE).ok().map(|()| LockGuard::new(self))
     }
@@ -132,12 +135,14 @@ impl<T> Lock<T> {
     /// # });
     /// ```
     #[inline]
+    #[doc(alias = "lock_owned")]
     pub fn acquire_owned(self: &StdArc<Self>) -> LockAcquireOwned<T> {
         LockAcquireOwned { lock: self.clone(), place: Place::New }
     }
 
     /// As [`try_acquire`](Self::try_acquire), with a guard that keeps the lock alive and may go anywhere.
     #[inline]
+    #[doc(alias = "try_lock_owned")]
     pub fn try_acquire_owned(self: &StdArc<Self>) -> Option<OwnedLockGuard<T>> {
         self.permits
             .try_acquire(1, FREE)
@@ -146,6 +151,7 @@ impl<T> Lock<T> {
     }
 
     /// Whether [`acquire`](Self::acquire) would have to wait. May be out of date by the time it returns.
+    #[doc(alias = "is_locked")]
     pub fn locked(&self) -> bool {
         self.permits.is_locked()
     }
@@ -190,6 +196,7 @@ impl<T> fmt::Debug for Lock<T> {
 
 /// The right to the value of a [`Lock`]; dropping it releases the lock.
 #[must_use = "dropping the guard releases the lock"]
+#[doc(alias = "MutexGuard")]
 pub struct LockGuard<'a, T> {
     lock: &'a Lock<T>,
     /// Lends the value as `&mut` does: shared only if `T` may be.

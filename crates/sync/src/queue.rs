@@ -91,6 +91,7 @@ use state::{Admission, Due, State};
 /// # Ok::<(), evenloop_sync::QueueShutDown<i32>>(())
 /// # }).unwrap();
 /// ```
+#[doc(alias("channel", "mpsc"))]
 pub struct Queue<T, O: Order<T> = Fifo<T>> {
     state: O::Lock<State<T, O>>,
     /// 0: any number.
@@ -160,6 +161,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// # }).unwrap();
     /// ```
     #[inline]
+    #[doc(alias = "send")]
     pub fn put(&self, item: T) -> QueuePut<'_, T, O> {
         QueuePut::new(self, item)
     }
@@ -170,6 +172,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     ///
     /// [`QueueFull`](PutNowaitError::QueueFull): no slot is free, or those in line come first.
     /// [`QueueShutDown`](PutNowaitError::QueueShutDown): the queue was shut down. The item comes back.
+    #[doc(alias = "try_send")]
     pub fn put_nowait(&self, item: T) -> Result<(), PutNowaitError<T>> {
         let mut due = Due::default();
         let mut state = self.state.lock();
@@ -233,6 +236,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// # }).unwrap();
     /// ```
     #[inline]
+    #[doc(alias = "recv")]
     pub fn get(&self) -> QueueGet<'_, T, O> {
         QueueGet::new(self)
     }
@@ -243,6 +247,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     ///
     /// [`QueueEmpty`](GetNowaitError::QueueEmpty): there is no item, or those in line come first.
     /// [`QueueShutDown`](GetNowaitError::QueueShutDown): the queue was shut down and is empty.
+    #[doc(alias = "try_recv")]
     pub fn get_nowait(&self) -> Result<T, GetNowaitError> {
         let mut due = Due::default();
         let mut state = self.state.lock();
@@ -284,21 +289,25 @@ impl<T, O: Order<T>> Queue<T, O> {
 
     /// How many items are in the queue, those included that are promised to getters in line. May be out of date by the
     /// time it returns.
+    #[doc(alias = "len")]
     pub fn qsize(&self) -> usize {
         self.state.lock().items()
     }
 
     /// How many items fit; 0 means any number.
+    #[doc(alias = "capacity")]
     pub const fn maxsize(&self) -> usize {
         self.maxsize
     }
 
     /// Whether there is no item for [`get_nowait`](Self::get_nowait). May be out of date by the time it returns.
+    #[doc(alias = "is_empty")]
     pub fn empty(&self) -> bool {
         self.state.lock().free_items() == 0
     }
 
     /// Whether there is no slot for [`put_nowait`](Self::put_nowait). May be out of date by the time it returns.
+    #[doc(alias = "is_full")]
     pub fn full(&self) -> bool {
         self.state.lock().free_slots() == 0
     }
@@ -349,6 +358,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// Not `immediate`: what is in the queue can be got, then every get fails. `immediate`: what is in the queue is
     /// dropped and counts as reported by [`task_done`](Self::task_done), and every get fails. Items that were got
     /// before have to be reported by those who got them; [`join`](Self::join) waits for them.
+    #[doc(alias = "close")]
     pub fn shutdown(&self, immediate: bool) {
         let mut state = self.state.lock();
         let gone = state.shut_down(immediate);
@@ -363,6 +373,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     }
 
     /// Whether the queue was shut down.
+    #[doc(alias = "is_closed")]
     pub fn is_shut_down(&self) -> bool {
         self.state.lock().is_shut_down()
     }

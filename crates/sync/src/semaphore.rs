@@ -220,6 +220,7 @@ impl Semaphore {
     ///
     /// If more than [`MAX_PERMITS`](Self::MAX_PERMITS) would be free; nothing is added then.
     #[track_caller]
+    #[doc(alias = "add_permits")]
     pub fn release(&self, count: usize) {
         if self.permits.release(count, Self::MAX_PERMITS).is_err() {
             panic!("`Semaphore::release`: more than `Semaphore::MAX_PERMITS` would be free");
@@ -227,6 +228,7 @@ impl Semaphore {
     }
 
     /// How many permits are free. May be out of date by the time it returns.
+    #[doc(alias = "available_permits")]
     pub fn value(&self) -> usize {
         self.permits.free()
     }
@@ -287,6 +289,7 @@ impl Lender for Semaphore {
 
 /// One or many permits of a semaphore; dropping it gives them back.
 #[must_use = "dropping the permit gives it back"]
+#[doc(alias = "SemaphorePermit")]
 pub struct Permit<'a> {
     permits: &'a Permits,
     count: u32,

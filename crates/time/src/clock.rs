@@ -67,6 +67,7 @@ impl From<VirtualClock> for Clock {
 /// assert_eq!(clock.elapsed(), Duration::from_secs(3600));
 /// ```
 #[derive(Clone)]
+#[doc(alias("MockClock", "pause"))]
 pub struct VirtualClock(StdArc<Inner>);
 
 struct Inner {

@@ -40,6 +40,7 @@ use std::time::{Duration, Instant};
 /// }
 /// # let _ = beat();
 /// ```
+#[doc(alias = "ticker")]
 pub fn interval(period: Duration) -> Interval {
     let now = or_panic(Entry::new().now("interval"));
     Interval::new(now, period, sleep(Duration::ZERO))

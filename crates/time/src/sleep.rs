@@ -44,6 +44,7 @@ use std::time::{Duration, Instant};
 /// }
 /// # let _ = tell_later();
 /// ```
+#[doc(alias = "delay")]
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep::after(duration, Entry::new())
 }

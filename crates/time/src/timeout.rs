@@ -49,6 +49,7 @@ use std::time::{Duration, Instant};
 /// }
 /// # let _ = answer();
 /// ```
+#[doc(alias = "fail_after")]
 pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoFuture> {
     let entry = Entry::new();
     Timeout {
@@ -185,6 +186,7 @@ impl<F> Timeout<F> {
     }
 
     /// Whether the deadline was met. It gives its value all the same if the future catches that and is ready.
+    #[doc(alias = "is_elapsed")]
     pub fn expired(&self) -> bool {
         self.expired
     }

@@ -32,6 +32,7 @@ use std::time::Instant;
 /// # use std::future::Future;
 /// ```
 #[derive(Clone)]
+#[doc(alias("CancellationToken", "move_on_after"))]
 pub struct CancelScope {
     inbox: Arc<Inbox>,
 }

@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 /// - dropping it passes on, too: the next code outside that catches is asked, or the scope ends, at the next `await`
 ///   that has to wait. So clean-up that is itself dropped, whatever by, loses nobody's request.
 #[must_use = "dropping it passes the cancellation on; `absorb` ends it, `resume` awaits its way"]
+#[doc(alias = "CancelledError")]
 pub struct Cancelled {
     /// Not empty until the answer is given.
     deliveries: Vec<Delivery>,

@@ -42,6 +42,7 @@ use std::task::{Context, Poll, Waker};
 /// # assert_eq!(*log.borrow(), ["rolling back: cancelled: shutdown"]);
 /// # use std::future::Future;
 /// ```
+#[doc(alias = "CancelledError")]
 pub fn catch_cancel<F: Future>(future: F) -> CatchCancel<F> {
     CatchCancel { catcher: Catcher::new(), future: Some(future) }
 }

@@ -53,6 +53,7 @@ use std::task::{Context, Poll, Waker};
 /// assert_eq!(letters.get(), 12);
 /// # });
 /// ```
+#[doc(alias("scope", "FuturesUnordered"))]
 pub struct BorrowingGroup<'env, E> {
     shared: Rc<Shared<'env, E>>,
 }

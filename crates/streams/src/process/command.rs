@@ -49,6 +49,7 @@ const DEFAULT_LIMIT: usize = 64 * 1024;
 /// assert_eq!(output.stdout, b"9\n10\n");
 /// # Ok(()) }
 /// ```
+#[doc(alias = "Command")]
 pub fn create_subprocess_exec<A: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     args: impl IntoIterator<Item = A>,
@@ -98,6 +99,7 @@ pub fn create_subprocess_shell(line: impl AsRef<OsStr>, stdio: [Stdio; 3]) -> io
 /// # Ok(()) }
 /// ```
 #[must_use = "a command does nothing until it is started"]
+#[doc(alias = "Popen")]
 pub struct Command {
     inner: std::process::Command,
     extras: Extras,
