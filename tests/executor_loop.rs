@@ -1,7 +1,9 @@
 //! The event loop: passes, running, stopping, closing, and what it answers to misuse.
 
 use evenloop_core::Runtime;
-use evenloop_executor::{EventLoop, RunError, Task, create_task, yield_now};
+use evenloop_executor::{
+    EventLoop, RunError, Task, create_eager_task, create_named_task, create_task, yield_now,
+};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -176,9 +178,15 @@ fn a_task_of_another_loop_is_not_run() {
 }
 
 #[test]
-fn without_a_loop_create_task_says_so() {
-    let message = panic_of(|| create_task(async {}));
-    assert!(message.starts_with("`create_task` needs a running event loop on this thread"), "{message}");
+fn without_a_loop_whatever_creates_a_task_says_so_and_names_the_ways_out() {
+    for (call, message) in [
+        ("create_task", panic_of(|| create_task(async {}))),
+        ("create_named_task", panic_of(|| create_named_task("name", async {}))),
+        ("create_eager_task", panic_of(|| create_eager_task(async {}))),
+    ] {
+        let words = format!("`{call}` needs a running event loop on this thread: call it inside `run`");
+        assert!(message.starts_with(&words) && message.contains("`Handle`"), "{message}");
+    }
 }
 
 /// Calls what a destructor may call, under the loop that drops it.

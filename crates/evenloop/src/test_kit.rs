@@ -40,8 +40,8 @@ use std::task::{Poll, Waker};
 pub async fn settled() {
     loop {
         evenloop_executor::yield_now().await;
-        let statistics =
-            evenloop_executor::current_statistics().expect("`settled` needs a running event loop");
+        let statistics = evenloop_executor::current_statistics()
+            .expect("`settled` needs a running event loop on this thread: await it inside `run`");
         if statistics.ready + statistics.inbox == 0 {
             return;
         }

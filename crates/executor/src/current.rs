@@ -50,11 +50,17 @@ pub(crate) fn with_current<R>(f: impl FnOnce(&Rc<Core>) -> R) -> Option<R> {
 pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     match Sched::spawn_here(future, std::panic::Location::caller()) {
         Ok(task) => Task::new(task),
-        Err(_) => panic!(
-            "`create_task` needs a running event loop on this thread: call it inside `run`, or use \
-             `EventLoop::create_task`"
-        ),
+        Err(_) => without_a_loop("create_task"),
     }
+}
+
+#[cold]
+#[track_caller]
+fn without_a_loop(call: &str) -> ! {
+    panic!(
+        "`{call}` needs a running event loop on this thread: call it inside `run`, or use `EventLoop::create_task`, or from \
+         another thread a `Handle`"
+    )
 }
 
 /// Spawns a task that bears `name`, as [`create_task`].
@@ -70,7 +76,7 @@ pub fn create_named_task<F: Future + 'static>(name: impl Into<Box<str>>, future:
         let (future, name) = given.take().expect("this is called once");
         core.create_task(future, Some(name), location)
     });
-    task.unwrap_or_else(|| panic!("`create_named_task` needs a running event loop on this thread"))
+    task.unwrap_or_else(|| without_a_loop("create_named_task"))
 }
 
 /// Spawns a task and polls it at once, as itself, inside this call: asyncio's eager start. If it is complete then, it never
@@ -101,7 +107,7 @@ pub fn create_eager_task<F: Future + 'static>(future: F) -> Task<F::Output> {
         }
         Task::new(core.sched().spawn_eager(future, None, location))
     });
-    task.unwrap_or_else(|| panic!("`create_eager_task` needs a running event loop on this thread"))
+    task.unwrap_or_else(|| without_a_loop("create_eager_task"))
 }
 
 /// Whether an event loop runs on this thread.
