@@ -30,11 +30,15 @@
 //! | [`coroutine`]   | `evenloop-coroutine` | generators and async generators                               |
 //! | [`watch`]       | `evenloop-executor`  | what tasks wait for: dumps, call graphs, traces               |
 //! | [`cancel`]      | `evenloop-core`      | scopes that can be cancelled, and clean-up that can await     |
+//! | [`context`]     | `evenloop-core`      | variables whose values follow the flow from task to task      |
+//! | [`test_kit`]    | this crate           | waiting until nothing moves, blocks that run in order         |
 //!
 //! # Features
 //!
-//! `macros` (default): [`main`] and [`test`]. `signal` (default): Ctrl-C cancels what [`run`] runs. `tokio`: tokio's
-//! `AsyncRead` and `AsyncWrite` on the streams. `hyper`: hyper's `Read` and `Write` on them, and its timer and executor.
+//! `macros` (default): [`main`] and [`test`]. `signal` (default): Ctrl-C cancels what [`run`] runs. `watch` (default): leaf
+//! futures and locks tell what tasks wait for, while somebody asks. `console` (default): `EVENLOOP_CONSOLE=1` has a program listen
+//! for the command `evenloop`. `tokio`: tokio's `AsyncRead` and `AsyncWrite` on the streams. `hyper`: hyper's `Read` and `Write` on
+//! them, and its timer and executor. `tls`: TLS around streams and transports.
 
 #![forbid(unsafe_code)]
 
