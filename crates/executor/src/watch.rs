@@ -2,7 +2,7 @@
 //!
 //! A loop is watched when somebody asks for it: [`Builder::watch`](crate::Builder::watch), debug mode, the console, a test.
 //! Then each of its tasks has a record, which other threads may read while the loop is blocked, and every poll goes through
-//! [`Watch::begin`] and [`Watch::end`]. A loop that is not watched pays for a flag in a word that is tested anyway.
+//! `Watch::begin` and `Watch::end`. A loop that is not watched pays for a flag in a word that is tested anyway.
 //!
 //! | file            | holds                                                               |
 //! |-----------------|---------------------------------------------------------------------|

@@ -377,7 +377,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Self::spawn) and [`Process::wait`].
+    /// As [`spawn`](Self::spawn) and [`ProcessHandle::wait`].
     pub async fn status(self) -> io::Result<ExitStatus> {
         Ok(self.spawn_to_end([INHERIT, INHERIT, INHERIT])?.complete(b"").await?.status)
     }
