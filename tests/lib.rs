@@ -14,6 +14,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+/// The README's ten lines: compiled, and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// A waker that counts.
 #[derive(Default)]
 pub struct Woken(AtomicUsize);
