@@ -5,8 +5,8 @@
 //! failure.
 
 use crate::{
-    Outcome, counts, coverage, examples, faults, fuzz, loom, msrv, ordmut, plant, proof, sanitize, sh, soak,
-    tidy, tree,
+    Outcome, counts, coverage, examples, faults, fuzz, loom, msrv, ordmut, plant, proof, sanitize, semver,
+    sh, soak, tidy, tree,
 };
 use std::time::Instant;
 
@@ -50,6 +50,7 @@ const SECTIONS: &[Section] = &[
     long("children", |_| faults::children()),
     long("fuzz", |skips| fuzz::run(fuzz::Options::long(), skips)),
     long("coverage", coverage::run),
+    long("semver", semver::run),
     long("msrv", |skips| {
         msrv::run().map(|checked| {
             if let Err(why) = checked {

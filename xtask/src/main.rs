@@ -17,6 +17,7 @@ mod ordmut;
 mod plant;
 mod proof;
 mod sanitize;
+mod semver;
 mod setup;
 mod sh;
 mod soak;

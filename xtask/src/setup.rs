@@ -25,7 +25,8 @@ const MODULES: &[(&str, &str)] = &[("grpc", "python3-grpcio"), ("websockets", "p
 
 /// Toolchains and tools of the long run. Versions are pinned: a new one is a decision.
 const TOOLCHAINS: &[&str] = &["nightly", "1.85"];
-const TOOLS: &[(&str, &str)] = &[("cargo-fuzz", "0.13.1"), ("cargo-llvm-cov", "0.6.21")];
+const TOOLS: &[(&str, &str)] =
+    &[("cargo-fuzz", "0.13.1"), ("cargo-llvm-cov", "0.6.21"), ("cargo-semver-checks", "0.51.0")];
 
 /// Installs the programs; with `long` toolchains and tools too.
 pub(crate) fn run(long: bool) -> Outcome {
