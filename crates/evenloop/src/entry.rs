@@ -12,6 +12,15 @@ use std::time::Duration;
 /// # Panics
 ///
 /// With `main`'s own panic; when a loop runs on this thread already.
+///
+/// # Examples
+///
+/// ```
+/// fn main() {
+///     let name = std::env::args().nth(1).unwrap_or("world".into()); // before there is a loop
+///     evenloop::entry::main(false, async move { println!("hello, {name}") });
+/// }
+/// ```
 #[track_caller]
 pub fn main<F: Future>(virtual_clock: bool, main: F) -> F::Output {
     runner(virtual_clock).run(main).unwrap_or_else(|Interrupted| {

@@ -34,6 +34,26 @@ pub fn checkpoint() -> impl Future<Output = ()> + fmt::Debug {
 /// # Cancel safety
 ///
 /// **Cancel safe.**
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, checkpoint_if_cancelled, create_task, yield_now};
+/// EventLoop::new().run_until_complete(async {
+///     let mut task = create_task(async {
+///         for step in 0.. {
+///             let _ = step * step;
+///             checkpoint_if_cancelled().await; // free until somebody asks
+///             if step % 100 == 0 {
+///                 yield_now().await;
+///             }
+///         }
+///     });
+///     yield_now().await;
+///     task.cancel("enough");
+///     assert!(task.join().await.unwrap_err().is_cancelled());
+/// });
+/// ```
 pub fn checkpoint_if_cancelled() -> impl Future<Output = ()> + fmt::Debug {
     named("CheckpointIfCancelled", async {
         if cancellation_is_open() {

@@ -45,6 +45,16 @@ pub(crate) fn with_current<R>(f: impl FnOnce(&Rc<Core>) -> R) -> Option<R> {
 ///
 /// When no loop runs on this thread. [`EventLoop::create_task`](crate::EventLoop::create_task) works before it does, and
 /// [`Handle::spawn_detached`](crate::Handle::spawn_detached) from any thread.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, create_task};
+/// EventLoop::new().run_until_complete(async {
+///     let task = create_task(async { 6 * 7 }); // runs beside this from here on
+///     assert_eq!(task.await, 42);
+/// });
+/// ```
 #[track_caller]
 #[doc(alias("spawn", "spawn_local"))]
 pub fn create_task<F: Future + 'static>(future: F) -> Task<F::Output> {
@@ -68,6 +78,17 @@ fn without_a_loop(call: &str) -> ! {
 /// # Panics
 ///
 /// As for `create_task`.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, create_named_task};
+/// EventLoop::new().run_until_complete(async {
+///     let task = create_named_task("answer", async { 42 });
+///     assert_eq!(&*task.name(), "answer");
+///     assert_eq!(task.await, 42);
+/// });
+/// ```
 #[track_caller]
 pub fn create_named_task<F: Future + 'static>(name: impl Into<Box<str>>, future: F) -> Task<F::Output> {
     let location = std::panic::Location::caller();
@@ -111,16 +132,49 @@ pub fn create_eager_task<F: Future + 'static>(future: F) -> Task<F::Output> {
 }
 
 /// Whether an event loop runs on this thread.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, is_running};
+/// assert!(!is_running());
+/// EventLoop::new().run_until_complete(async { assert!(is_running()) });
+/// ```
 pub fn is_running() -> bool {
     with_current(|_| ()).is_some()
 }
 
 /// The task that is being polled on this thread; `None` outside of any.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, create_task, current_task};
+/// assert!(current_task().is_none());
+/// EventLoop::new().run_until_complete(async {
+///     let task = create_task(async { current_task().unwrap().id() });
+///     let id = task.id();
+///     assert_eq!(task.await, id);
+/// });
+/// ```
 pub fn current_task() -> Option<TaskInfo> {
     with_current(|core| core.sched().current()).flatten().and_then(TaskInfo::new)
 }
 
 /// The tasks of the loop that runs on this thread which are not over, oldest first. Empty when none runs.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, all_tasks, create_task};
+/// EventLoop::new().run_until_complete(async {
+///     let before = all_tasks().len();
+///     let task = create_task(async {});
+///     assert_eq!(all_tasks().len(), before + 1);
+///     task.await;
+///     assert_eq!(all_tasks().len(), before);
+/// });
+/// ```
 pub fn all_tasks() -> Vec<TaskInfo> {
     with_current(|core| core.sched().all())
         .unwrap_or_default()

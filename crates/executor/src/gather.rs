@@ -72,6 +72,16 @@ where
 /// # Panics
 ///
 /// As [`gather`].
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, gather_all};
+/// EventLoop::new().run_until_complete(async {
+///     let squares = gather_all((1..=3).map(|n| async move { n * n })).await;
+///     assert_eq!(squares, [1, 4, 9]);
+/// });
+/// ```
 #[track_caller]
 pub fn gather_all<I>(children: I) -> Gather<List<<I::Item as Future>::Output>, Plain>
 where
@@ -149,6 +159,18 @@ where
 /// # Panics
 ///
 /// When no loop runs on this thread.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, create_task, ensure_future};
+/// EventLoop::new().run_until_complete(async {
+///     let task = create_task(async { 1 });
+///     let id = task.id();
+///     assert_eq!(ensure_future(task).id(), id); // the same one
+///     assert_eq!(ensure_future(async { 2 }).await, 2);
+/// });
+/// ```
 #[track_caller]
 pub fn ensure_future<F: Future + 'static>(future: F) -> Task<F::Output> {
     let mut slot = Some(future);

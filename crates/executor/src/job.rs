@@ -177,8 +177,8 @@ impl ThreadPool {
 
 /// Runs a job that may block on a thread of the current runtime: asyncio's `to_thread`.
 ///
-/// The job runs in a copy of the caller's context variables. Under Evenloop's own loop its thread is one of a pool of as many threads as there are processors and four more, at most 32. A pool
-/// of one's own is [`ThreadPool`].
+/// The job runs in a copy of the caller's context variables. Under Evenloop's own loop its thread is one of a pool of as
+/// many threads as there are processors and four more, at most 32. A pool of one's own is [`ThreadPool`].
 ///
 /// # Panics
 ///
@@ -207,6 +207,18 @@ pub fn to_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 /// # Errors
 ///
 /// There is no runtime that spawns. Inside `Ok`: it takes no more, or cannot start a thread; the work comes back.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, JobScope, try_to_thread};
+/// let count = |scope: &JobScope| (0..1000).take_while(|_| !scope.is_cancelled()).count();
+/// assert!(try_to_thread(count).is_err()); // no runtime here
+/// EventLoop::new().run_until_complete(async move {
+///     let Ok(Ok(job)) = try_to_thread(count) else { panic!("the loop takes jobs") };
+///     assert_eq!(job.await, 1000);
+/// });
+/// ```
 pub fn try_to_thread<F, T>(work: F) -> Result<Result<Job<T>, NotSpawned<F>>, NoRuntime>
 where
     F: FnOnce(&JobScope) -> T + Send + 'static,

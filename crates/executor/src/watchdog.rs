@@ -85,6 +85,17 @@ static DOG: GlobalMutex<Dog> = GlobalMutex::new(Dog { flock: Vec::new(), thread:
 /// which is the default.
 ///
 /// A loop's limit is that of [`Builder::watchdog`](crate::Builder::watchdog).
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::set_blocked_hook;
+/// set_blocked_hook(Some(Box::new(|blocked| {
+///     let place = blocked.spawned_at.map_or_else(|| "somewhere".to_owned(), ToString::to_string);
+///     println!("{place} has blocked '{}' for {:?}", blocked.thread, blocked.blocked_for);
+/// })));
+/// # set_blocked_hook(None);
+/// ```
 #[doc(alias = "slow_callback")]
 pub fn set_blocked_hook(hook: Option<Box<BlockedHook>>) {
     let before = std::mem::replace(&mut DOG.lock().hook, hook.map(StdArc::from));

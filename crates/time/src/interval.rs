@@ -61,6 +61,19 @@ pub fn interval_on(runtime: &Runtime, period: Duration) -> Interval {
 /// # Panics
 ///
 /// When `period` is zero.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// async fn from_now_on() {
+///     let minute = Duration::from_secs(60);
+///     let mut minutes = evenloop_time::interval_at(evenloop_time::now() + minute, minute);
+///     minutes.tick().await; // after a minute, not at once
+/// }
+/// # let _ = from_now_on();
+/// ```
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     Interval::new(start, period, sleep_until(start))
 }

@@ -66,6 +66,17 @@ pub fn advance(duration: Duration) {
 /// # Panics
 ///
 /// Where no runtime is current that offers timers.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// async fn a_mistake_shown() {
+///     evenloop_time::sleep_blocking(Duration::from_secs(3)); // nothing else of this loop runs meanwhile
+/// }
+/// # let _ = a_mistake_shown();
+/// ```
 #[track_caller]
 pub fn sleep_blocking(duration: Duration) {
     if !with_timers("sleep_blocking", |timers| timers.advance(duration)) {

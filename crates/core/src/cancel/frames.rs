@@ -314,6 +314,25 @@ pub fn open_inside_here() -> usize {
 
 /// Whether a cancellation of a scope around the calling code is open: asked, and not yet taken, absorbed or withdrawn. A
 /// long computation may look now and then, and come to an `await`.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::cancel::is_requested;
+///
+/// /// Sums up, as far as it is let.
+/// async fn sum(numbers: &[u64]) -> u64 {
+///     let mut sum = 0;
+///     for chunk in numbers.chunks(1000) {
+///         if is_requested() {
+///             break; // the next wait of the caller tells it why
+///         }
+///         sum += chunk.iter().sum::<u64>();
+///     }
+///     sum
+/// }
+/// # assert_eq!(futures::executor::block_on(sum(&[1, 2])), 3);
+/// ```
 pub fn is_requested() -> bool {
     around().iter().any(|inbox| inbox.open() > 0)
 }

@@ -31,14 +31,12 @@ pub struct CallGraph {
 /// # Examples
 ///
 /// ```
-/// # use evenloop_executor::{EventLoop, capture_call_graph, create_task, yield_now};
-/// # #[cfg(feature = "watch")] {
+/// # use evenloop_executor::{EventLoop, capture_call_graph, create_named_task};
 /// let event_loop = EventLoop::builder().watch(true).build();
 /// event_loop.run_until_complete(async {
-///     let inner = create_task(async { capture_call_graph(None).map(|graph| graph.awaited_by.len()) });
-///     assert_eq!(inner.await, Some(1));
+///     let inner = create_named_task("inner", async { capture_call_graph(None).map(|graph| graph.task.name) });
+///     assert_eq!(inner.await.as_deref(), Some("inner"));
 /// });
-/// # }
 /// ```
 pub fn capture_call_graph(task: Option<TaskId>) -> Option<CallGraph> {
     let key = with_current(|core| {
@@ -51,6 +49,17 @@ pub fn capture_call_graph(task: Option<TaskId>) -> Option<CallGraph> {
 }
 
 /// The call graph of a task as text: asyncio's `format_call_graph`. Empty where [`capture_call_graph`] has none.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::{EventLoop, create_named_task, format_call_graph};
+/// let event_loop = EventLoop::builder().watch(true).build();
+/// event_loop.run_until_complete(async {
+///     let text = create_named_task("inner", async { format_call_graph(None) }).await;
+///     assert!(text.contains("inner"), "{text}");
+/// });
+/// ```
 pub fn format_call_graph(task: Option<TaskId>) -> String {
     capture_call_graph(task).map_or_else(String::new, |graph| graph.to_string())
 }

@@ -122,7 +122,6 @@ pub fn snapshot() -> Snapshot {
 ///
 /// ```
 /// # use evenloop_executor::{EventLoop, create_task, dump, yield_now};
-/// # #[cfg(feature = "watch")] {
 /// let event_loop = EventLoop::builder().watch(true).build();
 /// event_loop.run_until_complete(async {
 ///     let (one, two) = (create_task(std::future::pending::<()>()), create_task(yield_now()));
@@ -130,7 +129,6 @@ pub fn snapshot() -> Snapshot {
 ///     assert!(dump().contains("Task-2"));
 /// #   one.cancel("enough");
 /// });
-/// # }
 /// ```
 pub fn dump() -> String {
     snapshot().to_string()
@@ -138,6 +136,19 @@ pub fn dump() -> String {
 
 /// Asks a task of a watched loop to end, from any thread, as [`Task::cancel`](crate::Task::cancel). The loop does so in its
 /// next turn; false: no such task is watched, or its loop is closed.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::watch::{cancel_watched, snapshot};
+/// # use evenloop_executor::EventLoop;
+/// let event_loop = EventLoop::builder().watch(true).build();
+/// let mut task = event_loop.create_named_task("hangs", std::future::pending::<()>());
+/// let key = snapshot().tasks().find(|task| task.name == "hangs").unwrap().key;
+/// assert!(cancel_watched(key, "enough"));
+/// let error = event_loop.run_until_complete(task.join()).unwrap_err();
+/// assert!(error.is_cancelled());
+/// ```
 pub fn cancel_watched(key: TaskKey, reason: impl Into<Reason>) -> bool {
     let loops = record::loops();
     let Some(home) = loops.iter().find(|home| home.number == key.host) else { return false };

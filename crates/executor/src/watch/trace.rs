@@ -47,6 +47,20 @@ pub fn start_trace() {
 }
 
 /// Ends the recording, and answers it for each watched loop, by the loop's number.
+///
+/// # Examples
+///
+/// ```
+/// # use evenloop_executor::watch::{end_trace, start_trace};
+/// # use evenloop_executor::{EventLoop, yield_now};
+/// let event_loop = EventLoop::builder().watch(true).build();
+/// start_trace();
+/// event_loop.run_until_complete(async { yield_now().await });
+/// let (_, trace) = end_trace().into_iter().find(|(number, _)| *number == event_loop.number()).unwrap();
+/// for span in trace.spans() {
+///     println!("task {} ran for {} ns", span.task, span.took_ns);
+/// }
+/// ```
 pub fn end_trace() -> Vec<(u64, Trace)> {
     crate::watch::record::loops().iter().map(|record| (record.number, record.end_trace())).collect()
 }
