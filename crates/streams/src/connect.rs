@@ -65,6 +65,17 @@ pub async fn open_connection(host: &str, port: u16) -> io::Result<(StreamReader,
 /// # Errors
 ///
 /// As [`UnixStream::connect`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut reader, mut writer) = evenloop_streams::open_unix_connection("/run/service.sock").await?;
+/// writer.write(b"status\n")?;
+/// writer.drain().await?;
+/// println!("{}", String::from_utf8_lossy(&reader.readline().await?));
+/// # Ok(()) }
+/// ```
 pub async fn open_unix_connection(
     path: impl AsRef<Path>,
 ) -> io::Result<(StreamReader<OwnedReadHalf<UnixStream>>, StreamWriter<OwnedWriteHalf<UnixStream>>)> {

@@ -94,6 +94,21 @@ where
 ///
 /// The path cannot be listened on: [`AddrInUse`](io::ErrorKind::AddrInUse) if somebody listens there, or if there is
 /// something else than a socket. Or the runtime has no reactor or cannot spawn.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::{UnixReader, UnixWriter, start_unix_server};
+///
+/// # async fn example() -> std::io::Result<()> {
+/// async fn greet(_: UnixReader, mut writer: UnixWriter) -> std::io::Result<()> {
+///     writer.write(b"hello\n")?;
+///     writer.drain().await
+/// }
+///
+/// start_unix_server(greet, "/run/service.sock")?.serve_forever().await
+/// # }
+/// ```
 pub fn start_unix_server<H, F>(handler: H, path: impl AsRef<Path>) -> io::Result<Server>
 where
     H: Fn(UnixReader, UnixWriter) -> F + 'static,

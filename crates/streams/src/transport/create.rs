@@ -70,6 +70,25 @@ where
 /// # Errors
 ///
 /// As [`UnixStream::connect`]; or the runtime cannot spawn on this thread.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::{Protocol, create_unix_connection};
+///
+/// struct Prints;
+///
+/// impl Protocol for Prints {
+///     fn data_received(&self, data: &[u8]) {
+///         println!("{}", String::from_utf8_lossy(data));
+///     }
+/// }
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let (transport, _protocol) = create_unix_connection(|| Prints, "/run/service.sock").await?;
+/// transport.write(b"status\n")?;
+/// # Ok(()) }
+/// ```
 pub async fn create_unix_connection<P, K>(
     protocol: impl FnOnce() -> P,
     path: impl AsRef<Path>,
@@ -87,6 +106,26 @@ where
 /// # Errors
 ///
 /// The runtime cannot spawn on this thread. The socket is closed then.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::{Protocol, UnixStream, connect_accepted_socket};
+///
+/// struct Prints;
+///
+/// impl Protocol for Prints {
+///     fn data_received(&self, data: &[u8]) {
+///         println!("{}", String::from_utf8_lossy(data));
+///     }
+/// }
+///
+/// # fn example() -> std::io::Result<()> {
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let (transport, _protocol) = connect_accepted_socket(|| Prints, ours)?;
+/// # let _ = (transport, theirs);
+/// # Ok(()) }
+/// ```
 pub fn connect_accepted_socket<P, K>(
     protocol: impl FnOnce() -> P,
     socket: impl AcceptedSocket,

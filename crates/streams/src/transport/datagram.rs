@@ -45,6 +45,27 @@ const HEADER: usize = 8;
 /// # Panics
 ///
 /// `create_datagram_endpoint` needs a local or a remote address.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::{DatagramProtocol, create_datagram_endpoint};
+/// use std::net::SocketAddr;
+///
+/// struct Prints;
+///
+/// impl DatagramProtocol for Prints {
+///     fn datagram_received(&self, data: &[u8], from: SocketAddr) {
+///         println!("{from}: {}", String::from_utf8_lossy(data));
+///     }
+/// }
+///
+/// # fn example() -> std::io::Result<()> {
+/// let here = ([127, 0, 0, 1], 9999).into();
+/// let (transport, _protocol) = create_datagram_endpoint(|| Prints, Some(here), None)?;
+/// # drop(transport);
+/// # Ok(()) }
+/// ```
 pub fn create_datagram_endpoint<P: DatagramProtocol>(
     protocol: impl FnOnce() -> P,
     local: Option<SocketAddr>,

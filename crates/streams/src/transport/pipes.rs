@@ -30,6 +30,25 @@ use std::task::{Context, Poll};
 ///
 /// It is something else ([`InvalidInput`](io::ErrorKind::InvalidInput)), cannot be watched, or the runtime has no reactor or
 /// cannot spawn on this thread. The descriptor is closed then.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::{Protocol, connect_read_pipe};
+///
+/// struct Prints;
+///
+/// impl Protocol for Prints {
+///     fn data_received(&self, data: &[u8]) {
+///         println!("{}", String::from_utf8_lossy(data));
+///     }
+/// }
+///
+/// # fn example() -> std::io::Result<()> {
+/// let (transport, _protocol) = connect_read_pipe(|| Prints, std::fs::File::open("/run/news.fifo")?)?;
+/// # drop(transport);
+/// # Ok(()) }
+/// ```
 pub fn connect_read_pipe<P, K>(
     protocol: impl FnOnce() -> P,
     pipe: impl Into<OwnedFd>,

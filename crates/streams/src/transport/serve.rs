@@ -30,6 +30,31 @@ use std::rc::Rc;
 /// # Panics
 ///
 /// Not here; a `protocol` that panics ends its own connection only.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::{Protocol, Transport, create_server};
+/// use std::cell::OnceCell;
+///
+/// /// An echo, one for each connection.
+/// #[derive(Default)]
+/// struct Echo(OnceCell<Transport>);
+///
+/// impl Protocol for Echo {
+///     fn connection_made(&self, transport: Transport) {
+///         let _ = self.0.set(transport);
+///     }
+///
+///     fn data_received(&self, data: &[u8]) {
+///         let _ = self.0.get().expect("connected").write(data);
+///     }
+/// }
+///
+/// # async fn example() -> std::io::Result<()> {
+/// create_server(Echo::default, ([127, 0, 0, 1], 8888).into())?.serve_forever().await
+/// # }
+/// ```
 pub fn create_server<P, K>(protocol: impl Fn() -> P + 'static, address: SocketAddr) -> io::Result<Server>
 where
     P: IntoProtocol<K>,
