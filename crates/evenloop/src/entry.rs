@@ -16,10 +16,8 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
-/// fn main() {
-///     let name = std::env::args().nth(1).unwrap_or("world".into()); // before there is a loop
-///     evenloop::entry::main(false, async move { println!("hello, {name}") });
-/// }
+/// let name = std::env::args().nth(1).unwrap_or("world".into()); // before there is a loop
+/// evenloop::entry::main(false, async move { println!("hello, {name}") });
 /// ```
 #[track_caller]
 pub fn main<F: Future>(virtual_clock: bool, main: F) -> F::Output {
