@@ -4,8 +4,8 @@ use evenloop::sync::{Event, Lock, Queue, RwLock};
 use evenloop::time::VirtualClock;
 use evenloop::watch::{Instrument, Snapshot, Step, TaskKey, TaskSnapshot, cancel_watched};
 use evenloop::{
-    EventLoop, TaskGroup, all_tasks, capture_call_graph, create_task, dump, event_loop_on, format_call_graph,
-    gather_all, shield, sleep, snapshot, yield_now,
+    EventLoop, ReturnWhen, TaskGroup, all_tasks, as_completed, capture_call_graph, create_task, dump,
+    event_loop_on, format_call_graph, gather_all, shield, sleep, snapshot, wait, yield_now,
 };
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -197,6 +197,36 @@ fn joins_groups_and_gather_are_edges_of_the_call_graph() {
         assert_eq!(names.len(), 4, "the child, its group, the gathered one, outer:\n{graph}");
         assert_eq!((names[1], names[3]), ("group", "outer"), "{graph}");
         assert!(graph.contains("  + Awaited by:\n    * Task(name='group'"), "{graph}");
+    });
+}
+
+#[test]
+fn shield_wait_and_as_completed_are_edges_too() {
+    watched(|host| async move {
+        let child = |name: &str| {
+            let child = create_task(pending::<()>());
+            child.set_name(name);
+            child
+        };
+        let shielded = child("shielded");
+        spawn("by shield", async { shield(shielded).await });
+        let waited = child("waited");
+        spawn("by wait", async {
+            wait(&mut vec![waited], ReturnWhen::AllCompleted).await;
+        });
+        let collected = child("collected");
+        spawn("by as_completed", async {
+            as_completed([collected]).next().await;
+        });
+        sleep(SECOND).await;
+        let snapshot = snapshot();
+        for (name, by) in [("shielded", "by shield"), ("waited", "by wait"), ("collected", "by as_completed")]
+        {
+            let awaited = named(&snapshot, host, name);
+            let awaiting: Vec<_> =
+                snapshot.awaited_by(awaited.key).iter().map(|task| task.name.to_string()).collect();
+            assert_eq!(awaiting, [by], "{name}\n{snapshot}");
+        }
     });
 }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! H1. On the virtual clock a loop that sleeps has no deadline to jump to. If no task waits for a descriptor or a thread
-//!     either, only a thread that the test itself has started can wake it; after [`IDLE`] that is not expected any more.
+//!     either, only a thread that the test itself has started can wake it; after [`IDLE`], or half the limit if that is
+//!     less, that is not expected any more.
 //! H2. The helper is gone when the test is.
 
 use evenloop_core::shim::{Mutex, StdArc, thread};
@@ -71,7 +72,7 @@ pub(crate) async fn reported<F: Future>(
 ) -> F::Output {
     let desk = StdArc::new(Mutex::new(Desk::default()));
     let (shared, number) = (desk.clone(), event_loop.number());
-    let idle = if virtual_clock { IDLE.min(limit) } else { Duration::MAX };
+    let idle = if virtual_clock { IDLE.min(limit / 2) } else { Duration::MAX };
     let started =
         thread::Builder::new().name("evenloop-test".into()).spawn(move || look(&shared, number, limit, idle));
     // Without a thread to be had the test does without.
