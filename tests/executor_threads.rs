@@ -298,7 +298,8 @@ fn a_job_that_is_waited_for_is_told_of_the_cancel_and_its_value_is_not_lost() {
         yield_now().await;
         begins.recv_timeout(LONG).unwrap();
         task.cancel("test");
-        let error: evenloop_executor::JoinError = task.join().await.map(|()| ()).unwrap_err();
+        let ended: Result<(), evenloop_executor::JoinError> = task.join().await;
+        let error = ended.unwrap_err();
         assert!(error.is_cancelled());
         assert_eq!(*seen.borrow(), Some(7));
     });

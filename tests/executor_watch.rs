@@ -133,7 +133,7 @@ fn a_writer_and_whoever_released_are_told_apart() {
         );
         sleep(2 * SECOND).await;
         drop(lock.write().await);
-        let free = create_task(async move { lock.write().await.clone() });
+        let free = create_task(async move { *lock.write().await });
         assert_eq!(free.await, 0);
     });
 }
@@ -181,7 +181,10 @@ fn joins_groups_and_gather_are_edges_of_the_call_graph() {
                 run.await.unwrap();
             });
             group.set_name("group");
-            gather_all([async { group.await }]).await;
+            gather_all([async {
+                group.await; // by a task of its own
+            }])
+            .await;
         });
         sleep(SECOND).await;
         let snapshot = snapshot();

@@ -362,8 +362,11 @@ fn closing_ends_every_wait_with_an_answer() {
 
 // === Readers ===
 
+/// What a read does.
+type Act = fn(&mut [u8]) -> io::Result<usize>;
+
 /// A stream of somebody else's that does what it must not, or what few do.
-struct Odd(Vec<fn(&mut [u8]) -> io::Result<usize>>);
+struct Odd(Vec<Act>);
 
 impl futures::AsyncRead for Odd {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {

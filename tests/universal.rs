@@ -509,10 +509,12 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// The next number, and what is open: its number, whether it was served, and itself.
+type Ends<T> = (usize, Vec<(usize, bool, T)>);
+
 /// The other ends of those who wait, where each waits for an end of its own. Served all at once.
 struct Apart<T> {
-    /// With a number each, and whether it is counted.
-    ends: Mutex<(usize, Vec<(usize, bool, T)>)>,
+    ends: Mutex<Ends<T>>,
 }
 
 impl<T> Default for Apart<T> {

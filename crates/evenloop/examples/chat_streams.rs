@@ -19,9 +19,12 @@ use std::rc::Rc;
 /// How many lines may wait for a slow user.
 const PATIENCE: usize = 100;
 
-/// Who is there: by address, a line of lines to say to them.
+/// What is to be said to a user: a line of lines.
+type Lines = Rc<Queue<Rc<str>>>;
+
+/// Who is there, by address.
 #[derive(Clone, Default)]
-struct Room(Rc<RefCell<BTreeMap<SocketAddr, Rc<Queue<Rc<str>>>>>>);
+struct Room(Rc<RefCell<BTreeMap<SocketAddr, Lines>>>);
 
 impl Room {
     /// Says `line` to everybody but `from`.
