@@ -245,6 +245,54 @@ fn errors_win_over_an_outside_cancellation_which_strikes_at_the_next_suspension(
     assert_eq!(log.take(), ["unhandled errors in a task group (1 error): clean-up failed"]);
 }
 
+/// The body awaits a child that fails in its clean-up: neither the group's own request nor one from outside may be taken for
+/// answered, or the whole task would be cancelled in the group's name.
+#[test]
+fn a_body_that_awaits_a_child_which_fails_in_its_clean_up_ends_nobody_else() {
+    let (after, _) = run(async {
+        let task = create_task(async {
+            let end: Result<(), GroupError<String>> = TaskGroup::run(async |group| {
+                let first = group.create_task(async {
+                    drop(catch_cancel(pending::<()>()).await);
+                    Err::<(), _>("clean-up failed".to_owned())
+                });
+                group.create_task(async {
+                    sleep(SECOND).await;
+                    Err::<(), _>("failed".to_owned())
+                });
+                first.await;
+                Ok(())
+            })
+            .await;
+            sleep(SECOND).await; // nobody outside has asked for anything
+            end.unwrap_err().to_string()
+        });
+        task.await
+    });
+    assert_eq!(after, "unhandled errors in a task group (2 errors): failed; clean-up failed");
+
+    let (error, _) = run(async {
+        let mut task = create_task(async {
+            let end: Result<(), GroupError<String>> = TaskGroup::run(async |group| {
+                let first = group.create_task(async {
+                    drop(catch_cancel(pending::<()>()).await);
+                    Err::<(), _>("clean-up failed".to_owned())
+                });
+                first.await;
+                Ok(())
+            })
+            .await;
+            end.unwrap_err();
+            sleep(SECOND).await;
+        });
+        yield_now().await;
+        yield_now().await;
+        task.cancel("outside");
+        task.join().await.unwrap_err()
+    });
+    assert_eq!(error.reason().text(), Some("outside"));
+}
+
 #[test]
 fn cancel_ends_the_block_without_an_error() {
     let log = Log::default();

@@ -273,6 +273,16 @@ impl<T> Task<T> {
 impl<T> Task<T> {
     /// Waits for the outcome as a catcher.
     pub(crate) fn poll_join(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        self.poll_join_unless(cx, |_| false)
+    }
+
+    /// As `poll_join`. A cancellation that was handed in goes on its way also if the task gave a value that is none to
+    /// whoever awaits it, as `no_value` says.
+    pub(crate) fn poll_join_unless(
+        &mut self,
+        cx: &mut Context<'_>,
+        no_value: impl FnOnce(&T) -> bool,
+    ) -> Poll<Result<T, JoinError>> {
         if self.awaiting.is_none() {
             if self.raw.is_over() {
                 return self.raw.poll(cx.waker());
@@ -296,7 +306,7 @@ impl<T> Task<T> {
         let Poll::Ready(outcome) = self.raw.poll(cx.waker()) else { return Poll::Pending };
         awaiting.catcher.leave();
         match awaiting.cancelled.take() {
-            Some(cancelled) if outcome.as_ref().is_err_and(JoinError::is_cancelled) => {
+            Some(cancelled) if outcome.as_ref().map_or_else(JoinError::is_cancelled, no_value) => {
                 awaiting.resume(cancelled, cx)
             }
             Some(cancelled) => {

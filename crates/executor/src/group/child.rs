@@ -77,7 +77,8 @@ impl<T> Child<T> {
     /// Waits as a catcher.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, ChildError>> {
         match &mut self.task {
-            Ok(task) => task.poll_join(cx).map(Self::end),
+            // A child that has failed gave no value: the request stays open, its group's as well as one from outside.
+            Ok(task) => task.poll_join_unless(cx, Option::is_none).map(Self::end),
             Err(why) => Poll::Ready(Err(ChildError::Refused(why))),
         }
     }

@@ -68,7 +68,7 @@ impl<E: 'static> TaskGroup<E> {
             let child = group
                 .spawn(future, Some(starting.clone()))
                 .map_err(|refused| StartError::Refused(refused.why))?;
-            let unready = Unready { starting: &starting, task: child.task_ref() };
+            let mut unready = Unready { starting: &starting, task: child.task_ref() };
             let mut catcher = Catcher::new();
             let mut cancelled = None;
             let end = poll_fn(|cx| {
@@ -84,7 +84,7 @@ impl<E: 'static> TaskGroup<E> {
             })
             .await;
             catcher.leave();
-            std::mem::forget(unready);
+            unready.task = None; // told, or over
             let end = match end {
                 Ok(value) => return Ok((value, child)),
                 Err(end) => end,
