@@ -344,3 +344,40 @@ fn ten_thousand_loops_leave_nothing() {
     assert_eq!(Arc::strong_count(&alive), 1);
     assert_eq!(descriptors(), before);
 }
+
+#[test]
+fn somebody_else_may_choose_who_runs_next() {
+    let order = Rc::new(RefCell::new(String::new()));
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let hears = seen.clone();
+    let event_loop = EventLoop::builder()
+        .choose_next(move |ready| {
+            hears.borrow_mut().push(ready.iter().map(|task| task.name()).collect::<Vec<_>>().join(" "));
+            ready.len() - 1
+        })
+        .build();
+    let twice = |name: &'static str| {
+        let order = order.clone();
+        event_loop.create_named_task(name, async move {
+            order.borrow_mut().push_str(name);
+            yield_now().await;
+            order.borrow_mut().push_str(name);
+        })
+    };
+    let (a, b) = (twice("a"), twice("b"));
+    assert_eq!(event_loop.run_once(None), 1); // a pass is one poll: b's, which is ready again after a
+    assert_eq!(event_loop.statistics().ready, 2);
+    event_loop.run_until_complete(async {
+        a.await;
+        b.await;
+    });
+    assert_eq!(*order.borrow(), "bbaa");
+    assert_eq!(seen.borrow()[..2], ["a b", "a b Task-3"]);
+}
+
+#[test]
+fn a_choice_that_is_none_is_refused() {
+    let event_loop = EventLoop::builder().choose_next(|ready| ready.len()).build();
+    let words = panic_of(|| event_loop.run_until_complete(async {}));
+    assert_eq!(words, "`Builder::choose_next`: the hook chose 1, of 1 tasks");
+}

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! E1. A pass runs exactly the tasks that were ready when it began, first come first. What they make ready runs in the next.
+//!     Where somebody else chooses ([`Builder::choose_next`]) a pass runs one task.
 //! E2. The loop sleeps only when nothing is ready. While tasks are ready it looks at its park (timers, descriptors) once in
 //!     [`LOOK_EVERY`] polls, between passes: a task that only yields costs no system call and no clock read.
 //! E3. One loop runs on a thread at a time. While it does, it is the thread's current loop, and its runtime is entered.
@@ -21,7 +22,7 @@ use crate::task::raw_task::RawTask;
 use crate::task::sched::Sched;
 use crate::task::shared::Shared;
 use crate::task::waker::Running;
-use crate::task::{JoinError, SpawnHook, Task, TaskInfo};
+use crate::task::{ChooseHook, JoinError, SpawnHook, Task, TaskInfo};
 use crate::thread_pool::ThreadPool;
 use crate::unhandled::Unhandled;
 use crate::watch::Watch;
@@ -83,6 +84,8 @@ pub(crate) struct Core {
     stopping: Cell<bool>,
     /// Polls since the last look at the park (E2).
     unlooked: Cell<usize>,
+    /// Who chooses the next task, if it is not the one that was ready first (E1).
+    choose: Option<RefCell<Box<ChooseHook>>>,
 }
 
 /// Puts an [`EventLoop`] together.
@@ -92,6 +95,7 @@ pub struct Builder {
     runtime: RuntimeBuilder,
     on_unhandled: Option<Rc<crate::unhandled::Hook>>,
     on_spawn: Option<Rc<SpawnHook>>,
+    choose: Option<Box<ChooseHook>>,
     pool: Option<ThreadPool>,
     watch: bool,
     debug: Option<bool>,
@@ -155,6 +159,36 @@ impl Builder {
         self
     }
 
+    /// Has `hook` choose which task runs next, instead of the one that was ready first: to test what other orders do. It is
+    /// called before each poll, with the tasks that are ready, first come first, of which there is one at least, and answers
+    /// which of them runs. What a task makes ready is ready for the next choice, so a pass is one poll; that no task waits
+    /// for ever is up to the hook. A loop without it pays nothing for it.
+    ///
+    /// The loop panics when the hook does, and when it answers a number that none of the tasks has.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use evenloop_executor::{EventLoop, create_task};
+    /// let event_loop = EventLoop::builder().choose_next(|ready| ready.len() - 1).build(); // last come, first served
+    /// let order = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    /// let push = |number| {
+    ///     let order = order.clone();
+    ///     async move { order.borrow_mut().push(number) }
+    /// };
+    /// event_loop.run_until_complete(async {
+    ///     let tasks = [1, 2, 3].map(|number| create_task(push(number)));
+    ///     for task in tasks {
+    ///         task.await;
+    ///     }
+    /// });
+    /// assert_eq!(*order.borrow(), [3, 2, 1]);
+    /// ```
+    pub fn choose_next(mut self, hook: impl FnMut(&[TaskInfo]) -> usize + 'static) -> Self {
+        self.choose = Some(Box::new(hook));
+        self
+    }
+
     /// Blocking jobs of this loop run on `pool`: asyncio's `set_default_executor`. Default: one of its own, of as many
     /// threads as processors and four more, at most 32. Either is shut down when the loop is closed, without waiting.
     pub fn thread_pool(mut self, pool: ThreadPool) -> Self {
@@ -200,8 +234,9 @@ impl Builder {
             OnceCell::from(self.runtime.spawn(evenloop_core::shim::StdArc::new(handle.clone())).build());
         let (stopping, unlooked) = (Cell::new(false), Cell::new(0));
         let park = RefCell::new(park);
-        let event_loop =
-            EventLoop { core: Rc::new(Core { sched, handle, park, runtime, stopping, unlooked }) };
+        let choose = self.choose.map(RefCell::new);
+        let core = Core { sched, handle, park, runtime, stopping, unlooked, choose };
+        let event_loop = EventLoop { core: Rc::new(core) };
         if let Some(limit) = self.watchdog {
             watchdog::look_after(event_loop.core.sched.shared(), limit);
         }
@@ -233,6 +268,7 @@ impl EventLoop {
             runtime: Runtime::builder("evenloop"),
             on_unhandled: None,
             on_spawn: None,
+            choose: None,
             pool: None,
             watch: false,
             debug: None,
@@ -711,9 +747,14 @@ impl Core {
     /// Runs passes until `done` or stopped; true: done.
     fn run(&self, done: impl Fn() -> bool) -> bool {
         let _outside = Outside::leave();
+        if self.choose.is_none() { self.run_passes::<false>(done) } else { self.run_passes::<true>(done) }
+    }
+
+    /// As [`run`](Self::run); `CHOSEN`: somebody chooses what runs next.
+    fn run_passes<const CHOSEN: bool>(&self, done: impl Fn() -> bool) -> bool {
         loop {
             let stopping = self.stopping.get();
-            self.pass(if stopping { Some(Duration::ZERO) } else { None });
+            self.pass_as::<CHOSEN>(if stopping { Some(Duration::ZERO) } else { None });
             if done() {
                 self.stopping.set(false);
                 return true;
@@ -774,13 +815,21 @@ impl Core {
 
     /// One pass (E1). Answers how many tasks it ran.
     fn pass(&self, timeout: Option<Duration>) -> usize {
+        if self.choose.is_none() { self.pass_as::<false>(timeout) } else { self.pass_as::<true>(timeout) }
+    }
+
+    /// As [`pass`](Self::pass); whether somebody chooses is looked at once a run, so that those who do not pay nothing.
+    fn pass_as<const CHOSEN: bool>(&self, timeout: Option<Duration>) -> usize {
         self.sched.drain();
         if self.sched.ready() == 0 {
             self.park(timeout);
         } else if self.unlooked.get() >= LOOK_EVERY {
             self.park(Some(Duration::ZERO));
         }
-        let ready = self.sched.run_ready();
+        let ready = match &self.choose {
+            Some(choose) if CHOSEN => self.sched.run_chosen(&mut **choose.borrow_mut()),
+            _ => self.sched.run_ready(),
+        };
         self.unlooked.set(self.unlooked.get().saturating_add(ready));
         ready
     }

@@ -83,7 +83,7 @@ pub use shield::{Shield, shield};
 pub use staggered_race::{Race, RaceEnd, staggered_race};
 pub use statistics::{Statistics, current_statistics};
 pub use task::done::{DoneCallbackId, TaskEnd};
-pub use task::{Join, JoinError, SpawnHook, Task, TaskId, TaskInfo, TaskState};
+pub use task::{ChooseHook, Join, JoinError, SpawnHook, Task, TaskId, TaskInfo, TaskState};
 pub use thread_pool::{PoolStatistics, ThreadPool};
 pub use unhandled::Unhandled;
 pub use wait_for::wait_for;

@@ -1,12 +1,12 @@
 //! A task's turn: out of the run queue, polled, and finished if it is over.
 
 use super::JoinError;
-use super::TaskInfo;
 use super::done::DoneCallbacks;
 use super::raw::*;
 use super::sched::Sched;
 use super::shared::Queue;
 use super::waker::borrowed_waker;
+use super::{ChooseHook, TaskInfo};
 use crate::unhandled::Unhandled;
 use evenloop_core::budget;
 use evenloop_core::cancel::{Reason, Root, Turn};
@@ -45,6 +45,33 @@ impl Sched {
             queue.spare = batch;
         });
         count
+    }
+
+    /// Runs one task of the run queue: the one that `choose` names. Answers how many that were.
+    #[cold]
+    pub(crate) fn run_chosen(&self, choose: &mut ChooseHook) -> usize {
+        let ready = self.own(|queue| queue.ready.clone());
+        if ready.is_empty() {
+            return 0;
+        }
+        // SAFETY: what is in the run queue is alive (T4).
+        let is_over = |task: &TaskPtr| unsafe { task.own(|own| own.flags & OVER != 0) };
+        // One that is over is let go of, whatever the order.
+        let place = ready.iter().position(is_over).unwrap_or_else(|| {
+            // SAFETY: as above; asking runs no foreign code.
+            let ready: Vec<_> = ready.iter().map(|task| unsafe { TaskInfo::of(*task) }).collect();
+            let (place, count) = (choose(&ready), ready.len());
+            assert!(place < count, "`Builder::choose_next`: the hook chose {place}, of {count} tasks");
+            place
+        });
+        let task = self.own(|queue| {
+            let task = queue.ready.remove(place);
+            queue.current = task.0.as_ptr();
+            task
+        });
+        self.run(task);
+        self.own(|queue| queue.current = ptr::null_mut());
+        1
     }
 
     /// Runs a task from the run queue. No foreign code runs between this and the next, which finds `current` as this one
