@@ -31,7 +31,7 @@
 //! | [`watch`]       | `evenloop-executor`  | what tasks wait for: dumps, call graphs, traces               |
 //! | [`cancel`]      | `evenloop-core`      | scopes that can be cancelled, and clean-up that can await     |
 //! | [`context`]     | `evenloop-core`      | variables whose values follow the flow from task to task      |
-//! | [`test_kit`]    | this crate           | waiting until nothing moves, blocks that run in order         |
+//! | [`test_kit`]    | this crate           | other orders of tasks, connections in memory, what tests need |
 //!
 //! # Features
 //!

@@ -164,10 +164,14 @@ impl Runner {
     ///
     /// When `clock` is virtual and drives another loop already.
     pub fn on_clock(clock: Clock) -> Self {
-        let (event_loop, listens) = (event_loop_on(clock), cfg!(feature = "signal"));
+        Self::of(event_loop_on(clock))
+    }
+
+    /// A runner with that loop.
+    pub(crate) fn of(event_loop: EventLoop) -> Self {
         Self {
             event_loop,
-            listens,
+            listens: cfg!(feature = "signal"),
             clean_up_limit: Some(Duration::from_secs(60)),
             job_limit: Duration::ZERO,
             context: RefCell::new(Context::current()),

@@ -51,3 +51,8 @@ async fn a_number_is_used_once() {
     drop(sequencer.turn(0).await);
     drop(sequencer.turn(0).await);
 }
+
+#[path = "test_kit/memory.rs"]
+mod memory;
+#[path = "test_kit/orders.rs"]
+mod orders;

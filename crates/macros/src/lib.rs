@@ -29,13 +29,17 @@ pub fn main(flags: TokenStream, function: TokenStream) -> TokenStream {
 ///
 /// `#[evenloop::test(limit = "2s")]` fails with what the tasks wait for when the test takes longer than that, of real time;
 /// without it the limit is five minutes. A time is written `200ms`, `2s` or `1m`.
+///
+/// `#[evenloop::test(virtual_clock, seeds = 100)]` runs the test a hundred times, with the seeds from 0 on: a seed decides which
+/// of the tasks that are ready runs next, at each step. `seed = 7` is one of them. The first that fails is named, with the way to
+/// run it alone: the environment variable `EVENLOOP_TEST_SEED`, which every test under this attribute obeys.
 #[proc_macro_attribute]
 pub fn test(flags: TokenStream, function: TokenStream) -> TokenStream {
     expand("test", flags.into(), function.into()).unwrap_or_else(Error::into_compile_error).into()
 }
 
 fn expand(entry: &'static str, flags: Tokens, function: Tokens) -> Result<Tokens, Error> {
-    let Flags { virtual_clock, limit } = parse_flags(entry, flags)?;
+    let Flags { virtual_clock, limit, seeds } = parse_flags(entry, flags)?;
     let ItemFn { attrs, vis, mut sig, block } = syn::parse2(function)?;
     if sig.asyncness.take().is_none() {
         let message =
@@ -55,14 +59,17 @@ fn expand(entry: &'static str, flags: Tokens, function: Tokens) -> Result<Tokens
     // Errors about the body's type point at its last expression, as they would without the attribute.
     let span = block.stmts.last().map_or_else(|| block.span(), Spanned::span);
     let entry = Ident::new(entry, span);
-    let call = match limit {
-        None => quote_spanned!(span=> ::evenloop::entry::#entry(#virtual_clock, async move #block)),
-        Some(millis) => quote_spanned! {span=>
-            ::evenloop::entry::test_within(
-                #virtual_clock,
-                ::core::time::Duration::from_millis(#millis),
-                async move #block
-            )
+    let time = match limit {
+        None => quote_spanned!(span=> ::evenloop::entry::limit()),
+        Some(millis) => quote_spanned!(span=> ::core::time::Duration::from_millis(#millis)),
+    };
+    let call = match (limit, seeds) {
+        (_, Some((first, end))) => quote_spanned! {span=>
+            ::evenloop::entry::test_seeds(#virtual_clock, #time, #first..#end, || async move #block)
+        },
+        (None, None) => quote_spanned!(span=> ::evenloop::entry::#entry(#virtual_clock, async move #block)),
+        (Some(_), None) => quote_spanned! {span=>
+            ::evenloop::entry::test_within(#virtual_clock, #time, async move #block)
         },
     };
     Ok(quote! {
@@ -78,17 +85,29 @@ struct Flags {
     virtual_clock: bool,
     /// In milliseconds.
     limit: Option<u64>,
+    /// The first seed, and the one after the last.
+    seeds: Option<(u64, u64)>,
 }
 
 fn parse_flags(entry: &str, flags: Tokens) -> Result<Flags, Error> {
-    let mut known = Flags { virtual_clock: false, limit: None };
-    let there_is =
-        if entry == "test" { "there are `virtual_clock` and `limit`" } else { "there is `virtual_clock`" };
+    let mut known = Flags { virtual_clock: false, limit: None, seeds: None };
+    let there_is = match entry {
+        "test" => "there are `virtual_clock`, `limit`, `seed` and `seeds`",
+        _ => "there is `virtual_clock`",
+    };
     for flag in Punctuated::<Meta, Token![,]>::parse_terminated.parse2(flags)? {
         match &flag {
             Meta::Path(name) if name.is_ident("virtual_clock") => known.virtual_clock = true,
             Meta::NameValue(pair) if entry == "test" && pair.path.is_ident("limit") => {
                 known.limit = Some(parse_limit(&pair.value)?);
+            }
+            Meta::NameValue(pair) if entry == "test" && pair.path.is_ident("seed") => {
+                let seed = parse_number(&pair.value, 0, "a seed is a number: `seed = 7`")?;
+                known.seeds = Some((seed, seed + 1));
+            }
+            Meta::NameValue(pair) if entry == "test" && pair.path.is_ident("seeds") => {
+                let many = "the number of seeds is a number, at least 1: `seeds = 100`";
+                known.seeds = Some((0, parse_number(&pair.value, 1, many)?));
             }
             _ => {
                 let name = flag.path().get_ident().map_or_else(String::new, ToString::to_string);
@@ -98,6 +117,16 @@ fn parse_flags(entry: &str, flags: Tokens) -> Result<Flags, Error> {
         }
     }
     Ok(known)
+}
+
+/// A number that is not less than `least`, and less than the greatest there is.
+fn parse_number(value: &Expr, least: u64, message: &str) -> Result<u64, Error> {
+    let number = match value {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
+        _ => None,
+    };
+    let number = number.filter(|number| *number >= least && *number < u64::MAX);
+    number.ok_or_else(|| Error::new(value.span(), message))
 }
 
 /// The milliseconds of `"200ms"`, `"2s"` or `"1m"`.
@@ -186,7 +215,7 @@ mod tests {
                     async fn name() {}
                 )
             ),
-            "`#[evenloop::test]` knows no flag `paused`; there are `virtual_clock` and `limit`"
+            "`#[evenloop::test]` knows no flag `paused`; there are `virtual_clock`, `limit`, `seed` and `seeds`"
         );
         let refused = message(
             quote!(limit = "soon"),
@@ -195,5 +224,35 @@ mod tests {
             ),
         );
         assert_eq!(refused, "a limit is a time in quotes: `limit = \"2s\"`, `\"200ms\"` or `\"1m\"`");
+        let refused = message(
+            quote!(seeds = 0),
+            quote!(
+                async fn name() {}
+            ),
+        );
+        assert_eq!(refused, "the number of seeds is a number, at least 1: `seeds = 100`");
+    }
+
+    #[test]
+    fn a_test_with_seeds_can_run_more_than_once() {
+        let expanded = expand(
+            "test",
+            quote!(seeds = 10, limit = "2s"),
+            quote! {
+                async fn name() {}
+            },
+        );
+        let expected = quote! {
+            #[::core::prelude::v1::test]
+            fn name() {
+                ::evenloop::entry::test_seeds(
+                    false,
+                    ::core::time::Duration::from_millis(2000u64),
+                    0u64..10u64,
+                    || async move {}
+                )
+            }
+        };
+        assert_eq!(expanded.unwrap().to_string(), expected.to_string());
     }
 }
