@@ -189,6 +189,29 @@ fn one_child_that_is_cancelled_leaves_the_others_alone() {
 }
 
 #[test]
+fn a_child_that_awaits_a_cancelled_task_is_cancelled_alone() {
+    let (told, _) = run(async {
+        BorrowingGroup::run(async |group: BorrowingGroup<'_, String>| {
+            let mut child = group.start_soon(async {
+                let gone = create_task(std::future::pending::<()>());
+                gone.cancel("gone");
+                gone.await;
+                Ok(())
+            });
+            let mut other = group.start_soon(async {
+                sleep(SECOND).await;
+                Ok(1)
+            });
+            let ended = child.join().await.unwrap_err();
+            Ok((ended.to_string(), other.join().await.unwrap()))
+        })
+        .await
+        .unwrap()
+    });
+    assert_eq!(told, ("cancelled: gone".to_owned(), 1));
+}
+
+#[test]
 fn a_panic_waits_for_everybody_and_goes_on() {
     let cleaned = Cell::new(false);
     let panicked = catch_unwind(AssertUnwindSafe(|| {

@@ -1,6 +1,6 @@
 //! `gather`, `as_completed`, `wait`, `shield`, `finally`, `with` and checkpoints, on the virtual clock.
 
-use evenloop::cancel::{catch_cancel, shielded};
+use evenloop::cancel::{catch_cancel, shielded, shielded_for};
 use evenloop::time::{Elapsed, VirtualClock};
 use evenloop::{
     End, Resource, ReturnWhen, Runner, Task, all_tasks, as_completed, checkpoint, checkpoint_if_cancelled,
@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -368,6 +369,67 @@ fn shielded_code_makes_a_cancellation_wait_and_can_be_bounded() {
 }
 
 // === finally and with ===
+
+#[test]
+fn shielded_code_that_awaits_what_was_cancelled_ends_cancelled() {
+    async fn cancelled() -> u8 {
+        let task = create_task(pending());
+        task.cancel("gone");
+        task.await
+    }
+    let ways: [(&str, fn() -> Pin<Box<dyn Future<Output = u8>>>); 4] = [
+        ("a task", || Box::pin(shielded(cancelled()))),
+        ("gather", || Box::pin(shielded(async { gather([cancelled()]).await[0] }))),
+        ("shield", || Box::pin(shielded(shield(create_task(cancelled()))))),
+        ("shielded again", || Box::pin(shielded(shielded_for(SECOND, cancelled()).map(|_| 0)))),
+    ];
+    for (way, make) in ways {
+        let log = Log::default();
+        let ((), time, _) = run(async {
+            let theirs = log.clone();
+            let mut task = create_task(async move {
+                let inside = async {
+                    let caught = catch_cancel(make()).await.unwrap_err();
+                    theirs.add(format!("inside: {caught}"));
+                    caught.resume().await
+                };
+                match catch_cancel(shielded(inside)).await {
+                    Ok(never) => match never {},
+                    Err(caught) => {
+                        theirs.add(format!("outside: {caught}"));
+                        caught.resume().await
+                    }
+                }
+            });
+            let error = task.join().await.unwrap_err();
+            log.add(error);
+        });
+        assert_eq!(time, Duration::ZERO, "{way}");
+        let told = ["inside: cancelled: gone", "outside: cancelled: gone", "the task was cancelled: gone"];
+        assert_eq!(log.take(), told, "{way}");
+    }
+}
+
+#[test]
+fn shielded_code_that_ends_cancelled_passes_on_what_waited() {
+    let ((), time, _) = run(async {
+        let mut task = create_task(async {
+            let gone = create_task(async { sleep(2 * SECOND).await });
+            let (id, info) = (gone.id(), current_task().unwrap());
+            create_task(async move {
+                sleep(SECOND).await;
+                info.cancel("outside");
+                yield_now().await;
+                all_tasks().into_iter().find(|task| task.id() == id).unwrap().cancel("gone");
+            })
+            .detach();
+            shielded(shield(gone)).await;
+        });
+        let error = task.join().await.unwrap_err();
+        assert_eq!(error.reason().text(), Some("outside"));
+    });
+    assert_eq!(time, SECOND);
+}
 
 #[test]
 fn finally_runs_on_every_way_out() {

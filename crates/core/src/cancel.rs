@@ -103,7 +103,7 @@ mod shielded;
 pub use cancel_scope::{CancelScope, Run};
 pub use cancelled::{Cancelled, Resume};
 pub use catch::{CatchCancel, Catcher, catch_cancel};
-pub use frames::{is_requested, open_inside_here};
+pub use frames::{is_requested, open_inside_here, raise};
 pub use reason::Reason;
 pub use root::{Requests, Root, Turn};
 pub use scope::Scope;

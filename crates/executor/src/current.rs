@@ -3,7 +3,6 @@
 use crate::event_loop::Core;
 use crate::task::sched::Sched;
 use crate::task::{Task, TaskInfo};
-use evenloop_core::cancel::Reason;
 use evenloop_core::shim::thread_local;
 use std::cell::RefCell;
 use std::future::Future;
@@ -181,11 +180,6 @@ pub fn all_tasks() -> Vec<TaskInfo> {
         .into_iter()
         .filter_map(TaskInfo::new)
         .collect()
-}
-
-/// Cancels the task that is being polled on this thread. False: there is none.
-pub(crate) fn cancel_current_task(reason: Reason) -> bool {
-    with_current(|core| core.sched().cancel_current(reason)).unwrap_or(false)
 }
 
 /// Whether a cancellation of the calling code is open.

@@ -10,9 +10,9 @@
 mod list;
 mod tuples;
 
-use crate::current::{cancel_current_task, create_task};
+use crate::current::create_task;
 use crate::task::{JoinError, Task};
-use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume};
+use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume, raise};
 use evenloop_core::watch::{self, On};
 use list::List;
 use std::any::Any;
@@ -314,7 +314,7 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
             Err(Ok(panic)) => resume_unwind(panic),
             Err(Err(error)) => {
                 assert!(
-                    cancel_current_task(error.reason()),
+                    raise(error.reason()),
                     "`gather`: a child was cancelled, and the caller is no task that could be cancelled too: use `gather_settled`"
                 );
                 this.handed_on = true;

@@ -1,7 +1,7 @@
 //! Waiting for a task without handing cancellations in.
 
-use crate::current::cancel_current_task;
 use crate::task::Task;
+use evenloop_core::cancel::raise;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -62,7 +62,7 @@ impl<T, H: AsMut<Task<T>> + Unpin> Future for Shield<T, H> {
             Err(Ok(panic)) => resume_unwind(panic),
             Err(Err(error)) => {
                 assert!(
-                    cancel_current_task(error.reason()),
+                    raise(error.reason()),
                     "`shield`: the task was cancelled, and whoever awaits it is no task that could be cancelled too"
                 );
                 self.handed_on = true;

@@ -43,7 +43,7 @@ pub(crate) mod waker;
 
 use crate::unhandled::panic_message;
 use done::{DoneCallback, DoneCallbackId, TaskEnd};
-use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume};
+use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume, raise};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::Mutex;
 use raw::About;
@@ -348,7 +348,7 @@ impl<T> Future for Task<T> {
                 Err(error) => {
                     // Handed on: this task is cancelled too, at the end of this poll.
                     assert!(
-                        crate::current::cancel_current_task(error.reason()),
+                        raise(error.reason()),
                         "`{}` was cancelled, and whoever awaits it is no task that could be cancelled too: use `join`",
                         self.raw.about()
                     );

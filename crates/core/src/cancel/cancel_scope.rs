@@ -1,6 +1,6 @@
 //! A scope that others cancel, by a handle.
 
-use super::frames;
+use super::frames::{self, Kind};
 use super::inbox::{Inbox, Life};
 use super::reason::Reason;
 use super::scope::Scope;
@@ -64,9 +64,25 @@ impl CancelScope {
     ///
     /// When polled: if the scope was entered before; or if it has a deadline and the current runtime has no timers.
     pub fn run<F: Future>(&self, future: F) -> Run<F> {
+        self.run_in(Kind::Scope, future)
+    }
+
+    /// As [`run`](Self::run), for code that stands for a task: what is [raised](super::raise) inside, as by awaiting a
+    /// cancelled task, cancels this scope.
+    ///
+    /// # Cancel safety
+    ///
+    /// # Panics
+    ///
+    /// As `run`.
+    pub fn run_as_task<F: Future>(&self, future: F) -> Run<F> {
+        self.run_in(Kind::Stand, future)
+    }
+
+    fn run_in<F: Future>(&self, kind: Kind, future: F) -> Run<F> {
         Run {
             future: Some(future),
-            scope: Scope::with_inbox(self.inbox.clone()),
+            scope: Scope::of(kind, Some(self.inbox.clone())),
             alarm: Alarm { seen: None, wanted: None, entry: None },
             inbox: self.inbox.clone(),
             entered: false,

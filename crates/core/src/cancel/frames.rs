@@ -8,6 +8,7 @@
 //! at the stack first puts the frame there. So a task that uses none of this pays for two stores a poll.
 
 use super::inbox::Inbox;
+use super::reason::Reason;
 use super::tree::{Node, Place};
 use crate::shim::{Arc, thread_local};
 use std::cell::{Cell, RefCell};
@@ -20,6 +21,8 @@ pub(crate) enum Kind {
     /// A task: the floor.
     Root,
     Scope,
+    /// A scope that stands for a task: what is raised inside is asked of it.
+    Stand,
     Catcher,
 }
 
@@ -30,11 +33,13 @@ struct Frame {
     inbox: Option<Arc<Inbox>>,
     /// When the scope is going to end, if its owner says so. (What is moved from other threads stands in the inbox.)
     deadline: Option<Instant>,
+    /// What was raised inside a task, for its host to find. Its node exists then.
+    raised: Option<Reason>,
 }
 
 impl Frame {
     fn root(place: Option<Place>, inbox: Option<Arc<Inbox>>) -> Self {
-        Self { kind: Kind::Root, crossed: false, place, inbox, deadline: None }
+        Self { kind: Kind::Root, crossed: false, place, inbox, deadline: None, raised: None }
     }
 }
 
@@ -102,6 +107,8 @@ thread_local! {
     static FRAMES: RefCell<Stack> = const { RefCell::new(Stack { frames: Vec::new(), scopes: Vec::new() }) };
     /// The root entered last has no frame yet. Nothing lies above it then.
     static OWED: Cell<bool> = const { Cell::new(false) };
+    /// What was raised inside the root that was left last, until its host asks.
+    static RAISED: Cell<Option<Reason>> = const { Cell::new(None) };
 }
 
 /// Says whether a root is owed, and answers whether one was.
@@ -142,7 +149,7 @@ enum Home<'a> {
 #[inline]
 pub(crate) fn enter(seat: &mut Seat, kind: Kind, deadline: Option<Instant>) -> Entered<'_> {
     let (place, inbox, crossed) = (seat.place.take(), seat.inbox.take(), seat.crossed);
-    push(Frame { kind, crossed, place, inbox, deadline });
+    push(Frame { kind, crossed, place, inbox, deadline, raised: None });
     Entered { home: Home::Seat(seat), not_send: PhantomData }
 }
 
@@ -174,7 +181,22 @@ impl Drop for Bare<'_> {
 
 #[cold]
 fn take_off_root(home: &mut Option<Arc<Node>>) {
-    *home = with_frames(Stack::pop).flatten().and_then(|frame| frame.place).map(Place::into_node);
+    if let Some(frame) = with_frames(Stack::pop).flatten() {
+        bring_home(frame, home);
+    }
+}
+
+/// Brings a root's node home, and puts where its host finds it what was raised inside.
+fn bring_home(frame: Frame, home: &mut Option<Arc<Node>>) {
+    *home = frame.place.map(Place::into_node);
+    if frame.raised.is_some() {
+        let _ = RAISED.try_with(|raised| raised.set(frame.raised));
+    }
+}
+
+/// What was raised inside the root that this thread has just left.
+pub(crate) fn take_raised() -> Option<Reason> {
+    RAISED.try_with(Cell::take).unwrap_or_default()
 }
 
 #[inline]
@@ -220,7 +242,7 @@ impl Entered<'_> {
             Home::Seat(seat) => {
                 **seat = Seat { place: frame.place, inbox: frame.inbox, crossed: frame.crossed }
             }
-            Home::Root(node) => **node = frame.place.map(Place::into_node),
+            Home::Root(node) => bring_home(frame, node),
         }
     }
 }
@@ -291,6 +313,48 @@ pub(crate) fn cross(inbox: &Arc<Inbox>) {
     });
 }
 
+/// Cancels the task around the calling code, or what stands for one ([`shielded`](super::shielded) code, a child that
+/// borrows): when the present poll is over, who catches inside is asked, innermost first. False: there is none.
+///
+/// For a future that cannot give a value any more, such as the awaiting of a task that was cancelled. It is pending from
+/// then on: asyncio's `raise CancelledError`.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::cancel::{Scope, raise};
+/// use std::task::{Context, Poll, Waker};
+///
+/// let mut task = Scope::for_a_task();
+/// let mut body = std::pin::pin!(Some(async {
+///     assert!(raise("nothing will come"));
+///     std::future::pending::<()>().await
+/// }));
+/// let polled = task.poll(body.as_mut(), &mut Context::from_waker(Waker::noop()));
+/// assert_eq!(polled, Poll::Ready(Err("nothing will come".into())));
+/// ```
+pub fn raise(reason: impl Into<Reason>) -> bool {
+    let mut reason = Some(reason.into());
+    let stand = with_frames(|Stack { frames, scopes }| {
+        let innermost = scopes.iter().rev().find(|at| frames[**at].kind != Kind::Scope)?;
+        let frame = &mut frames[*innermost];
+        if frame.kind == Kind::Root {
+            frame.raised = reason.take();
+            return Some(None);
+        }
+        Some(Some(frame.inbox.get_or_insert_with(Inbox::new).clone()))
+    });
+    match stand.flatten() {
+        None => false,
+        Some(None) => {
+            drop(top()); // so that the host looks
+            true
+        }
+        // It looks for itself after this poll, so nobody has to be woken.
+        Some(Some(inbox)) => reason.is_some_and(|reason| inbox.ask(reason).is_some()),
+    }
+}
+
 /// Whether a request of a scope around this code is on its way out. Then `waker` is woken when that ends here after all.
 pub(crate) fn is_being_left(waker: &Waker) -> bool {
     around().iter().any(|inbox| inbox.wait_while_on_its_way_out(waker))
@@ -334,7 +398,8 @@ pub fn open_inside_here() -> usize {
 /// # assert_eq!(futures::executor::block_on(sum(&[1, 2])), 3);
 /// ```
 pub fn is_requested() -> bool {
-    around().iter().any(|inbox| inbox.open() > 0)
+    let raised = with_frames(|stack| stack.around().any(|frame| frame.raised.is_some()));
+    raised.unwrap_or_default() || around().iter().any(|inbox| inbox.open() > 0)
 }
 
 /// The inboxes of the scopes around this code, the task's included.

@@ -129,6 +129,12 @@ impl Root {
         poll()
     }
 
+    /// To be called after each poll after which this is not empty: what was [raised](super::raise) in it, which is to be
+    /// requested of the task before anything else follows.
+    pub fn take_raised(&mut self) -> Option<Reason> {
+        frames::take_raised()
+    }
+
     /// To be called after each poll that was pending.
     #[inline]
     pub fn after(&mut self, requests: &Requests, waker: &Waker) -> Turn {

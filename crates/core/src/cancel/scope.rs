@@ -21,6 +21,7 @@ pub struct Scope {
     /// A second clone of the waker that the inbox keeps, to compare without a lock.
     kept: Option<Waker>,
     state: State,
+    kind: Kind,
 }
 
 enum State {
@@ -33,11 +34,16 @@ enum State {
 impl Scope {
     /// A scope that nobody has asked anything.
     pub const fn new() -> Self {
-        Self { seat: Seat::new(None), kept: None, state: State::Running }
+        Self::of(Kind::Scope, None)
     }
 
-    pub(crate) fn with_inbox(inbox: Arc<Inbox>) -> Self {
-        Self { seat: Seat::new(Some(inbox)), kept: None, state: State::Running }
+    /// The same, standing for a task: what is [raised](super::raise) inside is asked of it.
+    pub const fn for_a_task() -> Self {
+        Self::of(Kind::Stand, None)
+    }
+
+    pub(crate) const fn of(kind: Kind, inbox: Option<Arc<Inbox>>) -> Self {
+        Self { seat: Seat::new(inbox), kept: None, state: State::Running, kind }
     }
 
     /// Asks this scope to end, from the next [`poll`](Self::poll) on. Several requests are several requests.
@@ -99,7 +105,7 @@ impl Scope {
             }
         }
         let polled = {
-            let _entered = frames::enter(&mut self.seat, Kind::Scope, deadline);
+            let _entered = frames::enter(&mut self.seat, self.kind, deadline);
             future.as_mut().as_pin_mut().expect("a running scope has its future").poll(cx)
         };
         if let Poll::Ready(value) = polled {

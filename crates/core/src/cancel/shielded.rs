@@ -3,7 +3,9 @@
 use super::cancel_scope::{CancelScope, Run};
 use super::cancelled::Cancelled;
 use super::catch::Catcher;
+use super::frames::raise;
 use super::root::{Requests, Root};
+use super::scope::Scope;
 use crate::runtime::Runtime;
 use crate::timers::{Elapsed, deadline_after};
 use std::fmt;
@@ -18,9 +20,16 @@ use std::time::Duration;
 /// wait. Catchers inside are not asked; a scope inside (a timeout, say) works as ever. A clean-up that may hang is better
 /// bounded: [`shielded_for`].
 ///
+/// Stands for a task: if `future` ends cancelled of its own, by awaiting a task that was cancelled, it is dropped once
+/// everyone inside who catches has been asked, and the cancellation goes on outside.
+///
 /// # Cancel safety
 ///
 /// As `future`: dropping this drops it. Only cancellations wait, a drop does not.
+///
+/// # Panics
+///
+/// When `future` ends cancelled where nothing could be cancelled too.
 ///
 /// # Examples
 ///
@@ -33,7 +42,14 @@ use std::time::Duration;
 /// # }
 /// ```
 pub fn shielded<F: IntoFuture>(future: F) -> Shielded<F::IntoFuture> {
-    Shielded { future: future.into_future(), root: Root::new(), catcher: Catcher::new(), cancelled: None }
+    Shielded {
+        future: Some(future.into_future()),
+        inside: Scope::for_a_task(),
+        root: Root::new(),
+        catcher: Catcher::new(),
+        cancelled: None,
+        raised: false,
+    }
 }
 
 /// As [`shielded`], but for no longer than `limit`, counted from the first poll. Then whoever catches inside is asked, and
@@ -106,11 +122,15 @@ pin_project_lite::pin_project! {
     #[must_use = "futures do nothing unless they are awaited"]
     pub struct Shielded<F> {
         #[pin]
-        future: F,
+        future: Option<F>,
+        // Ends what is cancelled of its own.
+        inside: Scope,
         // What is inside has a tree of its own.
         root: Root,
         catcher: Catcher,
         cancelled: Option<Cancelled>,
+        // It ended cancelled of its own, and the task around it was asked to end.
+        raised: bool,
     }
 }
 
@@ -119,18 +139,37 @@ impl<F: Future> Future for Shielded<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
+        if *this.raised {
+            return Poll::Pending;
+        }
         while let Poll::Ready(cancelled) = this.catcher.poll_cancelled(cx) {
             Cancelled::gather(this.cancelled, cancelled);
         }
         let polled = {
             let requests = Requests::new();
-            this.root.enter(&requests, || this.future.poll(cx))
+            this.root.enter(&requests, || this.inside.poll(this.future, cx))
         };
-        if polled.is_ready() {
-            this.catcher.leave();
-            drop(this.cancelled.take()); // passed on
+        let Poll::Ready(outcome) = polled else { return Poll::Pending };
+        this.catcher.leave();
+        let waited = this.cancelled.take();
+        match outcome {
+            Ok(value) => {
+                drop(waited); // passed on
+                Poll::Ready(value)
+            }
+            Err(reason) => {
+                *this.raised = true;
+                match waited {
+                    Some(cancelled) => drop(cancelled), // passed on, which ends the code around this as well
+                    None => assert!(
+                        raise(reason),
+                        "`shielded`: a task was cancelled that is awaited inside, and nothing around this could be cancelled \
+                         too: `join` that task, which tells how it ended"
+                    ),
+                }
+                Poll::Pending
+            }
         }
-        polled
     }
 }
 

@@ -136,7 +136,7 @@ impl<'env, E: 'env> BorrowingGroup<'env, E> {
         let shared = self.shared.clone();
         self.shared.new.borrow_mut().push(Box::pin(async move {
             let key = member.key();
-            let outcome = match scope.run(catch_panic(future)).await {
+            let outcome = match scope.run_as_task(catch_panic(future)).await {
                 Ok(Ok(Ok(value))) => Ok(value),
                 Ok(Ok(Err(error))) => {
                     shared.state.fail(Fail::Error(error), Some(key));

@@ -1,11 +1,11 @@
 //! The handle of a child.
 
 use super::state::SIBLING;
-use crate::current::{cancel_current_task, cancellation_is_open};
+use crate::current::cancellation_is_open;
 use crate::named::named;
 use crate::task::task_ref::TaskRef;
 use crate::task::{JoinError, Task};
-use evenloop_core::cancel::Reason;
+use evenloop_core::cancel::{Reason, raise};
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -121,7 +121,7 @@ impl<T> Future for Child<T> {
                 };
                 if let Some(reason) = reason {
                     assert!(
-                        cancel_current_task(reason),
+                        raise(reason),
                         "a child gave no value, and whoever awaits it is no task that could be cancelled: use `join`"
                     );
                 }

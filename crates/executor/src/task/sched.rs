@@ -488,11 +488,4 @@ impl Sched {
         // SAFETY: a task that is being polled is alive; counting runs no foreign code.
         current.is_some_and(|task| unsafe { task.own(|own| own.requests().open() > 0) })
     }
-
-    /// Cancels the task that is being polled. False: there is none.
-    pub(crate) fn cancel_current(&self, reason: Reason) -> bool {
-        let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr));
-        // SAFETY: a task that is being polled is alive, and so is its loop.
-        current.is_some_and(|task| unsafe { task.request(reason) })
-    }
 }

@@ -167,6 +167,12 @@ impl Sched {
         let context = Variables::take_current();
         // SAFETY: as in `poll_bare`.
         unsafe { task.own(|own| own.put_context(context)) }
+        if !root.is_empty() {
+            if let Some(reason) = root.take_raised() {
+                // SAFETY: as in `poll_bare`.
+                unsafe { task.request(reason) };
+            }
+        }
         // The first request may have come during the poll.
         // SAFETY: as in `poll_bare`.
         let requests = unsafe { task.own(|own| own.requests()) };
