@@ -1,12 +1,13 @@
 //! The set of children, and the staggered start: core's parts that task groups, servers and connections build on.
 
-use evenloop::cancel::{CancelScope, catch_cancel};
+use evenloop::cancel::{CancelScope, Reason, catch_cancel};
 use evenloop::time::VirtualClock;
 use evenloop::{Runner, Runtime, create_task, sleep, timeout, yield_now};
-use evenloop_core::{ChildSet, Staggered};
+use evenloop_core::{Cancel, ChildSet, Staggered};
 use evenloop_tests::{Woken, poll};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -108,6 +109,46 @@ fn who_is_asked_before_its_handle_is_known_is_asked_with_it() {
     drop(member);
     children.attach(mine, CancelScope::new()); // it is over: nothing happens
     assert!(children.is_empty());
+}
+
+/// A handle that looks into its set whatever happens to it, and panics when it is told to.
+struct Curious {
+    set: ChildSet<Curious>,
+    asked: Rc<Cell<u32>>,
+    panics: bool,
+}
+
+impl Cancel for Curious {
+    fn cancel(&self, _: Reason) {
+        self.asked.set(self.asked.get() + self.set.len() as u32);
+        assert!(!self.panics, "a handle panics");
+    }
+}
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        self.asked.set(self.asked.get() + 100 * self.set.len() as u32);
+    }
+}
+
+#[test]
+fn handles_are_used_and_dropped_outside_the_lock_and_one_that_panics_silences_none() {
+    let set = ChildSet::new();
+    let asked = Rc::new(Cell::new(0));
+    let handle = |panics| Curious { set: set.clone(), asked: asked.clone(), panics };
+    let first = set.enter(Some(handle(true))).unwrap();
+    let second = set.enter(Some(handle(false))).unwrap();
+    for _ in 0..2 {
+        let caught = catch_unwind(AssertUnwindSafe(|| set.cancel("enough")));
+        assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"a handle panics"));
+        assert_eq!(asked.take(), 2 + 2); // each was asked, and each is known again
+    }
+    set.attach(second.key(), handle(false));
+    assert_eq!(asked.take(), 200); // the one before is gone
+    drop((first, second));
+    assert_eq!(asked.take(), 100); // when one was left
+    set.attach(set.enter(None).unwrap().key(), handle(false));
+    assert_eq!(asked.take(), 0); // of a child that is over
 }
 
 #[test]

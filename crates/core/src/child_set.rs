@@ -18,6 +18,7 @@ use crate::watch::{self, On};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -170,7 +171,7 @@ impl<H> ChildSet<H> {
     }
 }
 
-impl<H: Cancel + Clone> ChildSet<H> {
+impl<H: Cancel> ChildSet<H> {
     /// Asks every child to end. Each call is a request of its own.
     pub fn cancel(&self, reason: impl Into<Reason>) {
         self.cancel_others(None, &reason.into());
@@ -183,8 +184,9 @@ impl<H: Cancel + Clone> ChildSet<H> {
             if ends == Some(ChildKey(*key)) {
                 continue;
             }
-            match &entry.handle {
-                Some(handle) => handles.push(handle.clone()),
+            // Even a clone is foreign code (S4): so a handle is taken out, and attached again after it was used.
+            match entry.handle.take() {
+                Some(handle) => handles.push((ChildKey(*key), handle)),
                 None => {
                     entry.asked = Some(reason.clone());
                     wakers.extend(entry.waker.take());
@@ -192,22 +194,30 @@ impl<H: Cancel + Clone> ChildSet<H> {
             }
         }
         wake(wakers); // S4
-        for handle in handles {
-            handle.cancel(reason.clone()); // S4
+        let mut panicked = None;
+        for (key, handle) in handles {
+            let asked = catch_unwind(AssertUnwindSafe(|| handle.cancel(reason.clone())));
+            panicked = panicked.or(asked.err());
+            self.attach(key, handle);
+        }
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
         }
     }
 
     /// Says by which handle a child is asked to end. Does nothing if it is over.
     pub fn attach(&self, key: ChildKey, handle: H) {
-        let asked = match self.state.lock().children.get_mut(&key.0) {
-            Some(entry) => {
-                entry.handle = Some(handle.clone());
-                entry.asked.take()
-            }
-            None => None,
-        };
-        if let Some(reason) = asked {
-            handle.cancel(reason); // S2
+        loop {
+            let mut state = self.state.lock();
+            let Some(entry) = state.children.get_mut(&key.0) else { break };
+            let Some(reason) = entry.asked.take() else {
+                let before = entry.handle.replace(handle);
+                drop(state);
+                drop(before); // S4
+                return;
+            };
+            drop(state);
+            handle.cancel(reason); // S2, S4
         }
     }
 }
