@@ -5,9 +5,11 @@ use evenloop::time::{Elapsed, VirtualClock};
 use evenloop::{
     ChildError, GroupError, Runner, StartError, TaskGroup, all_tasks, create_task, sleep, timeout, yield_now,
 };
+use futures::FutureExt;
 use std::cell::RefCell;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -468,6 +470,143 @@ fn a_child_that_is_not_ready_belongs_to_its_starter() {
         Ok::<_, String>(())
     }));
     assert_eq!(end.unwrap_err().errors, ["after"]);
+}
+
+/// As `run`, and what the loop's hook was told.
+fn run_with_reports<T>(main: impl Future<Output = T>) -> (T, Vec<String>) {
+    let (clock, log) = (VirtualClock::new(), Log::default());
+    let runner = Runner::on_clock(clock.into()).ignore_ctrl_c();
+    let told = log.clone();
+    runner
+        .event_loop()
+        .set_unhandled_hook(move |unhandled| told.add(unhandled.panic_message().unwrap_or("")));
+    let value = runner.run(main).unwrap();
+    (value, log.take())
+}
+
+async fn panics_when_cancelled<T>(words: &'static str) -> Result<T, String> {
+    let _cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+    yield_now().await;
+    panic!("{words}")
+}
+
+#[test]
+fn a_panic_behind_a_group_that_was_dropped_is_reported() {
+    let ((), told) = run_with_reports(async {
+        {
+            let mut group = pin!(TaskGroup::<String>::run(async |group| {
+                group.create_task(panics_when_cancelled::<()>("unseen"));
+                pending::<()>().await;
+                Ok(())
+            }));
+            assert!(futures::poll!(group.as_mut()).is_pending());
+            yield_now().await;
+        }
+        sleep(SECOND).await;
+    });
+    assert_eq!(told, ["unseen"]);
+}
+
+#[test]
+fn a_child_whose_starter_was_dropped_fails_its_group() {
+    let ended = run_with_reports(async {
+        let group = TaskGroup::<String>::run(async |group| {
+            {
+                let mut start =
+                    pin!(group.start::<(), _, _, ()>(|_| panics_when_cancelled("in its clean-up")));
+                assert!(futures::poll!(start.as_mut()).is_pending());
+                yield_now().await;
+            }
+            pending::<()>().await;
+            Ok(())
+        });
+        let panic = AssertUnwindSafe(group).catch_unwind().await.unwrap_err();
+        assert_eq!(panic.downcast_ref::<String>().unwrap(), "in its clean-up");
+
+        let group = TaskGroup::run(async |group| {
+            {
+                let fails = |_| async { Err("failed unheard".to_owned()) };
+                let mut start = pin!(group.start::<(), _, _, ()>(fails));
+                assert!(futures::poll!(start.as_mut()).is_pending());
+                yield_now().await; // it fails, and nobody polls its starter
+            }
+            pending::<()>().await;
+            Ok(())
+        });
+        assert_eq!(group.await.unwrap_err().errors, ["failed unheard"]);
+    });
+    assert_eq!(ended.1, [""; 0]);
+}
+
+#[test]
+fn a_child_that_is_ready_as_its_starter_is_cancelled_is_not_lost() {
+    let (started, took) = run(async {
+        let seen = Rc::new(RefCell::new(None));
+        let seen2 = seen.clone();
+        let mut task = create_task(async move {
+            TaskGroup::<String>::run(async |group| {
+                let (port, _child) = group
+                    .start(|started| async {
+                        sleep(SECOND).await;
+                        started.started(8080);
+                        pending::<Result<(), _>>().await
+                    })
+                    .await
+                    .unwrap();
+                *seen2.borrow_mut() = Some(port);
+                pending::<()>().await;
+                Ok(())
+            })
+            .await
+        });
+        yield_now().await;
+        yield_now().await;
+        sleep(SECOND).await; // behind the child's timer, so it runs behind it in the same pass
+        task.cancel("outside");
+        assert_eq!(task.join().await.unwrap_err().reason().text(), Some("outside"));
+        seen.take()
+    });
+    assert_eq!((started, took), (Some(8080), SECOND));
+}
+
+#[test]
+fn a_child_that_answers_the_groups_request_with_a_value_does_not_keep_the_body() {
+    let (end, took) = run(TaskGroup::run(async |group| {
+        let stubborn = group.create_task(async {
+            let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+            cancelled.absorb();
+            Ok(7)
+        });
+        group.create_task(async {
+            sleep(SECOND).await;
+            Err::<(), _>("the reason".to_owned())
+        });
+        assert_eq!(stubborn.await, 7);
+        pending::<()>().await; // ends here: the group shuts down
+        Ok(())
+    }));
+    assert_eq!((end.unwrap_err().errors, took), (vec!["the reason".to_owned()], SECOND));
+}
+
+#[test]
+fn the_errors_of_a_cancelled_group_tell_why_it_was_cancelled() {
+    let (end, _) = run(TaskGroup::run(async |group| {
+        group.create_task(async {
+            let _cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+            Err::<(), _>("in the clean-up".to_owned())
+        });
+        yield_now().await;
+        group.cancel("enough");
+        Ok(())
+    }));
+    let error = end.unwrap_err();
+    assert_eq!(error.errors, ["in the clean-up"]);
+    assert_eq!(error.reason().and_then(|reason| reason.text()), Some("enough"));
+    let (end, _) = run(TaskGroup::run(async |group| {
+        group.create_task(async { Err::<(), _>("of its own".to_owned()) });
+        Ok(())
+    }));
+    assert_eq!(end.unwrap_err().reason(), None);
 }
 
 /// BUGS 187: one of n children is cancelled at every await point.

@@ -3,8 +3,10 @@
 use evenloop::cancel::{CancelScope, catch_cancel};
 use evenloop::time::VirtualClock;
 use evenloop::{EventLoop, Runner, Task, all_tasks, create_task, current_task, sleep, yield_now};
+use futures::FutureExt;
 use std::cell::RefCell;
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -200,6 +202,28 @@ fn a_task_that_gives_a_value_all_the_same_ends_the_cancellation() {
         outer.cancel("why");
         assert_eq!(outer.await, "saved");
     });
+}
+
+#[test]
+fn a_task_that_panics_when_it_is_cancelled_ends_no_cancellation() {
+    let log = Log::default();
+    run(async {
+        let theirs = log.clone();
+        let mut outer = create_task(async move {
+            let inner = create_task(async {
+                let _cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+                panic!("in the clean-up");
+            });
+            let panic = AssertUnwindSafe(inner).catch_unwind().await.unwrap_err();
+            theirs.add(panic.downcast_ref::<&str>().unwrap());
+            pending::<()>().await;
+        });
+        yield_now().await;
+        yield_now().await;
+        outer.cancel("outside");
+        log.add(outer.join().await.unwrap_err());
+    });
+    assert_eq!(log.take(), ["in the clean-up", "the task was cancelled: outside"]);
 }
 
 #[test]

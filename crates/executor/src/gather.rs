@@ -131,7 +131,7 @@ where
 ///
 /// # Panics
 ///
-/// When no loop runs on this thread.
+/// When no loop runs on this thread; and when it is cancelled, with the first child's panic, which nobody would see else.
 ///
 /// # Examples
 ///

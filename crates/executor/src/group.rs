@@ -169,7 +169,7 @@ impl<E: 'static> TaskGroup<E> {
         if watch::asked() {
             task.raw().set_group(watch::address(&*self.state));
         }
-        Ok(Child::new(task))
+        Ok(Child::new(task, self.state.clone()))
     }
 }
 

@@ -65,7 +65,8 @@ use task_ref::TaskRef;
 /// awaiting a task that was cancelled cancels the awaiting one. [`join`](Self::join) tells all three apart instead.
 ///
 /// When the awaiting code is cancelled, the task is cancelled and waited for. If it ends cancelled, or was over already,
-/// the cancellation goes on its way; if it gives a value all the same, that is given, and the cancellation is over.
+/// the cancellation goes on its way; if it gives a value all the same, that is given, and the cancellation is over; if it
+/// panics, the panic goes on, and the cancellation strikes at the next suspension.
 /// `shield` waits without handing the cancellation in.
 ///
 /// # Cancel safety
@@ -273,15 +274,14 @@ impl<T> Task<T> {
 impl<T> Task<T> {
     /// Waits for the outcome as a catcher.
     pub(crate) fn poll_join(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
-        self.poll_join_unless(cx, |_| false)
+        self.poll_join_judged(cx, HandedIn::of)
     }
 
-    /// As `poll_join`. A cancellation that was handed in goes on its way also if the task gave a value that is none to
-    /// whoever awaits it, as `no_value` says.
-    pub(crate) fn poll_join_unless(
+    /// As `poll_join`; `judge` says what an end makes of a cancellation that was handed in.
+    pub(crate) fn poll_join_judged(
         &mut self,
         cx: &mut Context<'_>,
-        no_value: impl FnOnce(&T) -> bool,
+        judge: impl FnOnce(&Result<T, JoinError>) -> HandedIn,
     ) -> Poll<Result<T, JoinError>> {
         if self.awaiting.is_none() {
             if self.raw.is_over() {
@@ -305,15 +305,33 @@ impl<T> Task<T> {
         }
         let Poll::Ready(outcome) = self.raw.poll(cx.waker()) else { return Poll::Pending };
         awaiting.catcher.leave();
-        match awaiting.cancelled.take() {
-            Some(cancelled) if outcome.as_ref().map_or_else(JoinError::is_cancelled, no_value) => {
-                awaiting.resume(cancelled, cx)
+        if let Some(cancelled) = awaiting.cancelled.take() {
+            match judge(&outcome) {
+                HandedIn::Resumed => return awaiting.resume(cancelled, cx),
+                HandedIn::PassedOn => drop(cancelled),
+                HandedIn::Absorbed => cancelled.absorb(),
             }
-            Some(cancelled) => {
-                cancelled.absorb();
-                Poll::Ready(outcome)
-            }
-            None => Poll::Ready(outcome),
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+/// What becomes of a cancellation that was handed in to a task, when that is over.
+pub(crate) enum HandedIn {
+    /// It goes on its way at once, instead of the outcome.
+    Resumed,
+    /// It goes on its way, behind the outcome.
+    PassedOn,
+    /// The task has answered it.
+    Absorbed,
+}
+
+impl HandedIn {
+    pub(crate) fn of<T>(outcome: &Result<T, JoinError>) -> Self {
+        match outcome {
+            Ok(_) => Self::Absorbed,
+            Err(error) if error.is_panic() => Self::PassedOn,
+            Err(_) => Self::Resumed,
         }
     }
 }

@@ -1,16 +1,17 @@
 //! The handle of a child.
 
-use super::state::SIBLING;
+use super::state::{SIBLING, ShutsDown};
 use crate::current::cancellation_is_open;
 use crate::named::named;
 use crate::task::task_ref::TaskRef;
-use crate::task::{JoinError, Task};
+use crate::task::{HandedIn, JoinError, Task};
 use evenloop_core::cancel::{Reason, raise};
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// A task of a [`TaskGroup`](super::TaskGroup): awaiting it gives its value.
@@ -20,21 +21,24 @@ use std::task::{Context, Poll};
 ///
 /// # Cancel safety
 ///
-/// As awaiting a [`Task`]: a cancellation of the awaiting code is handed in to the child.
+/// As awaiting a [`Task`]: a cancellation of the awaiting code is handed in to the child, whose value answers it. But not in a
+/// group that is shutting down: then the value is given, and the cancellation strikes at the next suspension.
 pub struct Child<T> {
     /// Or why it never started.
     task: Result<Task<Option<T>>, &'static str>,
+    /// `None`: it never started.
+    group: Option<Rc<dyn ShutsDown>>,
     /// It gave nothing, and whoever awaits it is being cancelled.
     lost: bool,
 }
 
 impl<T> Child<T> {
-    pub(super) fn new(task: Task<Option<T>>) -> Self {
-        Self { task: Ok(task), lost: false }
+    pub(super) fn new(task: Task<Option<T>>, group: Rc<dyn ShutsDown>) -> Self {
+        Self { task: Ok(task), group: Some(group), lost: false }
     }
 
     pub(super) fn refused(why: &'static str) -> Self {
-        Self { task: Err(why), lost: false }
+        Self { task: Err(why), group: None, lost: false }
     }
 
     pub(super) fn task_ref(&self) -> Option<TaskRef> {
@@ -76,9 +80,16 @@ impl<T> Child<T> {
 
     /// Waits as a catcher.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, ChildError>> {
-        match &mut self.task {
+        let shuts_down = || self.group.as_ref().is_some_and(|group| group.is_shutting_down());
+        let judge = |outcome: &Result<Option<T>, JoinError>| match outcome {
             // A child that has failed gave no value: the request stays open, its group's as well as one from outside.
-            Ok(task) => task.poll_join_unless(cx, Option::is_none).map(Self::end),
+            Ok(None) => HandedIn::Resumed,
+            // Else whoever waits next would wait although the group has ended it.
+            Ok(Some(_)) if shuts_down() => HandedIn::PassedOn,
+            _ => HandedIn::of(outcome),
+        };
+        match &mut self.task {
+            Ok(task) => task.poll_join_judged(cx, judge).map(Self::end),
             Err(why) => Poll::Ready(Err(ChildError::Refused(why))),
         }
     }

@@ -20,7 +20,7 @@ impl<E> GroupError<E> {
         self.errors.is_empty()
     }
 
-    /// Why the group was cancelled, if it was.
+    /// Why the group was cancelled, if it was before anybody failed: by its own `cancel`, or from outside.
     pub fn reason(&self) -> Option<&Reason> {
         self.reason.as_ref()
     }

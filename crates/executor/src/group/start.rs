@@ -22,7 +22,9 @@ impl<E: 'static> TaskGroup<E> {
     ///
     /// # Cancel safety
     ///
-    /// When cancelled before the child is ready, the child is cancelled and waited for. Dropping this cancels it, too.
+    /// When cancelled before the child is ready, the child is cancelled and waited for; if it gets ready all the same, that
+    /// is answered, and the cancellation strikes at the next suspension. Dropping this cancels the child, too; if it fails
+    /// in its clean-up, its group does.
     ///
     /// # Errors
     ///
@@ -68,16 +70,16 @@ impl<E: 'static> TaskGroup<E> {
             let child = group
                 .spawn(future, Some(starting.clone()))
                 .map_err(|refused| StartError::Refused(refused.why))?;
-            let mut unready = Unready { starting: &starting, task: child.task_ref() };
+            let mut unready = Unready { starting: &starting, group: &group, task: child.task_ref() };
             let mut catcher = Catcher::new();
             let mut cancelled = None;
             let end = poll_fn(|cx| {
+                if let Some(value) = starting.take_ready(cx) {
+                    return Poll::Ready(Ok(value));
+                }
                 while let Poll::Ready(outside) = catcher.poll_cancelled(cx) {
                     child.cancel(outside.reason().clone());
                     Cancelled::gather(&mut cancelled, outside);
-                }
-                if let (Some(value), None) = (starting.take_ready(cx), &cancelled) {
-                    return Poll::Ready(Ok(value));
                 }
                 // Not as a catcher of its own: this one hands the cancellation in.
                 child.poll_unasked(cx).map(Err)
@@ -86,7 +88,7 @@ impl<E: 'static> TaskGroup<E> {
             catcher.leave();
             unready.task = None; // told, or over
             let end = match end {
-                Ok(value) => return Ok((value, child)),
+                Ok(value) => return Ok((value, child)), // what was handed in is dropped: passed on
                 Err(end) => end,
             };
             let failed = starting.inside.borrow_mut().failed.take();
@@ -173,16 +175,24 @@ impl<V, E> Starting<V, E> {
     }
 }
 
-/// Cancels a child that is not ready when its starter is dropped.
+/// Cancels a child that is not ready when its starter is dropped. It belongs to the group from then on.
 struct Unready<'a, V, E> {
     starting: &'a Starting<V, E>,
+    group: &'a TaskGroup<E>,
     task: Option<TaskRef>,
 }
 
 impl<V, E> Drop for Unready<'_, V, E> {
     fn drop(&mut self) {
-        if !self.starting.is_adopted() {
-            if let Some(task) = &self.task {
+        let Some(task) = &self.task else { return };
+        let (adopted, failed) = {
+            let mut inside = self.starting.inside.borrow_mut();
+            (std::mem::replace(&mut inside.adopted, true), inside.failed.take())
+        };
+        match failed {
+            Some(failed) => self.group.state.fail(failed, None),
+            None if adopted => {}
+            None => {
                 task.request(Reason::new("its starter was dropped"));
             }
         }

@@ -30,7 +30,7 @@ pub(super) struct Inside<E> {
     pub(super) phase: Phase,
     /// In the order in which they came.
     pub(super) errors: Vec<E>,
-    /// The first one. Others go to the loop's hook.
+    /// The first one. Others go to the loop's hook, as do those that come after the group's end.
     panic: Option<Box<dyn Any + Send>>,
 }
 
@@ -69,7 +69,7 @@ impl Phase {
     }
 }
 
-impl<E, H: Cancel + Clone> State<E, H> {
+impl<E, H: Cancel> State<E, H> {
     pub(super) fn new() -> Self {
         let inside = Inside { phase: Phase::Open, errors: Vec::new(), panic: None };
         Self { body: CancelScope::new(), children: ChildSet::new(), inside: RefCell::new(inside) }
@@ -80,17 +80,17 @@ impl<E, H: Cancel + Clone> State<E, H> {
         match fail {
             Fail::Error(error) => self.inside.borrow_mut().errors.push(error),
             Fail::Panic(panic) => {
-                let second = {
+                let unseen = {
                     let mut inside = self.inside.borrow_mut();
-                    match &inside.panic {
-                        None => {
+                    match inside.panic {
+                        None if inside.phase != Phase::Finished => {
                             inside.panic = Some(panic);
                             None
                         }
-                        Some(_) => Some(panic),
+                        _ => Some(panic),
                     }
                 };
-                report(second);
+                report(unseen);
             }
         }
         self.shut_down(SIBLING, child);
@@ -135,15 +135,26 @@ impl<E, H: Cancel + Clone> State<E, H> {
     pub(super) fn finish(&self) -> (Option<Reason>, Vec<E>, Option<Box<dyn Any + Send>>) {
         let mut inside = self.inside.borrow_mut();
         let reason = match std::mem::replace(&mut inside.phase, Phase::Finished) {
-            Phase::ShuttingDown(reason) => Some(reason),
-            Phase::Open | Phase::Finished => None,
+            Phase::ShuttingDown(reason) if reason != SIBLING => Some(reason),
+            _ => None,
         };
         (reason, std::mem::take(&mut inside.errors), inside.panic.take())
     }
 }
 
+/// What a child's handle asks of its group.
+pub(super) trait ShutsDown {
+    fn is_shutting_down(&self) -> bool;
+}
+
+impl<E, H> ShutsDown for State<E, H> {
+    fn is_shutting_down(&self) -> bool {
+        matches!(self.inside.borrow().phase, Phase::ShuttingDown(_))
+    }
+}
+
 /// Runs the body of a group, waits for all children, and says how it ended: the whole life of a group.
-pub(super) async fn conduct<E, H: Cancel + Clone, T>(
+pub(super) async fn conduct<E, H: Cancel, T>(
     state: &State<E, H>,
     body: impl Future<Output = Result<T, E>>,
 ) -> Result<T, GroupError<E>> {
@@ -168,7 +179,7 @@ pub(super) async fn conduct<E, H: Cancel + Clone, T>(
         resume_unwind(panic);
     }
     if !errors.is_empty() {
-        return Err(GroupError { errors, reason: None });
+        return Err(GroupError { errors, reason });
     }
     if let Some(cancelled) = cancelled {
         match cancelled.resume().await {}
@@ -184,9 +195,9 @@ fn report(panic: Option<Box<dyn Any + Send>>) {
 }
 
 /// Cancels what is left when the group's future is dropped before its end.
-pub(super) struct Unfinished<'a, E, H: Cancel + Clone>(pub(super) &'a State<E, H>);
+pub(super) struct Unfinished<'a, E, H: Cancel>(pub(super) &'a State<E, H>);
 
-impl<E, H: Cancel + Clone> Drop for Unfinished<'_, E, H> {
+impl<E, H: Cancel> Drop for Unfinished<'_, E, H> {
     fn drop(&mut self) {
         self.0.shut_down(Reason::new("the task group was dropped"), None);
         let (_, errors, panic) = self.0.finish();
