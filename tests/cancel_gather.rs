@@ -377,7 +377,8 @@ fn shielded_code_that_awaits_what_was_cancelled_ends_cancelled() {
         task.cancel("gone");
         task.await
     }
-    let ways: [(&str, fn() -> Pin<Box<dyn Future<Output = u8>>>); 4] = [
+    type Make = fn() -> Pin<Box<dyn Future<Output = u8>>>;
+    let ways: [(&str, Make); 4] = [
         ("a task", || Box::pin(shielded(cancelled()))),
         ("gather", || Box::pin(shielded(async { gather([cancelled()]).await[0] }))),
         ("shield", || Box::pin(shielded(shield(create_task(cancelled()))))),
