@@ -172,7 +172,8 @@ impl<H> ChildSet<H> {
 }
 
 impl<H: Cancel> ChildSet<H> {
-    /// Asks every child to end. Each call is a request of its own.
+    /// Asks every child to end. Each call is a request of its own, but of several from other threads that meet at one child
+    /// the later ones may be one.
     pub fn cancel(&self, reason: impl Into<Reason>) {
         self.cancel_others(None, &reason.into());
     }

@@ -1,8 +1,8 @@
 //! Models of core's `ChildSet`.
 
-use evenloop_core::ChildSet;
-use evenloop_core::cancel::CancelScope;
-use evenloop_core::shim::{StdArc, thread};
+use evenloop_core::cancel::{CancelScope, Reason};
+use evenloop_core::shim::{Mutex, StdArc, thread};
+use evenloop_core::{Cancel, ChildSet};
 use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -94,6 +94,35 @@ fn attach_races_cancel() {
         children.attach(member.key(), scope.clone());
         other.join().unwrap();
         assert!(scope.cancel_called());
+    });
+}
+
+/// Does a cancel that finds a handle in another one's hands reach the child all the same, and is the handle known after it?
+#[test]
+fn cancel_races_cancel() {
+    struct Keeps(StdArc<Mutex<Vec<Reason>>>);
+    impl Cancel for Keeps {
+        fn cancel(&self, reason: Reason) {
+            self.0.lock().push(reason);
+        }
+    }
+    model(|| {
+        let children = ChildSet::new();
+        let asked = StdArc::new(Mutex::new(Vec::new()));
+        let member = children.enter(Some(Keeps(asked.clone()))).expect("open");
+        let other = thread::spawn({
+            let children = children.clone();
+            move || children.cancel("there")
+        });
+        children.cancel("here");
+        other.join().unwrap();
+        children.cancel("after both");
+        let asked = std::mem::take(&mut *asked.lock());
+        assert_eq!(asked.last().and_then(|reason| reason.text()), Some("after both"));
+        for words in ["here", "there"] {
+            assert!(asked.iter().any(|reason| reason.text() == Some(words)), "{asked:?}");
+        }
+        drop(member);
     });
 }
 
