@@ -54,7 +54,7 @@ fn children_borrow_run_concurrently_and_give_their_values() {
             let mut sum = 0;
             for length in &mut lengths {
                 sum += length.join().await.unwrap();
-                assert!(length.is_finished());
+                assert!(length.done());
             }
             Ok(sum)
         })

@@ -85,12 +85,12 @@ fn it_takes_the_lock_again_however_often_it_is_cancelled() {
         for reason in ["once", "twice"] {
             task.cancel(reason);
             sleep(SECOND).await;
-            assert!(!task.is_finished(), "it waits for the lock");
+            assert!(!task.done(), "it waits for the lock");
         }
         assert_eq!(shared.0.statistics().waiters, 1);
         holder.await;
         yield_now().await;
-        assert!(task.is_finished() && task.cancelled());
+        assert!(task.done() && task.cancelled());
         assert!(!shared.0.locked());
     });
     assert_eq!(took, 3 * SECOND);

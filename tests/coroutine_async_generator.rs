@@ -118,7 +118,7 @@ fn at_its_end_it_stays_there() {
         for _ in 0..3 {
             assert_eq!(one.next().await, None);
         }
-        assert!(one.is_terminated() && one.is_done());
+        assert!(one.is_terminated() && one.done());
         one.aclose().await;
     });
     assert_eq!(format!("{one:?}"), "AsyncGenerator [done]");
@@ -145,7 +145,7 @@ fn aclose_of_one_that_has_not_begun_runs_nothing() {
     let journal = Journal::default();
     let mut numbers = counter(&journal);
     block_on(numbers.aclose());
-    assert!(numbers.is_done());
+    assert!(numbers.done());
     assert_eq!(journal.take(), [""; 0]);
 }
 
@@ -222,7 +222,7 @@ fn a_body_that_panics_while_it_is_cancelled_is_done() {
     assert!(poll_once(pin!(body.next())).is_pending());
     assert!(panic_of(|| block_on(body.aclose())).contains("on purpose"));
     block_on(body.aclose());
-    assert!(body.is_done());
+    assert!(body.done());
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn yielding_after_closed_is_a_panic_with_a_sentence() {
     block_on(stubborn.next());
     let sentence = panic_of(|| block_on(stubborn.aclose()));
     assert!(sentence.contains("yielded after a `yield_` had given `Err(Closed)`"), "{sentence}");
-    assert!(stubborn.is_done() && dropped.get());
+    assert!(stubborn.done() && dropped.get());
     block_on(stubborn.aclose());
 }
 

@@ -69,7 +69,7 @@ fn values_go_in_and_come_out() {
     assert_eq!(adder.resume(10), Resumed::Yielded("so far 11".into()));
     assert_eq!(adder.resume(100), Resumed::Returned(111));
     assert_eq!(format!("{adder:?}"), "Coroutine [done]");
-    assert!(adder.is_done());
+    assert!(adder.done());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn throwing_into_one_that_has_not_begun_ends_it() {
     let ran = Cell::new(false);
     let mut body = Coroutine::<Result<(), &str>, (), _>::new(async |_| ran.set(true));
     assert_eq!(body.throw("early"), Err("early"));
-    assert!(body.is_done());
+    assert!(body.done());
     drop(body);
     assert!(!ran.get());
 }
@@ -228,7 +228,7 @@ fn a_destructor_that_panics_in_close_leaves_it_done() {
     });
     assert_eq!(body.next(), Some(()));
     assert_eq!(panic_of(|| body.close()), "in a destructor");
-    assert!(body.is_done());
+    assert!(body.done());
     assert_eq!(alive.get(), 0);
 }
 
@@ -242,7 +242,7 @@ fn awaiting_something_foreign_is_a_panic_with_a_sentence() {
     });
     let sentence = panic_of(|| body.try_resume(()));
     assert!(sentence.contains("awaited something other than its own `yield_`"), "{sentence}");
-    assert!(body.is_done());
+    assert!(body.done());
     assert_eq!(alive.get(), 0);
 }
 
@@ -372,7 +372,7 @@ fn a_pinned_one_does_what_a_boxed_one_does() {
     assert_eq!(body.as_mut().send("start"), Resumed::Yielded(1));
     assert_eq!(body.as_mut().try_resume(Ok("on")), Ok(Resumed::Yielded(2)));
     assert_eq!(body.as_mut().throw(3), Ok(Resumed::Returned(Err(3))));
-    assert!(body.is_done());
+    assert!(body.done());
     body.as_mut().close();
     assert_eq!(body.throw(4), Err(4));
 }
@@ -518,7 +518,7 @@ proptest! {
                     prop_assert_eq!(got.map(plain).map_err(|back| Err(back.0)), twin.go(Err(n)));
                 }
             }
-            prop_assert_eq!(body.is_done(), matches!(twin, Twin::Done));
+            prop_assert_eq!(body.done(), matches!(twin, Twin::Done));
             prop_assert_eq!(alive.get(), 0, "nothing is kept between two acts");
         }
     }

@@ -95,7 +95,7 @@ fn a_cancelled_callback_never_runs_and_holds_nothing() {
     assert_eq!(Rc::strong_count(&held), 3);
     assert!(soon.cancel() && later.cancel());
     assert_eq!(Rc::strong_count(&held), 1);
-    assert!(!soon.cancel() && soon.is_over());
+    assert!(!soon.cancel() && soon.done());
     event_loop.run_once(Some(Duration::ZERO));
     assert_eq!(format!("{later:?}"), "CallHandle [over]");
 }
@@ -134,7 +134,7 @@ fn another_thread_calls_and_cancels() {
     // The loop runs after it: beside it, the callback might have its turn before the cancel.
     let stop = other.join().unwrap().unwrap();
     event_loop.run_forever();
-    assert!(stop.is_over());
+    assert!(stop.done());
     assert_eq!(Arc::strong_count(&held), 1);
 }
 
@@ -204,7 +204,7 @@ fn an_eager_task_runs_inside_the_call_as_itself() {
     EventLoop::new().run_until_complete(async {
         let outside = current_task().unwrap().id();
         let mut done = create_eager_task(async { current_task().unwrap().id() });
-        assert!(done.is_finished());
+        assert!(done.done());
         assert_ne!(done.result().unwrap().unwrap(), outside);
         assert_eq!(current_task().unwrap().id(), outside);
 

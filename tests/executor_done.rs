@@ -39,7 +39,7 @@ fn callbacks_run_through_the_loop_in_their_order_and_before_the_awaiter() {
     assert!(log.borrow().is_empty(), "never inside the turn that ends the task");
     pass(&event_loop);
     assert_eq!(*log.borrow(), ["first: Task-1 Value", "second: Task-1 Value", "awaiter"]);
-    assert!(awaiter.is_finished());
+    assert!(awaiter.done());
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn what_a_pass_makes_ready_runs_in_the_next() {
         drop(create_task(async move { told.set(true) }));
     });
     assert_eq!(event_loop.run_once(Some(Duration::ZERO)), 1);
-    assert!(outer.is_finished() && !seen.get());
+    assert!(outer.done() && !seen.get());
     assert_eq!(event_loop.run_once(Some(Duration::ZERO)), 1);
     assert!(seen.get());
     assert_eq!(event_loop.run_once(Some(Duration::ZERO)), 0);

@@ -59,7 +59,7 @@ fn a_foreign_loop_serves_timers_sockets_and_other_threads() {
         assert_eq!(reader.readline().await.unwrap(), b"a line\n");
         count.set(count.get() + 1);
     });
-    drive(&event_loop, || task.is_finished());
+    drive(&event_loop, || task.done());
     assert_eq!(answers.get(), 3);
 
     // While the foreign loop waits, another thread brings something.
@@ -109,7 +109,7 @@ fn the_wait_ends_at_the_next_deadline_and_is_none_when_something_is_ready() {
     // Virtual time moves only while the loop looks: nobody may wait for it.
     let event_loop = evenloop::event_loop_on(VirtualClock::new().into());
     let hour = event_loop.create_task(sleep(Duration::from_secs(3600)));
-    while !hour.is_finished() {
+    while !hour.done() {
         assert_eq!(event_loop.wait_elsewhere(), Wait::Ready);
         event_loop.run_once(Some(Duration::from_secs(3600)));
     }

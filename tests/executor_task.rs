@@ -127,7 +127,7 @@ fn a_cancelled_task_is_dropped_within_one_turn() {
     task.cancel("test");
     assert_eq!(dropped.get(), 0);
     pass(&event_loop);
-    assert_eq!((dropped.get(), task.is_finished()), (1, true));
+    assert_eq!((dropped.get(), task.done()), (1, true));
 }
 
 #[test]

@@ -265,7 +265,7 @@ fn ten_tasks_drain_one_writer_and_all_hear_of_its_reset() {
         for _ in 0..10 {
             evenloop::yield_now().await;
         }
-        assert!(drains.iter().all(|task| !task.is_finished()));
+        assert!(drains.iter().all(|task| !task.done()));
         drop(server);
         for ended in join_all(drains).await {
             let error = ended.unwrap_err();

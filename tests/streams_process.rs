@@ -905,7 +905,7 @@ fn a_second_cancellation_waits_for_the_childs_end() {
         for _ in 0..100 {
             evenloop_executor::yield_now().await;
         }
-        assert!(!task.is_finished() && handle.returncode().is_none());
+        assert!(!task.done() && handle.returncode().is_none());
         (&open).write_all(b"\n").unwrap();
         assert!(task.await.is_err());
         assert_eq!(handle.returncode(), Some(0));

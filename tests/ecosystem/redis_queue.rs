@@ -35,7 +35,7 @@ fn items_come_in_the_order_in_which_they_were_put_and_join_waits_for_the_last() 
         for word in ["a", "b", "c"] {
             let delivery = soon(other.get()).await.unwrap();
             assert_eq!((delivery.as_str(), delivery.attempts()), (word, 1));
-            assert!(!join.is_finished(), "{word} is not done");
+            assert!(!join.done(), "{word} is not done");
             delivery.task_done().await.unwrap();
         }
         soon(join).await;
@@ -80,7 +80,7 @@ fn the_bound_is_exact_over_all_producers() {
             async move { queue.put(99).await.unwrap() }
         });
         sleep(Duration::from_millis(100)).await;
-        assert!(!put.is_finished());
+        assert!(!put.done());
         let taken = queues[2].get().await.unwrap();
         soon(put).await;
         assert_eq!(queues[3].qsize().await.unwrap(), 3);
@@ -175,7 +175,7 @@ fn a_shutdown_lets_what_is_in_it_out_and_nothing_in() {
             async move { queue.get().await }
         });
         sleep(Duration::from_millis(50)).await;
-        assert!(!asks.is_finished());
+        assert!(!asks.done());
         last.task_done().await.unwrap();
         assert!(matches!(soon(asks).await, Err(GetError::ShutDown)));
     });

@@ -157,8 +157,8 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
         self.project().frame.close();
     }
 
-    /// See [`AsyncGenerator::is_done`].
-    pub fn is_done(&self) -> bool {
+    /// See [`AsyncGenerator::done`].
+    pub fn done(&self) -> bool {
         self.frame.phase() == Phase::Done
     }
 
@@ -271,7 +271,7 @@ impl<Y, B: ?Sized + Future<Output = ()>> Stream for PinnedAsyncGenerator<Y, B> {
 
 impl<Y, B: ?Sized + Future<Output = ()>> FusedStream for PinnedAsyncGenerator<Y, B> {
     fn is_terminated(&self) -> bool {
-        self.closing != Closing::No || self.is_done()
+        self.closing != Closing::No || self.done()
     }
 }
 
@@ -425,8 +425,8 @@ impl<Y, B: ?Sized + Future<Output = ()>> AsyncGenerator<Y, B> {
     }
 
     /// Whether the body has ended: returned, was closed, or panicked.
-    pub fn is_done(&self) -> bool {
-        self.inner.is_done()
+    pub fn done(&self) -> bool {
+        self.inner.done()
     }
 }
 

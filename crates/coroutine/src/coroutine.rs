@@ -106,8 +106,8 @@ impl<R, Y> PinnedCoroutine<R, Y, ()> {
 }
 
 impl<R, Y, B: ?Sized> PinnedCoroutine<R, Y, B> {
-    /// See [`Coroutine::is_done`].
-    pub fn is_done(&self) -> bool {
+    /// See [`Coroutine::done`].
+    pub fn done(&self) -> bool {
         self.frame.phase() == Phase::Done
     }
 
@@ -129,7 +129,7 @@ impl<R, Y, B: ?Sized + Future> PinnedCoroutine<R, Y, B> {
         match self.try_resume(value) {
             Ok(resumed) => resumed,
             Err(Exhausted(_)) => panic!(
-                "`Coroutine::resume` was called on a coroutine that has ended; ask `is_done` before, or call \
+                "`Coroutine::resume` was called on a coroutine that has ended; ask `done` before, or call \
                  `try_resume`, which gives the value back"
             ),
         }
@@ -364,8 +364,8 @@ impl<R, Y, T, B: ?Sized + Future<Output = T>> Coroutine<R, Y, T, B> {
     }
 
     /// Whether it has ended: returned, was closed, or panicked.
-    pub fn is_done(&self) -> bool {
-        self.inner.is_done()
+    pub fn done(&self) -> bool {
+        self.inner.done()
     }
 }
 

@@ -66,7 +66,7 @@ fn main() {
             consumer.cancel("all items are worked off");
         }
         sleep(Duration::ZERO).await; // they end in the loop's next pass
-        let pending = consumers.iter().filter(|consumer| !consumer.is_finished()).count();
+        let pending = consumers.iter().filter(|consumer| !consumer.done()).count();
         println!("{queue:?}, pending consumers: {pending}, {:.2} s in all", watch.seconds());
     });
 }

@@ -26,7 +26,7 @@ fn main() {
         println!("{}", format!("{task:?}").split(" spawned").next().unwrap_or_default());
         println!("no result yet: {:?}", task.result().is_none());
         task.add_done_callback(|task, end| println!("called back: {} ended with a {end:?}", task.name()));
-        while !task.is_finished() {
+        while !task.done() {
             sleep(work * 3 / 4).await;
             println!("{:.2} s: {:?}", watch.seconds(), task.state());
         }

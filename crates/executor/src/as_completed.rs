@@ -182,7 +182,7 @@ pub fn wait<T>(
             }
         }
         drop(running);
-        let (done, pending) = std::mem::take(tasks).into_iter().partition(Task::is_finished);
+        let (done, pending) = std::mem::take(tasks).into_iter().partition(Task::done);
         *tasks = pending;
         done
     })

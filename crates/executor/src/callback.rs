@@ -59,7 +59,7 @@ impl CallHandle {
     }
 
     /// Whether the callback has run or was cancelled.
-    pub fn is_over(&self) -> bool {
+    pub fn done(&self) -> bool {
         let closure = self.closure.take();
         let over = closure.is_none();
         self.closure.set(closure);
@@ -86,20 +86,20 @@ impl ThreadsafeCallHandle {
     }
 
     /// Whether the callback has started or was cancelled. A snapshot.
-    pub fn is_over(&self) -> bool {
+    pub fn done(&self) -> bool {
         self.closure.lock().is_none()
     }
 }
 
 impl fmt::Debug for CallHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CallHandle [{}]", if self.is_over() { "over" } else { "waiting" })
+        write!(f, "CallHandle [{}]", if self.done() { "over" } else { "waiting" })
     }
 }
 
 impl fmt::Debug for ThreadsafeCallHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ThreadsafeCallHandle [{}]", if self.is_over() { "over" } else { "waiting" })
+        write!(f, "ThreadsafeCallHandle [{}]", if self.done() { "over" } else { "waiting" })
     }
 }
 

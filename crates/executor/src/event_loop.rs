@@ -380,7 +380,7 @@ impl EventLoop {
     /// while event_loop.wait_elsewhere() == Wait::Ready {
     ///     event_loop.run_once(Some(Duration::ZERO));
     /// }
-    /// assert!(task.is_finished()); // and nothing is left to do
+    /// assert!(task.done()); // and nothing is left to do
     /// ```
     pub fn wait_elsewhere(&self) -> Wait {
         let _entered = self.core.start("wait_elsewhere");

@@ -239,7 +239,8 @@ impl<T> Job<T> {
     }
 
     /// Whether the job is over. A snapshot.
-    pub fn is_finished(&self) -> bool {
+    #[doc(alias = "is_finished")]
+    pub fn done(&self) -> bool {
         self.inner().slot().is_delivered()
     }
 
@@ -328,6 +329,6 @@ impl<T> Drop for Job<T> {
 
 impl<T> fmt::Debug for Job<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Job [{}]", if self.is_finished() { "finished" } else { "pending" })
+        write!(f, "Job [{}]", if self.done() { "finished" } else { "pending" })
     }
 }

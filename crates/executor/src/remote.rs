@@ -110,7 +110,8 @@ impl<T> RemoteTask<T> {
     pub fn detach(self) {}
 
     /// Whether the task is over. A snapshot.
-    pub fn is_finished(&self) -> bool {
+    #[doc(alias = "is_finished")]
+    pub fn done(&self) -> bool {
         self.slot.is_delivered()
     }
 
@@ -172,7 +173,7 @@ impl<T> Future for RemoteTask<T> {
 
 impl<T> fmt::Debug for RemoteTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RemoteTask [{}]", if self.is_finished() { "finished" } else { "pending" })
+        write!(f, "RemoteTask [{}]", if self.done() { "finished" } else { "pending" })
     }
 }
 

@@ -201,8 +201,8 @@ impl<T> Task<T> {
     }
 
     /// Whether the task is over.
-    #[doc(alias = "done")]
-    pub fn is_finished(&self) -> bool {
+    #[doc(alias = "is_finished")]
+    pub fn done(&self) -> bool {
         self.raw.is_over()
     }
 

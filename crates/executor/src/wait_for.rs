@@ -53,7 +53,7 @@ pub fn wait_for<T, H: AsMut<Task<T>>>(
         match limit {
             None => Ok(task.await),
             Some(Duration::ZERO) => at_once(task).await,
-            Some(_) if task.is_finished() => Ok(task.await),
+            Some(_) if task.done() => Ok(task.await),
             Some(limit) => {
                 let timers = Runtime::current_timers("wait_for").unwrap_or_else(|error| panic!("{error}"));
                 let scope = CancelScope::with_deadline(deadline_after(timers.now(), limit));
@@ -65,7 +65,7 @@ pub fn wait_for<T, H: AsMut<Task<T>>>(
 
 /// The limit is over before it began.
 async fn at_once<T>(task: &mut Task<T>) -> Result<T, Elapsed> {
-    if task.is_finished() {
+    if task.done() {
         return Ok(task.await);
     }
     task.cancel(Reason::new("deadline"));

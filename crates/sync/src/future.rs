@@ -111,7 +111,7 @@ pub struct CallbackId(u64);
 #[non_exhaustive]
 pub struct FutureStatistics {
     /// Whether it was done.
-    pub is_done: bool,
+    pub done: bool,
     /// How many futures waited for it.
     pub waiters: usize,
     /// How many callbacks were registered.
@@ -228,7 +228,7 @@ impl<T, E> Future<T, E> {
     pub fn statistics(&self) -> FutureStatistics {
         let state = self.shared.state.lock();
         FutureStatistics {
-            is_done: self.shared.outcome.get().is_some(),
+            done: self.shared.outcome.get().is_some(),
             waiters: state.waiters.len(),
             callbacks: state.callbacks.len(),
         }

@@ -135,7 +135,8 @@ impl Sleep {
     }
 
     /// Whether it has been awaited to its end.
-    pub fn is_done(&self) -> bool {
+    #[doc(alias = "is_elapsed")]
+    pub fn done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 

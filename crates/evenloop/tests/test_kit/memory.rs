@@ -100,7 +100,7 @@ async fn who_writes_more_than_fits_waits_for_who_reads() {
         client
     });
     settled().await;
-    assert!(!writing.is_finished());
+    assert!(!writing.done());
     assert_eq!(format!("{server:?}").matches("to be read: 100").count(), 1, "{server:?}");
     server.read_exact(&mut [0; 60]).await.unwrap();
     let mut client = writing.await;

@@ -241,7 +241,8 @@ impl<T> BorrowedChild<T> {
     }
 
     /// Whether the child is over.
-    pub fn is_finished(&self) -> bool {
+    #[doc(alias = "is_finished")]
+    pub fn done(&self) -> bool {
         self.end.over.get()
     }
 
@@ -275,6 +276,6 @@ impl<T> BorrowedChild<T> {
 
 impl<T> fmt::Debug for BorrowedChild<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_finished() { "BorrowedChild [over]" } else { "BorrowedChild [running]" })
+        f.write_str(if self.done() { "BorrowedChild [finished]" } else { "BorrowedChild [pending]" })
     }
 }

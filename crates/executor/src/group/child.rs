@@ -51,8 +51,9 @@ impl<T> Child<T> {
     }
 
     /// Whether the child is over.
-    pub fn is_finished(&self) -> bool {
-        self.task.as_ref().map_or(true, Task::is_finished)
+    #[doc(alias = "is_finished")]
+    pub fn done(&self) -> bool {
+        self.task.as_ref().map_or(true, Task::done)
     }
 
     /// The child as a task: its id, name and state. `None`: the group took nobody any more.
