@@ -208,7 +208,7 @@ fn a_spawn_hook_may_spawn_and_may_panic() {
     assert_eq!((task.result().unwrap().unwrap(), other.result().unwrap().unwrap()), (1, 2));
     assert_eq!(spawned.get(), 2);
     assert_eq!(*reports.borrow(), ["the spawn hook panicked Task-3 not this one"]);
-    event_loop.set_spawn_hook(None);
+    event_loop.clear_spawn_hook();
     event_loop.create_task(async {}).detach();
     assert_eq!(spawned.get(), 2);
 }

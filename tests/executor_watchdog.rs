@@ -1,6 +1,6 @@
 //! The watchdog names a task that blocks its loop while it blocks it. One test, for its hook belongs to the process.
 
-use evenloop_executor::{EventLoop, set_blocked_hook};
+use evenloop_executor::{EventLoop, clear_blocked_hook, set_blocked_hook};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[test]
 fn a_task_that_blocks_is_named_while_it_does() {
     let (sender, told) = mpsc::channel();
-    set_blocked_hook(Some(Box::new(move |blocked| sender.send(blocked.clone()).unwrap())));
+    set_blocked_hook(move |blocked| sender.send(blocked.clone()).unwrap());
     let limit = Duration::from_millis(20);
     for watched in [false, true] {
         let event_loop = EventLoop::builder().watchdog(Some(limit)).watch(watched).build();
@@ -30,5 +30,5 @@ fn a_task_that_blocks_is_named_while_it_does() {
         assert_eq!(first.task.map(|task| task.name), watched.then(|| "Task-1".to_owned()));
         assert!(second.to_string().contains("has been blocked for"), "{second}");
     }
-    set_blocked_hook(None);
+    clear_blocked_hook();
 }

@@ -39,7 +39,7 @@ async fn through(
     file: &mut File,
 ) -> Vec<u8> {
     let send = async {
-        let sent = sendfile(&mut writer, file).without_fallback().await.unwrap();
+        let sent = sendfile(&mut writer, file).fallback(false).await.unwrap();
         drop(writer);
         sent
     };
@@ -129,7 +129,7 @@ fn what_the_kernel_cannot_send_is_copied_or_refused() {
         assert!(stream.0 == content[3..]);
         assert_eq!(source.stream_position().unwrap(), LENGTH as u64);
 
-        let error = sendfile(&mut stream, &mut source).without_fallback().await.unwrap_err();
+        let error = sendfile(&mut stream, &mut source).fallback(false).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
         assert!(SendFileFailed::of(&error).unwrap().stream_is_fine());
 

@@ -16,7 +16,7 @@ fn taken(missed: MissedTick, period: u32, pause: u32, ticks: usize) -> Vec<u128>
     let (mut stage, clock) = Stage::jumping();
     stage
         .block_on(async {
-            let mut beat = interval(period * MS).with_missed_tick(missed);
+            let mut beat = interval(period * MS).missed_tick(missed);
             let mut taken = Vec::new();
             for tick in 0..ticks {
                 beat.tick().await;

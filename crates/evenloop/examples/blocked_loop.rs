@@ -31,7 +31,7 @@ fn main() {
     );
     let (block, first, second) =
         (options.seconds("block"), options.number("first"), options.number("second"));
-    set_blocked_hook(Some(Box::new(|blocked| eprintln!("watchdog: {blocked}"))));
+    set_blocked_hook(|blocked| eprintln!("watchdog: {blocked}"));
     let clock = if options.virtual_clock { VirtualClock::new().into() } else { Clock::Real };
     let event_loop = event_loop_builder(clock).debug(true).build();
     event_loop.set_unhandled_hook(|report| {

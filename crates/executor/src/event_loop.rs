@@ -537,10 +537,15 @@ impl EventLoop {
         self.core.runtime()
     }
 
-    /// Calls `hook` from now on with each new task, as [`Builder::on_spawn`]; `None` calls nobody.
+    /// Calls `hook` from now on with each new task, as [`Builder::on_spawn`].
     #[doc(alias = "set_task_factory")]
-    pub fn set_spawn_hook(&self, hook: Option<Rc<SpawnHook>>) {
-        self.core.sched.set_spawn_hook(hook);
+    pub fn set_spawn_hook(&self, hook: impl Fn(&TaskInfo) + 'static) {
+        self.core.sched.set_spawn_hook(Some(Rc::new(hook)));
+    }
+
+    /// Calls nobody from now on with new tasks.
+    pub fn clear_spawn_hook(&self) {
+        self.core.sched.set_spawn_hook(None);
     }
 
     /// Calls `hook` from now on with each error that nobody can see any more.

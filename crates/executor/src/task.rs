@@ -457,10 +457,10 @@ impl fmt::Display for About {
 }
 
 /// Called with each new task.
-pub type SpawnHook = dyn Fn(&TaskInfo);
+pub(crate) type SpawnHook = dyn Fn(&TaskInfo);
 
 /// Answers which of the tasks that are ready runs next: see [`Builder::choose_next`](crate::Builder::choose_next).
-pub type ChooseHook = dyn FnMut(&[TaskInfo]) -> usize;
+pub(crate) type ChooseHook = dyn FnMut(&[TaskInfo]) -> usize;
 
 /// A snapshot of a task that is not over: what [`current_task`](crate::current_task) and
 /// [`all_tasks`](crate::all_tasks) give. May be out of date by the time it is looked at.

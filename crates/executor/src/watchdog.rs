@@ -57,7 +57,7 @@ impl fmt::Display for Blocked {
 }
 
 /// Who is told of a loop that is blocked.
-pub type BlockedHook = dyn Fn(&Blocked) + Send + Sync;
+type BlockedHook = dyn Fn(&Blocked) + Send + Sync;
 
 #[derive(Default)]
 struct Dog {
@@ -81,8 +81,8 @@ struct Sheep {
 static DOG: GlobalMutex<Dog> = GlobalMutex::new(Dog { flock: Vec::new(), thread: None, hook: None });
 
 /// Calls `hook` from now on, on the watchdog's thread, with each loop of this process that is blocked by one poll for longer
-/// than its limit; again when it is blocked for twice as long, and so on. `None`: one line on the standard error stream,
-/// which is the default.
+/// than its limit; again when it is blocked for twice as long, and so on. Without a hook it prints one line on the standard
+/// error stream.
 ///
 /// A loop's limit is that of [`Builder::watchdog`](crate::Builder::watchdog).
 ///
@@ -90,16 +90,25 @@ static DOG: GlobalMutex<Dog> = GlobalMutex::new(Dog { flock: Vec::new(), thread:
 ///
 /// ```
 /// # use evenloop_executor::set_blocked_hook;
-/// set_blocked_hook(Some(Box::new(|blocked| {
+/// set_blocked_hook(|blocked| {
 ///     let place = blocked.spawned_at.map_or_else(|| "somewhere".to_owned(), ToString::to_string);
 ///     println!("{place} has blocked '{}' for {:?}", blocked.thread, blocked.blocked_for);
-/// })));
-/// # set_blocked_hook(None);
+/// });
+/// # evenloop_executor::clear_blocked_hook();
 /// ```
 #[doc(alias = "slow_callback")]
-pub fn set_blocked_hook(hook: Option<Box<BlockedHook>>) {
-    let before = std::mem::replace(&mut DOG.lock().hook, hook.map(StdArc::from));
-    drop(before);
+pub fn set_blocked_hook(hook: impl Fn(&Blocked) + Send + Sync + 'static) {
+    replace_hook(Some(StdArc::new(hook)));
+}
+
+/// Prints loops that are blocked from now on, as if no hook had been set.
+pub fn clear_blocked_hook() {
+    replace_hook(None);
+}
+
+fn replace_hook(hook: Option<StdArc<BlockedHook>>) {
+    let before = std::mem::replace(&mut DOG.lock().hook, hook);
+    drop(before); // foreign, so outside the lock
 }
 
 /// Begins to look after a loop of the calling thread.

@@ -131,10 +131,10 @@ impl<W> SendFile<'_, W> {
         self
     }
 
-    /// Fails where the kernel cannot send by itself, instead of copying: with [`Unsupported`](io::ErrorKind::Unsupported),
-    /// asyncio's `SendfileNotAvailableError`.
-    pub fn without_fallback(mut self) -> Self {
-        self.way = Way::Kernel { fall_back: false };
+    /// Whether to copy where the kernel cannot send by itself; else that fails, with
+    /// [`Unsupported`](io::ErrorKind::Unsupported), asyncio's `SendfileNotAvailableError`. Default: true.
+    pub fn fallback(mut self, fallback: bool) -> Self {
+        self.way = Way::Kernel { fall_back: fallback };
         self
     }
 

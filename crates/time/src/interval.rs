@@ -124,7 +124,8 @@ impl Interval {
     }
 
     /// The same interval with another choice for missed ticks.
-    pub fn with_missed_tick(mut self, missed: MissedTick) -> Self {
+    #[doc(alias = "set_missed_tick_behavior")]
+    pub fn missed_tick(mut self, missed: MissedTick) -> Self {
         self.missed = missed;
         self
     }
