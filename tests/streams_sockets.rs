@@ -275,7 +275,7 @@ fn what_cannot_be_watched_comes_back_and_leaves_no_trace() {
     let runtime = Runtime::builder("test").reactor(StdArc::new(driver.handle())).build();
     let file = tempfile::tempfile().unwrap();
     let number = file.as_raw_fd();
-    let refused = AsyncFd::new_on(file, &runtime).unwrap_err();
+    let refused = AsyncFd::new_on(&runtime, file).unwrap_err();
     assert_eq!(refused.error.raw_os_error(), Some(1), "EPERM: a regular file is always ready");
     assert_eq!(refused.io.as_raw_fd(), number);
     assert_eq!(format!("{driver:?}"), "ReactorDriver [idle, sources: 0]");

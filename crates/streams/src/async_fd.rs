@@ -89,7 +89,7 @@ impl<T: AsFd> AsyncFd<T> {
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn new_on(io: T, runtime: &Runtime) -> Result<Self, NotWatched<T>> {
+    pub fn new_on(runtime: &Runtime, io: T) -> Result<Self, NotWatched<T>> {
         match runtime.reactor_for("AsyncFd::new_on") {
             Ok(reactor) => Self::non_blocking(io, reactor.clone()),
             Err(error) => Err(NotWatched { io, error: io::Error::other(error) }),

@@ -54,7 +54,7 @@ impl UdpSocket {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub fn bind_on(local: SocketAddr, runtime: &Runtime) -> io::Result<Self> {
+    pub fn bind_on(runtime: &Runtime, local: SocketAddr) -> io::Result<Self> {
         let reactor = runtime.reactor_for("UdpSocket::bind_on").map_err(io::Error::other)?.clone();
         let failed = |error| IoFailure::wrap("binding to", local, error);
         Self::watch(mio::net::UdpSocket::bind(local).map_err(failed)?, reactor).map_err(failed)

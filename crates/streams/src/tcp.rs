@@ -71,7 +71,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
-    pub async fn connect_on(peer: SocketAddr, runtime: &Runtime) -> io::Result<Self> {
+    pub async fn connect_on(runtime: &Runtime, peer: SocketAddr) -> io::Result<Self> {
         let reactor = runtime.reactor_for("TcpStream::connect_on").map_err(io::Error::other)?.clone();
         Self::connect_with(peer, reactor).await
     }
@@ -434,7 +434,7 @@ impl TcpListener {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub fn bind_on(local: SocketAddr, runtime: &Runtime) -> io::Result<Self> {
+    pub fn bind_on(runtime: &Runtime, local: SocketAddr) -> io::Result<Self> {
         let reactor = runtime.reactor_for("TcpListener::bind_on").map_err(io::Error::other)?.clone();
         Self::bind_with(local, reactor)
     }

@@ -64,7 +64,7 @@ impl UnixStream {
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
-    pub async fn connect_on(path: impl AsRef<Path>, runtime: &Runtime) -> io::Result<Self> {
+    pub async fn connect_on(runtime: &Runtime, path: impl AsRef<Path>) -> io::Result<Self> {
         let reactor = runtime.reactor_for("UnixStream::connect_on").map_err(io::Error::other)?.clone();
         Self::connect_with(path.as_ref(), reactor).await
     }
@@ -368,7 +368,7 @@ impl UnixListener {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub fn bind_on(path: impl AsRef<Path>, runtime: &Runtime) -> io::Result<Self> {
+    pub fn bind_on(runtime: &Runtime, path: impl AsRef<Path>) -> io::Result<Self> {
         let reactor = runtime.reactor_for("UnixListener::bind_on").map_err(io::Error::other)?.clone();
         Self::bind_with(path.as_ref(), reactor)
     }

@@ -93,7 +93,7 @@ impl ServerConfig {
         H: Fn(StreamReader, StreamWriter) -> F + 'static,
         F: Future<Output: Outcome> + 'static,
     {
-        self.start_on(handler, [TcpListener::bind(address)?])
+        self.start_on([TcpListener::bind(address)?], handler)
     }
 
     /// Serves TCP on listeners that are there already: on several addresses, or on sockets from elsewhere; handlers stay on
@@ -104,8 +104,8 @@ impl ServerConfig {
     /// The runtime cannot spawn.
     pub fn start_on<H, F>(
         &self,
-        handler: H,
         listeners: impl IntoIterator<Item = TcpListener>,
+        handler: H,
     ) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + 'static,
@@ -132,7 +132,7 @@ impl ServerConfig {
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
         F: Future<Output: Outcome> + Send + 'static,
     {
-        self.start_on_send(handler, [TcpListener::bind(address)?])
+        self.start_on_send([TcpListener::bind(address)?], handler)
     }
 
     /// As [`start_on`](Self::start_on); the host may move handlers between threads.
@@ -142,8 +142,8 @@ impl ServerConfig {
     /// As [`start_on`](Self::start_on).
     pub fn start_on_send<H, F>(
         &self,
-        handler: H,
         listeners: impl IntoIterator<Item = TcpListener>,
+        handler: H,
     ) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
