@@ -160,7 +160,7 @@ fn statistics_tell_what_is_there() {
     event_loop.create_task(sleep(Duration::from_secs(60))).detach();
     event_loop.create_task(pending::<()>()).detach();
     event_loop.call_later(Duration::from_secs(30), || ());
-    assert_eq!((event_loop.statistics().tasks, event_loop.statistics().ready), (2, 3));
+    assert_eq!((event_loop.statistics().tasks_alive, event_loop.statistics().ready), (2, 3));
     event_loop.run_once(ZERO);
     let handle = event_loop.handle();
     std::thread::spawn(move || {
@@ -170,7 +170,7 @@ fn statistics_tell_what_is_there() {
     .join()
     .unwrap();
     let statistics = event_loop.statistics();
-    assert_eq!((statistics.tasks, statistics.ready, statistics.inbox, statistics.timers), (2, 0, 2, 2));
+    assert_eq!((statistics.tasks_alive, statistics.ready, statistics.inbox, statistics.timers), (2, 0, 2, 2));
     let left = statistics.next_deadline.unwrap() - Instant::now();
     assert!(left > Duration::from_secs(20) && left <= Duration::from_secs(31), "{left:?}");
     event_loop.run_until_complete(async {
@@ -178,8 +178,8 @@ fn statistics_tell_what_is_there() {
         create_task(pending::<()>()).detach();
         let statistics = current_statistics().unwrap();
         // Main, the two from before, and one that is ready.
-        assert_eq!((statistics.tasks, statistics.ready, statistics.inbox), (4, 1, 0));
-        assert_eq!((statistics.threads, statistics.jobs_queued), (0, 0));
+        assert_eq!((statistics.tasks_alive, statistics.ready, statistics.inbox), (4, 1, 0));
+        assert_eq!((statistics.threads, statistics.queued_jobs), (0, 0));
         let queue = Arc::new(Queue::<u8>::new(0));
         let inside = queue.clone();
         let job = to_thread(move || evenloop_tests::park_until(inside.get()));

@@ -324,5 +324,5 @@ fn a_job_that_is_waited_for_and_never_began_lets_the_cancellation_pass() {
         );
     });
     let statistics = pool.statistics();
-    assert_eq!((statistics.threads, statistics.max_threads, statistics.queued), (1, 1, 0));
+    assert_eq!((statistics.threads, statistics.max_threads, statistics.queued_jobs), (1, 1, 0));
 }

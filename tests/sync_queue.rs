@@ -270,7 +270,7 @@ fn a_putter_that_was_chosen_fails_too_when_the_shutdown_comes_first() {
     queue.shutdown(false);
     assert!(slot_before);
     assert_eq!(ready(&mut chosen), Err(QueueShutDown(2)));
-    assert_eq!(queue.statistics().items, 0);
+    assert_eq!(queue.statistics().qsize, 0);
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn counts_seen_from_another_thread_are_always_possible() {
         while !getter.is_finished() {
             assert!(queue.qsize() <= 3);
             let statistics = queue.statistics();
-            assert!(statistics.items <= 3 && statistics.unfinished <= u64::from(ITEMS), "{statistics:?}");
+            assert!(statistics.qsize <= 3 && statistics.unfinished <= u64::from(ITEMS), "{statistics:?}");
             assert!(statistics.getters <= 1 && statistics.putters <= 1, "{statistics:?}");
             let _ = (queue.empty(), queue.full());
         }
@@ -854,7 +854,7 @@ fn check(maxsize: usize, operations: &[Operation]) {
         }
         twin.settle();
         let statistics = queue.statistics();
-        assert_eq!(statistics.items, twin.items.len());
+        assert_eq!(statistics.qsize, twin.items.len());
         assert_eq!(statistics.unfinished, twin.unfinished);
         let lines = [&twin.getters, &twin.putters, &twin.joiners];
         let in_line = lines.map(|line| line.iter().filter(|waiter| !waiter.chosen).count());

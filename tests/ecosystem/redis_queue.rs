@@ -191,7 +191,7 @@ fn an_immediate_shutdown_throws_away_what_nobody_has() {
         let taken = queue.get().await.unwrap();
         assert_eq!(queue.shutdown(true).await.unwrap(), 1199);
         let now = queue.statistics().await.unwrap();
-        assert_eq!((now.waiting, now.taken, now.shut_down), (0, 1, true));
+        assert_eq!((now.qsize, now.taken, now.is_shut_down), (0, 1, true));
         taken.task_done().await.unwrap();
         soon(queue.join()).await.unwrap();
     });

@@ -851,14 +851,14 @@ impl Core {
         let timers = self.runtime().timers_for("statistics").ok();
         let pool = self.handle.thread_pool().statistics();
         Statistics {
-            tasks: self.sched.alive(),
+            tasks_alive: self.sched.alive(),
             ready: self.sched.ready(),
             inbox: self.sched.inbox_len(),
             timers: timers.map_or(0, |timers| timers.pending()),
             next_deadline: timers.and_then(|timers| timers.next_deadline()),
             threads: pool.threads,
-            idle_threads: pool.idle,
-            jobs_queued: pool.queued,
+            idle_threads: pool.idle_threads,
+            queued_jobs: pool.queued_jobs,
         }
     }
 

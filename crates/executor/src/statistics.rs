@@ -8,7 +8,7 @@ use std::time::Instant;
 #[non_exhaustive]
 pub struct Statistics {
     /// How many tasks were not over.
-    pub tasks: usize,
+    pub tasks_alive: usize,
     /// How many tasks and callbacks were ready to run, without the one that asked.
     pub ready: usize,
     /// How many tasks and callbacks other threads had brought or woken that the loop had not looked at.
@@ -22,7 +22,7 @@ pub struct Statistics {
     /// How many of those had nothing to do.
     pub idle_threads: usize,
     /// How many jobs waited for one.
-    pub jobs_queued: usize,
+    pub queued_jobs: usize,
 }
 
 /// What the loop that runs on this thread looks like: trio's `current_statistics`. `None` when none runs.
@@ -34,7 +34,7 @@ pub struct Statistics {
 /// EventLoop::new().run_until_complete(async {
 ///     create_task(std::future::pending::<()>()).detach();
 ///     let statistics = current_statistics().unwrap();
-///     assert_eq!((statistics.tasks, statistics.ready), (2, 1));
+///     assert_eq!((statistics.tasks_alive, statistics.ready), (2, 1));
 /// });
 /// ```
 pub fn current_statistics() -> Option<Statistics> {

@@ -71,9 +71,9 @@ pub struct PoolStatistics {
     /// How many there may be.
     pub max_threads: usize,
     /// How many of them had nothing to do.
-    pub idle: usize,
+    pub idle_threads: usize,
     /// How many jobs waited for a thread.
-    pub queued: usize,
+    pub queued_jobs: usize,
     /// Whether the pool was shut down.
     pub is_closed: bool,
 }
@@ -219,8 +219,8 @@ impl ThreadPool {
         PoolStatistics {
             threads: state.threads,
             max_threads: inside.max_threads,
-            idle: state.idle,
-            queued: state.queue.len(),
+            idle_threads: state.idle,
+            queued_jobs: state.queue.len(),
             is_closed: state.closed,
         }
     }
@@ -231,7 +231,7 @@ impl ThreadPool {
     }
 
     /// How many jobs wait for a thread. A snapshot.
-    pub fn queued(&self) -> usize {
+    pub fn queued_jobs(&self) -> usize {
         self.owners.0.state.lock().queue.len()
     }
 }

@@ -50,11 +50,11 @@ impl Drop for Inner {
 #[non_exhaustive]
 pub struct RemoteQueueStatistics {
     /// Items that nobody has.
-    pub waiting: usize,
+    pub qsize: usize,
     /// Items that workers have, in time or not.
     pub taken: usize,
     /// Whether [`shutdown`](RemoteQueue::shutdown) was called.
-    pub shut_down: bool,
+    pub is_shut_down: bool,
 }
 
 /// What `take` answers.
@@ -110,7 +110,7 @@ impl<T> RemoteQueue<T> {
     ///
     /// The server did not answer.
     pub async fn qsize(&self) -> Result<usize, Broken> {
-        Ok(self.statistics().await?.waiting)
+        Ok(self.statistics().await?.qsize)
     }
 
     /// What is in the queue just now; of a queue that was destroyed, nothing.
@@ -130,13 +130,13 @@ impl<T> RemoteQueue<T> {
         let inner = &*self.inner;
         let read = |look: Vec<Value>| -> Result<_, RedisError> {
             let Some([entries, taken, shut_down]) = look.first_chunk::<3>().cloned() else {
-                let gone = RemoteQueueStatistics { waiting: 0, taken: 0, shut_down: true };
+                let gone = RemoteQueueStatistics { qsize: 0, taken: 0, is_shut_down: true };
                 return Ok((gone, true));
             };
             let (entries, taken): (usize, usize) = (from_redis_value(entries)?, from_redis_value(taken)?);
-            let waiting = entries.saturating_sub(taken);
-            let shut_down = from_redis_value(shut_down)?;
-            Ok((RemoteQueueStatistics { waiting, taken, shut_down }, false))
+            let qsize = entries.saturating_sub(taken);
+            let is_shut_down = from_redis_value(shut_down)?;
+            Ok((RemoteQueueStatistics { qsize, taken, is_shut_down }, false))
         };
         let look = inner.link.run(&inner.keys.call(&inner.scripts.look)).await;
         look.and_then(read).map_err(|error| Broken::new(call, error))
@@ -155,7 +155,7 @@ impl<T> RemoteQueue<T> {
         loop {
             let news = self.inner.news.listen();
             let (now, _) = self.look("join").await?;
-            if now.waiting + now.taken == 0 {
+            if now.qsize + now.taken == 0 {
                 return Ok(());
             }
             news.wait().await;

@@ -103,7 +103,7 @@ pub struct Queue<T, O: Order<T> = Fifo<T>> {
 #[non_exhaustive]
 pub struct QueueStatistics {
     /// How many items were in the queue.
-    pub items: usize,
+    pub qsize: usize,
     /// How many fit; 0 when any number does.
     pub maxsize: usize,
     /// How many futures waited for an item.
@@ -417,7 +417,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     pub fn statistics(&self) -> QueueStatistics {
         let mut state = self.state.lock();
         QueueStatistics {
-            items: state.items(),
+            qsize: state.items(),
             maxsize: self.maxsize,
             getters: state.getters().len(),
             putters: state.putters().len(),
@@ -429,9 +429,9 @@ impl<T, O: Order<T>> Queue<T, O> {
 
     /// `Debug` under the name of the queue's own type.
     pub(crate) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QueueStatistics { items, maxsize, getters, putters, unfinished, is_shut_down, .. } =
+        let QueueStatistics { qsize, maxsize, getters, putters, unfinished, is_shut_down, .. } =
             self.statistics();
-        write!(f, "{name} [{items}")?;
+        write!(f, "{name} [{qsize}")?;
         if maxsize > 0 {
             write!(f, "/{maxsize}")?;
         }

@@ -49,7 +49,7 @@ pub struct SemaphoreStatistics {
     /// How many futures were in line.
     pub waiters: usize,
     /// Whether the semaphore was closed.
-    pub closed: bool,
+    pub is_closed: bool,
 }
 
 /// The semaphore was closed: there will be no more permits.
@@ -264,11 +264,11 @@ impl fmt::Debug for Semaphore {
 impl SemaphoreStatistics {
     pub(crate) fn of(permits: &Permits) -> Self {
         let waiters = permits.waiters();
-        Self { value: permits.free(), waiters, closed: permits.is_closed() }
+        Self { value: permits.free(), waiters, is_closed: permits.is_closed() }
     }
 
     pub(crate) fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let closed = if self.closed { "closed, " } else { "" };
+        let closed = if self.is_closed { "closed, " } else { "" };
         write!(f, "{name} [{closed}value: {}, waiters: {}]", self.value, self.waiters)
     }
 }
