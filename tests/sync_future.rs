@@ -1,7 +1,7 @@
 //! `Future`: set once, awaited by many, callbacks in order, and an error that nobody has seen is reported.
 
 use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Runtime, Spawn};
-use evenloop_sync::{CallbackId, Future, FutureError, FutureWait, InvalidStateError, OwnedFutureWait};
+use evenloop_sync::{CallbackId, Future, FutureError, FutureWait, InvalidState, OwnedFutureWait};
 use evenloop_tests::{Woken, poll};
 use futures::executor::block_on;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -17,7 +17,7 @@ assert_impl_all!(OwnedFutureWait<u8, u8>: Send, Sync, Unpin, std::fmt::Debug);
 assert_not_impl_any!(Future<Rc<u8>, u8>: Send, Sync);
 assert_not_impl_any!(Future<u8, Cell<u8>>: Send, Sync);
 assert_not_impl_any!(FutureWait<'static, Cell<u8>, u8>: Send, Sync);
-assert_impl_all!(InvalidStateError<Rc<u8>>: std::error::Error);
+assert_impl_all!(InvalidState<Rc<u8>>: std::error::Error);
 assert_impl_all!(CallbackId: Copy, Send, Sync);
 
 /// A host that keeps what it is given, until it is told to run it.
@@ -85,8 +85,8 @@ fn it_is_set_once_and_what_comes_later_comes_back() {
     let future = future();
     assert!(!future.done() && future.result().is_none());
     assert_eq!(future.set_result(1), Ok(()));
-    assert_eq!(future.set_result(2), Err(InvalidStateError(2)));
-    assert_eq!(future.set_exception("late".into()), Err(InvalidStateError("late".into())));
+    assert_eq!(future.set_result(2), Err(InvalidState(2)));
+    assert_eq!(future.set_exception("late".into()), Err(InvalidState("late".into())));
     assert!(!future.cancel() && !future.cancelled() && future.done());
     assert_eq!((future.result(), future.exception()), (Some(Ok(&1)), None));
 }
@@ -96,7 +96,7 @@ fn a_cancelled_future_takes_no_result() {
     let future = future();
     assert!(future.cancel() && !future.cancel());
     assert!(future.cancelled() && future.done());
-    assert_eq!(future.set_result(1), Err(InvalidStateError(1)));
+    assert_eq!(future.set_result(1), Err(InvalidState(1)));
     assert_eq!(future.result(), Some(Err(FutureError::Cancelled)));
     assert_eq!(block_on(future.wait()), Err(FutureError::Cancelled));
 }

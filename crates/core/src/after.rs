@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// # Cancel safety
 ///
 /// **Cancel safe.**
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct After {
     timers: StdArc<dyn Timers>,
     deadline: Instant,

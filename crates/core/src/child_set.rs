@@ -443,7 +443,7 @@ impl Waiting {
 // === The futures ===
 
 /// Waits for children: see [`ChildSet::wait`] and [`ChildSet::fewer_than`].
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct FewerThan<'a, H> {
     set: &'a ChildSet<H>,
     than: usize,

@@ -453,7 +453,7 @@ impl<Y, B: ?Sized> fmt::Debug for AsyncGenerator<Y, B> {
 // === The futures ===
 
 /// The future of [`AsyncGenerator::next`].
-#[must_use = "futures do nothing until they are awaited"]
+#[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
 pub struct Next<'g, Y, B: ?Sized> {
     generator: Pin<&'g mut PinnedAsyncGenerator<Y, B>>,
@@ -468,7 +468,7 @@ impl<Y, B: ?Sized + Future<Output = ()>> Future for Next<'_, Y, B> {
 }
 
 /// The future of [`AsyncGenerator::aclose`].
-#[must_use = "futures do nothing until they are awaited"]
+#[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
 pub struct Aclose<'g, Y, B: ?Sized> {
     generator: Pin<&'g mut PinnedAsyncGenerator<Y, B>>,

@@ -180,7 +180,7 @@ impl Runner {
 
     /// How long the tasks that are left at the end of a run may clean up, all together; `None`: as long as they like.
     /// What is not over by then is cut off, and reported through the loop's hook. Default: 60 s.
-    #[must_use = "this gives the runner back"]
+    #[must_use = "the changed runner comes back"]
     pub fn clean_up_limit(mut self, limit: Option<Duration>) -> Self {
         self.clean_up_limit = limit;
         self
@@ -188,14 +188,14 @@ impl Runner {
 
     /// How long [`close`](Self::close) waits for jobs on the loop's threads. Default: not at all; asyncio waits 300 s, also
     /// for a thread that reads from a terminal and never ends.
-    #[must_use = "this gives the runner back"]
+    #[must_use = "the changed runner comes back"]
     pub fn job_limit(mut self, limit: Duration) -> Self {
         self.job_limit = limit;
         self
     }
 
     /// Leaves Ctrl-C to the system, which ends the process.
-    #[must_use = "this gives the runner back"]
+    #[must_use = "the changed runner comes back"]
     pub fn ignore_ctrl_c(mut self) -> Self {
         self.listens = false;
         self

@@ -3,7 +3,7 @@
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering};
 use evenloop_core::shim::{Arc, StdArc, thread};
 use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
-use evenloop_sync::{Future, FutureError, InvalidStateError};
+use evenloop_sync::{Future, FutureError, InvalidState};
 use std::pin::{Pin, pin};
 
 /// What is set: reading it checks the order, and loom reports it when it leaks.
@@ -76,7 +76,7 @@ fn set_races_cancel() {
         assert_eq!(other.join().unwrap(), set.is_err());
         match set {
             Ok(()) => assert_eq!(value(block_on(future.wait())), 7),
-            Err(InvalidStateError(refused)) => {
+            Err(InvalidState(refused)) => {
                 assert_eq!(refused.read(), 7);
                 assert!(future.cancelled());
             }

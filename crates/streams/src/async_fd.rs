@@ -415,7 +415,7 @@ fn call_of(direction: Direction) -> &'static str {
 // === Attempt ===
 
 /// A system call that is tried when it is worth it: see [`AsyncFd::read_with`].
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct Attempt<'a, T: AsFd, F> {
     fd: &'a AsyncFd<T>,
     direction: Direction,

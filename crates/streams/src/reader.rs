@@ -327,7 +327,7 @@ impl<R: AsyncRead + Unpin> AsyncBufRead for StreamReader<R> {
 // === Reading, Lines, Chunks ===
 
 /// A read of a [`StreamReader`]. Dropping it loses no byte.
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct Reading<'a, 's, R, E = ReadError> {
     reader: &'a mut StreamReader<R>,
     goal: Goal<'s>,

@@ -279,7 +279,7 @@ impl fmt::Debug for Server {
 }
 
 /// Waits for the end of a server: see [`Server::wait_closed`].
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct WaitClosed<'a> {
     server: &'a Server,
     /// V2: first these, then nobody comes in any more.

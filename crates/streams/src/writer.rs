@@ -354,7 +354,7 @@ enum Until {
 }
 
 /// Sends what a [`StreamWriter`] holds. Dropping it loses no byte.
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct Draining<'a, W> {
     writer: &'a mut StreamWriter<W>,
     until: Until,

@@ -91,7 +91,7 @@ enum Outcome<T, E> {
 
 /// The future is done already; here is what was to be set.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct InvalidStateError<T>(pub T);
+pub struct InvalidState<T>(pub T);
 
 /// What a future ended with, instead of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,9 +133,9 @@ impl<T, E> Future<T, E> {
     /// # Errors
     ///
     /// The future is done already; `result` comes back.
-    pub fn set_result(&self, result: T) -> Result<(), InvalidStateError<T>> {
+    pub fn set_result(&self, result: T) -> Result<(), InvalidState<T>> {
         self.finish(Outcome::Result(result)).map_err(|refused| match refused {
-            Outcome::Result(result) => InvalidStateError(result),
+            Outcome::Result(result) => InvalidState(result),
             _ => unreachable!("what was handed in comes back"),
         })
     }
@@ -149,13 +149,13 @@ impl<T, E> Future<T, E> {
     ///
     /// The future is done already; `error` comes back.
     #[track_caller]
-    pub fn set_exception(&self, error: E) -> Result<(), InvalidStateError<E>>
+    pub fn set_exception(&self, error: E) -> Result<(), InvalidState<E>>
     where
         E: fmt::Debug,
     {
         let outcome = Outcome::Exception { error, show: E::fmt, set_at: Location::caller() };
         self.finish(outcome).map_err(|refused| match refused {
-            Outcome::Exception { error, .. } => InvalidStateError(error),
+            Outcome::Exception { error, .. } => InvalidState(error),
             _ => unreachable!("what was handed in comes back"),
         })
     }
@@ -524,26 +524,26 @@ impl<T: Clone, E: Clone> IntoFuture for Future<T, E> {
 
 // === Errors ===
 
-impl<T> InvalidStateError<T> {
+impl<T> InvalidState<T> {
     /// Takes back what was to be set.
     pub fn into_inner(self) -> T {
         self.0
     }
 }
 
-impl<T> fmt::Debug for InvalidStateError<T> {
+impl<T> fmt::Debug for InvalidState<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InvalidStateError")
+        f.write_str("InvalidState")
     }
 }
 
-impl<T> fmt::Display for InvalidStateError<T> {
+impl<T> fmt::Display for InvalidState<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the future is done already")
     }
 }
 
-impl<T> Error for InvalidStateError<T> {}
+impl<T> Error for InvalidState<T> {}
 
 impl<E: Clone> FutureError<&E> {
     /// The same with the error cloned.

@@ -73,7 +73,7 @@ pub use bounded_semaphore::{BoundedSemaphore, ReleasedTooOften};
 pub use condition::{Condition, ConditionStatistics, ConditionWait, ConditionWaitCatching, ConditionWaitFor};
 pub use event::{Event, EventStatistics, EventWait};
 pub use future::{
-    CallbackId, Future, FutureError, FutureStatistics, FutureWait, InvalidStateError, OwnedFutureWait,
+    CallbackId, Future, FutureError, FutureStatistics, FutureWait, InvalidState, OwnedFutureWait,
 };
 pub use lifo_queue::LifoQueue;
 pub use limiter::{

@@ -55,7 +55,7 @@ pub struct SpinLock<T: Shows> {
 }
 
 /// Frees the lock when dropped.
-#[must_use = "dropping the guard frees the lock"]
+#[must_use = "dropping the guard releases the lock"]
 pub(crate) struct SpinGuard<'a, T: Shows> {
     lock: &'a SpinLock<T>,
     /// Shared between threads only if `T` may be.

@@ -151,7 +151,7 @@ impl fmt::Debug for CancelScope {
 
 pin_project_lite::pin_project! {
     /// The future of [`CancelScope::run`].
-    #[must_use = "futures do nothing unless they are awaited"]
+    #[must_use = "futures do nothing unless awaited"]
     pub struct Run<F> {
         #[pin]
         future: Option<F>,

@@ -49,7 +49,7 @@ pub fn catch_cancel<F: Future>(future: F) -> CatchCancel<F> {
 
 pin_project_lite::pin_project! {
     /// The future of [`catch_cancel`].
-    #[must_use = "futures do nothing unless they are awaited"]
+    #[must_use = "futures do nothing unless awaited"]
     pub struct CatchCancel<F> {
         catcher: Catcher,
         #[pin]

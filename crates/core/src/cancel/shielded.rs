@@ -88,7 +88,7 @@ pub fn shielded_for<F: IntoFuture>(limit: Duration, future: F) -> ShieldedFor<F:
 
 pin_project_lite::pin_project! {
     /// The future of [`shielded_for`].
-    #[must_use = "futures do nothing unless they are awaited"]
+    #[must_use = "futures do nothing unless awaited"]
     pub struct ShieldedFor<F> {
         #[pin]
         inner: Shielded<Run<F>>,
@@ -119,7 +119,7 @@ impl<F> fmt::Debug for ShieldedFor<F> {
 
 pin_project_lite::pin_project! {
     /// The future of [`shielded`].
-    #[must_use = "futures do nothing unless they are awaited"]
+    #[must_use = "futures do nothing unless awaited"]
     pub struct Shielded<F> {
         #[pin]
         future: Option<F>,

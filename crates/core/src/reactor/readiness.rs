@@ -396,7 +396,7 @@ impl fmt::Debug for Readiness {
 }
 
 /// Waits until a direction is ready: see [`Readiness::ready`].
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct AwaitReady<'a> {
     readiness: &'a Readiness,
     direction: Direction,

@@ -32,7 +32,7 @@ const PIECE: usize = 64 * 1024;
 const PIECES: usize = 16;
 
 /// Feeds a child, reads all it writes and waits for its end: see [`Process::communicate`].
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct Communicate<'p, 'i> {
     process: &'p mut Process,
     /// What is not yet given to the writer.

@@ -130,7 +130,7 @@ impl fmt::Debug for ProcessHandle {
 }
 
 /// Waits for a child: see [`ProcessHandle::wait`].
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "futures do nothing unless awaited"]
 pub struct Wait<'a> {
     child: &'a Child,
     key: Option<WaiterKey>,

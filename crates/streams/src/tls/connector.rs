@@ -95,14 +95,14 @@ impl TlsConnector {
     }
 
     /// How long a handshake may take; 60 s unless set.
-    #[must_use = "the connector with that limit comes back"]
+    #[must_use = "the changed connector comes back"]
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.limits.handshake = limit;
         self
     }
 
     /// How long closing may take; 30 s unless set.
-    #[must_use = "the connector with that limit comes back"]
+    #[must_use = "the changed connector comes back"]
     pub fn shutdown_timeout(mut self, limit: Duration) -> Self {
         self.limits.shutdown = limit;
         self
@@ -138,14 +138,14 @@ impl TlsAcceptor {
     }
 
     /// How long a handshake may take; 60 s unless set.
-    #[must_use = "the acceptor with that limit comes back"]
+    #[must_use = "the changed acceptor comes back"]
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.limits.handshake = limit;
         self
     }
 
     /// How long closing may take; 30 s unless set.
-    #[must_use = "the acceptor with that limit comes back"]
+    #[must_use = "the changed acceptor comes back"]
     pub fn shutdown_timeout(mut self, limit: Duration) -> Self {
         self.limits.shutdown = limit;
         self
