@@ -2,7 +2,7 @@
 
 use crate::hang::reported;
 use crate::run::{Interrupted, Runner, event_loop_builder};
-use crate::test_kit::Outcome;
+use crate::test_kit::TestOutcome;
 use crate::test_kit::seeds;
 use crate::time::{Clock, VirtualClock};
 use std::future::Future;
@@ -69,7 +69,7 @@ pub fn test_within<F: Future>(virtual_clock: bool, limit: Duration, test: F) -> 
 ///
 /// As [`test()`]; when there is no seed.
 #[track_caller]
-pub fn test_seeds<F: Future<Output: Outcome>>(
+pub fn test_seeds<F: Future<Output: TestOutcome>>(
     virtual_clock: bool,
     limit: Duration,
     seeds: Range<u64>,

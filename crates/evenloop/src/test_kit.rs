@@ -16,7 +16,7 @@ mod sequencer;
 
 pub use self::explore::{explore, replay};
 pub use self::memory::{Link, MemoryReader, MemoryStream, MemoryWriter, Wire, stream_pair};
-pub use self::seeds::{Outcome, with_seeds};
+pub use self::seeds::{TestOutcome, with_seeds};
 pub use self::sequencer::{Sequencer, Turn};
 
 /// Waits until nothing but waiting is left on this loop: no other task is ready to run. trio's `wait_all_tasks_blocked`.

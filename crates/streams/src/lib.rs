@@ -101,7 +101,7 @@ pub use reader::{Chunks, Lines, Reading, StreamReader};
 pub use resolve::lookup_host;
 pub use sendfile::{SendFile, SendFileFailed, TakesFiles, sendfile};
 pub use server::{
-    Outcome, Server, ServerConfig, UnixReader, UnixWriter, WaitClosed, start_server, start_unix_server,
+    HandlerOutcome, Server, ServerConfig, UnixReader, UnixWriter, WaitClosed, start_server, start_unix_server,
 };
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{TcpListener, TcpStream};

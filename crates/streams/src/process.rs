@@ -60,6 +60,8 @@ pub use child::watch_by_threads;
 pub use command::{CalledProcessError, Command, create_subprocess_exec, create_subprocess_shell};
 pub use communicate::{Communicate, OutputOverrun};
 pub use ending::Ending;
+// For the models, which have a kernel of their own.
+#[doc(hidden)]
 pub use exit::{Exit, Kernel, Outcome};
 pub use handle::{ProcessHandle, Wait};
 pub use lines::{OutputLines, Source};

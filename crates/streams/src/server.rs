@@ -30,7 +30,7 @@ mod handler;
 mod socket_file;
 
 pub use config::ServerConfig;
-pub use handler::Outcome;
+pub use handler::HandlerOutcome;
 
 use crate::reader::StreamReader;
 use crate::split::{OwnedReadHalf, OwnedWriteHalf};
@@ -80,7 +80,7 @@ use std::time::Duration;
 pub fn start_server<H, F>(handler: H, address: SocketAddr) -> io::Result<Server>
 where
     H: Fn(StreamReader, StreamWriter) -> F + 'static,
-    F: Future<Output: Outcome> + 'static,
+    F: Future<Output: HandlerOutcome> + 'static,
 {
     ServerConfig::new().start(handler, address)
 }
@@ -112,7 +112,7 @@ where
 pub fn start_unix_server<H, F>(handler: H, path: impl AsRef<Path>) -> io::Result<Server>
 where
     H: Fn(UnixReader, UnixWriter) -> F + 'static,
-    F: Future<Output: Outcome> + 'static,
+    F: Future<Output: HandlerOutcome> + 'static,
 {
     ServerConfig::new().start_unix(handler, path)
 }

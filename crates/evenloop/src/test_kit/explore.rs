@@ -12,7 +12,7 @@
 //! X1. Each schedule is run once: it comes from the one that lacks its last deviation.
 //! X2. Those with fewer deviations are run first, so the one that fails first has as few as any.
 
-use super::seeds::Outcome;
+use super::seeds::TestOutcome;
 use crate::run::Runner;
 use crate::time::{Driver, VirtualClock};
 use evenloop_core::shim::StdArc;
@@ -82,7 +82,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// assert_eq!(schedules, 3); // one, two; two, one; one, the test, two
 /// ```
 #[track_caller]
-pub fn explore<F: Future<Output: Outcome>>(bound: usize, test: impl Fn() -> F) -> usize {
+pub fn explore<F: Future<Output: TestOutcome>>(bound: usize, test: impl Fn() -> F) -> usize {
     if let Ok(schedule) = std::env::var(VARIABLE) {
         replay(&schedule, test);
         return 1;
@@ -114,7 +114,7 @@ pub fn explore<F: Future<Output: Outcome>>(bound: usize, test: impl Fn() -> F) -
 ///
 /// As [`explore`]; and when `schedule` is none.
 #[track_caller]
-pub fn replay<F: Future<Output: Outcome>>(schedule: &str, test: impl Fn() -> F) {
+pub fn replay<F: Future<Output: TestOutcome>>(schedule: &str, test: impl Fn() -> F) {
     let choices: Result<_, _> = schedule.split(',').map(|choice| choice.trim().parse()).collect();
     let choices = choices.unwrap_or_else(|_: std::num::ParseIntError| {
         panic!("`replay`: a schedule is numbers with commas between them, and not {schedule:?} ({VARIABLE})")
@@ -173,7 +173,7 @@ impl Run {
 
 /// Runs the test in the order of a schedule, and answers where there was a choice.
 #[track_caller]
-fn run<F: Future<Output: Outcome>>(schedule: &Schedule, test: &impl Fn() -> F) -> Vec<Step> {
+fn run<F: Future<Output: TestOutcome>>(schedule: &Schedule, test: &impl Fn() -> F) -> Vec<Step> {
     let shared = Rc::new(Run::default());
     let number = Rc::new(Cell::new(0));
     let driver = Driver::new(LonelyPark::new(number.clone()), VirtualClock::new().into());

@@ -10,18 +10,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 pub(crate) const VARIABLE: &str = "EVENLOOP_TEST_SEED";
 
 /// What a test answers, for those who run it more than once.
-pub trait Outcome {
+pub trait TestOutcome {
     /// Whether the test failed.
     fn has_failed(&self) -> bool;
 }
 
-impl Outcome for () {
+impl TestOutcome for () {
     fn has_failed(&self) -> bool {
         false
     }
 }
 
-impl<T, E> Outcome for Result<T, E> {
+impl<T, E> TestOutcome for Result<T, E> {
     fn has_failed(&self) -> bool {
         self.is_err()
     }
@@ -49,13 +49,13 @@ pub(crate) fn chooser(seed: u64) -> impl FnMut(&[TaskInfo]) -> usize {
 }
 
 /// Runs `once` with each seed until one fails: see [`test_seeds`](crate::entry::test_seeds).
-pub(crate) fn each<T: Outcome>(seeds: Range<u64>, mut once: impl FnMut(u64) -> T) -> T {
+pub(crate) fn each<T: TestOutcome>(seeds: Range<u64>, mut once: impl FnMut(u64) -> T) -> T {
     let mut seeds = from_environment().map_or(seeds, |seed| seed..seed.saturating_add(1));
     let mut last = None;
     while last.as_ref().is_none_or(|last: &T| !last.has_failed()) {
         let Some(seed) = seeds.next() else { break };
         let outcome = catch_unwind(AssertUnwindSafe(|| once(seed)));
-        if outcome.as_ref().map_or(true, Outcome::has_failed) {
+        if outcome.as_ref().map_or(true, TestOutcome::has_failed) {
             eprintln!("the test fails with seed {seed}; to run it with that alone: {VARIABLE}={seed}");
         }
         last = Some(outcome.unwrap_or_else(|panic| resume_unwind(panic)));
@@ -101,6 +101,6 @@ pub(crate) fn each<T: Outcome>(seeds: Range<u64>, mut once: impl FnMut(u64) -> T
 /// assert_eq!(orders.into_inner().len(), 6);
 /// ```
 #[track_caller]
-pub fn with_seeds<F: Future<Output: Outcome>>(seeds: u64, test: impl Fn() -> F) -> F::Output {
+pub fn with_seeds<F: Future<Output: TestOutcome>>(seeds: u64, test: impl Fn() -> F) -> F::Output {
     crate::entry::test_seeds(true, crate::entry::limit(), 0..seeds, test)
 }

@@ -1,7 +1,7 @@
 //! How a server is to behave, and the ways to start one.
 
 use super::accept::{Accepting, Accepts};
-use super::handler::{Connection, Outcome};
+use super::handler::{Connection, HandlerOutcome};
 use super::socket_file::{Removes, bind_unix};
 use super::{Server, Shared, UnixReader, UnixWriter};
 use crate::connect::{tcp_pair, unix_pair};
@@ -91,7 +91,7 @@ impl ServerConfig {
     pub fn start<H, F>(&self, handler: H, address: SocketAddr) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + 'static,
-        F: Future<Output: Outcome> + 'static,
+        F: Future<Output: HandlerOutcome> + 'static,
     {
         self.start_on([TcpListener::bind(address)?], handler)
     }
@@ -109,7 +109,7 @@ impl ServerConfig {
     ) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + 'static,
-        F: Future<Output: Outcome> + 'static,
+        F: Future<Output: HandlerOutcome> + 'static,
     {
         let starting = Starting::new(self, "start_server")?;
         let connection = std::rc::Rc::new(self.tcp_connections(handler, &starting.shared));
@@ -130,7 +130,7 @@ impl ServerConfig {
     pub fn start_send<H, F>(&self, handler: H, address: SocketAddr) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
-        F: Future<Output: Outcome> + Send + 'static,
+        F: Future<Output: HandlerOutcome> + Send + 'static,
     {
         self.start_on_send([TcpListener::bind(address)?], handler)
     }
@@ -147,7 +147,7 @@ impl ServerConfig {
     ) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
-        F: Future<Output: Outcome> + Send + 'static,
+        F: Future<Output: HandlerOutcome> + Send + 'static,
     {
         let starting = Starting::new(self, "start_server")?;
         let connection = StdArc::new(self.tcp_connections(handler, &starting.shared));
@@ -168,7 +168,7 @@ impl ServerConfig {
     pub fn start_unix<H, F>(&self, handler: H, path: impl AsRef<Path>) -> io::Result<Server>
     where
         H: Fn(UnixReader, UnixWriter) -> F + 'static,
-        F: Future<Output: Outcome> + 'static,
+        F: Future<Output: HandlerOutcome> + 'static,
     {
         let starting = Starting::new(self, "start_unix_server")?;
         let (listener, removes) = listen_at(path.as_ref())?;
@@ -184,7 +184,7 @@ impl ServerConfig {
     pub fn start_unix_send<H, F>(&self, handler: H, path: impl AsRef<Path>) -> io::Result<Server>
     where
         H: Fn(UnixReader, UnixWriter) -> F + Send + Sync + 'static,
-        F: Future<Output: Outcome> + Send + 'static,
+        F: Future<Output: HandlerOutcome> + Send + 'static,
     {
         let starting = Starting::new(self, "start_unix_server")?;
         let (listener, removes) = listen_at(path.as_ref())?;

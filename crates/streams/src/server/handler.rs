@@ -11,18 +11,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// What a handler may answer: nothing, or a `Result` whose error is reported.
-pub trait Outcome {
+pub trait HandlerOutcome {
     /// The error, if there is one.
     fn into_error(self) -> Option<String>;
 }
 
-impl Outcome for () {
+impl HandlerOutcome for () {
     fn into_error(self) -> Option<String> {
         None
     }
 }
 
-impl<E: fmt::Display> Outcome for Result<(), E> {
+impl<E: fmt::Display> HandlerOutcome for Result<(), E> {
     fn into_error(self) -> Option<String> {
         self.err().map(|error| error.to_string())
     }
@@ -51,7 +51,7 @@ impl<F> Connection<F> {
     }
 }
 
-impl<F: Future<Output: Outcome>> Future for Connection<F> {
+impl<F: Future<Output: HandlerOutcome>> Future for Connection<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -72,7 +72,7 @@ impl<F: Future<Output: Outcome>> Future for Connection<F> {
         // One that is cancelled ends silently, as in asyncio.
         let outcome = ready!(this.scope.poll(this.handler.as_mut(), cx)).ok();
         this.handler.set(None);
-        if let Some(error) = outcome.and_then(Outcome::into_error) {
+        if let Some(error) = outcome.and_then(HandlerOutcome::into_error) {
             (this.shared.on_error)(&format!("the handler of a connection failed: {error}"));
         }
         Poll::Ready(())

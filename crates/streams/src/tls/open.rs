@@ -4,7 +4,7 @@ use super::connector::{TlsAcceptor, TlsConnector};
 use super::split::{TlsReadHalf, TlsWriteHalf};
 use super::stream::TlsStream;
 use crate::reader::StreamReader;
-use crate::server::{Outcome, Server, ServerConfig};
+use crate::server::{HandlerOutcome, Server, ServerConfig};
 use crate::split::{OwnedReadHalf, OwnedWriteHalf};
 use crate::tcp::TcpStream;
 use crate::writer::StreamWriter;
@@ -50,7 +50,7 @@ pub async fn open_tls_connection(
 pub fn start_tls_server<H, F>(handler: H, address: SocketAddr, tls: &TlsAcceptor) -> io::Result<Server>
 where
     H: Fn(TlsReader, TlsWriter) -> F + 'static,
-    F: Future<Output: Outcome> + 'static,
+    F: Future<Output: HandlerOutcome> + 'static,
 {
     ServerConfig::new().start_tls(handler, address, tls)
 }
@@ -64,7 +64,7 @@ impl ServerConfig {
     pub fn start_tls<H, F>(&self, handler: H, address: SocketAddr, tls: &TlsAcceptor) -> io::Result<Server>
     where
         H: Fn(TlsReader, TlsWriter) -> F + 'static,
-        F: Future<Output: Outcome> + 'static,
+        F: Future<Output: HandlerOutcome> + 'static,
     {
         let (handler, tls) = (Rc::new(handler), tls.clone());
         let serve = move |reader: StreamReader, writer: StreamWriter| {
