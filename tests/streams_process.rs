@@ -5,7 +5,7 @@
 use evenloop_core::cancel::{CancelScope, catch_cancel};
 use evenloop_executor::create_task;
 use evenloop_streams::process::{
-    CalledProcessError, Command, DEVNULL, Ending, INHERIT, OutputOverrun, PIPE, Process, STDOUT, Signal,
+    CalledProcessError, Command, DEVNULL, Ending, INHERIT, OutputOverrun, PIPE, Process, STDOUT, SignalKind,
     Source, Stdio, SubprocessPipe, SubprocessProtocol, SubprocessTransport, create_subprocess_exec,
     create_subprocess_shell, subprocess_exec, watch_by_threads,
 };
@@ -115,8 +115,9 @@ fn no_zombies_soon() {
 /// Has everything started that a process starts once, the reaper first.
 async fn warm_up() {
     let asked = Command::new("cat").stdin(PIPE).on_drop(Ending::terminate(Duration::from_secs(20)));
-    drop(asked.spawn().unwrap());
+    let asked = asked.spawn().unwrap().handle();
     let _ = Command::new("true").status().await;
+    let _ = asked.wait().await; // where SIGCHLD is ignored, it is gone before we know
     while children() != (vec![], vec![]) {
         evenloop_executor::yield_now().await;
     }
@@ -176,7 +177,7 @@ fn kill_then_wait_then_kill_again() {
         assert!(!exists(pid), "reaped");
         process.kill().unwrap();
         process.terminate().unwrap();
-        process.send_signal(Signal::USER_1).unwrap();
+        process.send_signal(SignalKind::USER_1).unwrap();
     });
 }
 
@@ -189,11 +190,22 @@ fn terminate_can_be_caught_and_other_signals_reach_the_child() {
         let handle = process.handle();
         let stdout = process.stdout.as_mut().unwrap();
         assert_eq!(stdout.readline().await.unwrap(), b"ready\n");
-        handle.send_signal(Signal::USER_1).unwrap();
+        handle.send_signal(SignalKind::USER_1).unwrap();
         assert_eq!(stdout.readline().await.unwrap(), b"usr1\n");
         handle.terminate().unwrap();
         assert_eq!(stdout.readline().await.unwrap(), b"term\n");
         assert_eq!(process.wait().await.unwrap().code(), Some(5));
+    });
+}
+
+#[test]
+fn a_signal_without_a_name_is_refused() {
+    on_loop(async {
+        let process = patient();
+        let error = process.send_signal(SignalKind::from_raw(40)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("signal 40 cannot be sent"), "{error}");
+        process.kill().unwrap();
     });
 }
 
@@ -634,7 +646,7 @@ fn lines_of_both_outputs_come_in_one_stream_with_their_source() {
             seen[source as usize] += 1;
         }
         assert!(seen.iter().all(|lines| *lines < 1_000_000), "{seen:?}");
-        handle.signal_group(Signal::KILL).unwrap();
+        handle.signal_group(SignalKind::KILL).unwrap();
         handle.wait().await.unwrap();
     });
 }
@@ -766,14 +778,14 @@ fn a_group_of_its_own_is_signalled_as_a_whole() {
         let mut process = command.spawn().unwrap();
         let line = process.stdout.as_mut().unwrap().readline().await.unwrap();
         let grandchild: u32 = String::from_utf8_lossy(&line).trim().parse().unwrap();
-        process.signal_group(Signal::KILL).unwrap();
+        process.signal_group(SignalKind::KILL).unwrap();
         assert_eq!(process.wait().await.unwrap().signal(), Some(9));
-        process.signal_group(Signal::KILL).unwrap(); // harmless
+        process.signal_group(SignalKind::KILL).unwrap(); // harmless
         gone(grandchild).await;
         drop(open);
 
         let process = patient();
-        let error = process.signal_group(Signal::TERMINATE).unwrap_err();
+        let error = process.signal_group(SignalKind::TERMINATE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("`cat`") && error.to_string().contains("own_group"), "{error}");
         process.kill().unwrap();
@@ -783,11 +795,11 @@ fn a_group_of_its_own_is_signalled_as_a_whole() {
         let pid = Pid::from_raw(leader.pid() as i32);
         assert_eq!(rustix::process::getsid(pid).unwrap(), pid.unwrap());
         let member = Command::new("cat").stdin(PIPE).stdout(DEVNULL);
-        leader.signal_group(Signal::KILL).unwrap();
+        leader.signal_group(SignalKind::KILL).unwrap();
         leader.wait().await.unwrap();
         let host = Command::new("cat").stdin(PIPE).stdout(DEVNULL).own_group().spawn().unwrap();
         let member = member.join_group(host.pid()).spawn().unwrap();
-        host.signal_group(Signal::KILL).unwrap();
+        host.signal_group(SignalKind::KILL).unwrap();
         assert_eq!(member.wait().await.unwrap().signal(), Some(9));
         host.wait().await.unwrap();
     });
@@ -845,7 +857,7 @@ fn a_cancelled_run_ends_its_child_first() {
             (
                 // Not SIGINT: a shell cannot trap what it finds ignored, as in the background of another one.
                 "trap 'echo asked >&3; exit' USR1; echo up >&3; while :; do sleep 0.01; done",
-                Ending::Ask { signal: Signal::USER_1, grace: Duration::from_secs(20) },
+                Ending::Ask { signal: SignalKind::USER_1, grace: Duration::from_secs(20) },
                 "up\nasked\n",
             ),
             ("echo up >&3; while :; do sleep 0.01; done", Ending::Kill, "up\n"),

@@ -67,6 +67,8 @@ mod connect;
 
 mod server;
 
+mod signal_kind;
+
 mod sock;
 
 mod protocol;
@@ -103,6 +105,7 @@ pub use sendfile::{SendFile, SendFileFailed, TakesFiles, sendfile};
 pub use server::{
     HandlerOutcome, Server, ServerConfig, UnixReader, UnixWriter, WaitClosed, start_server, start_unix_server,
 };
+pub use signal_kind::SignalKind;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{TcpListener, TcpStream};
 pub use transport::{

@@ -48,8 +48,6 @@ mod pipes;
 
 mod reaper;
 
-mod signal;
-
 mod spawn;
 
 mod stdio;
@@ -66,11 +64,11 @@ pub use exit::{Exit, Kernel, Outcome};
 pub use handle::{ProcessHandle, Wait};
 pub use lines::{OutputLines, Source};
 pub use pipes::{ChildOutput, ChildStdin};
-pub use signal::Signal;
 pub use stdio::{DEVNULL, INHERIT, PIPE, STDOUT, Stdio};
 pub use subprocess::{SubprocessPipe, SubprocessProtocol, SubprocessTransport, subprocess_exec};
 
 use crate::reader::StreamReader;
+pub use crate::signal_kind::SignalKind;
 use crate::writer::StreamWriter;
 use evenloop_core::cancel::{catch_cancel, shielded};
 use std::fmt;

@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::async_fd::AsyncFd;
+pub use crate::signal_kind::SignalKind;
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering};
 use evenloop_core::shim::{GlobalMutex, OnceLock, StdArc};
 use evenloop_core::{Direction, Ready, Runtime};
@@ -22,39 +23,6 @@ use std::future::poll_fn;
 use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-
-/// Which signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SignalKind(i32);
-
-impl SignalKind {
-    /// SIGHUP: the terminal is gone; for servers often "read your settings again".
-    pub const HANGUP: Self = Self(signal_hook::consts::SIGHUP);
-    /// SIGINT: Ctrl-C.
-    pub const INTERRUPT: Self = Self(signal_hook::consts::SIGINT);
-    /// SIGQUIT: Ctrl-\.
-    pub const QUIT: Self = Self(signal_hook::consts::SIGQUIT);
-    /// SIGTERM: please end.
-    pub const TERMINATE: Self = Self(signal_hook::consts::SIGTERM);
-    /// SIGUSR1: whatever the program says it means.
-    pub const USER_1: Self = Self(signal_hook::consts::SIGUSR1);
-    /// SIGUSR2: whatever the program says it means.
-    pub const USER_2: Self = Self(signal_hook::consts::SIGUSR2);
-    /// SIGCHLD: a child has changed its state.
-    pub const CHILD: Self = Self(signal_hook::consts::SIGCHLD);
-    /// SIGWINCH: the terminal has another size.
-    pub const WINDOW_CHANGE: Self = Self(signal_hook::consts::SIGWINCH);
-
-    /// The signal of that number.
-    pub const fn from_raw(number: i32) -> Self {
-        Self(number)
-    }
-
-    /// The signal's number.
-    pub const fn as_raw(self) -> i32 {
-        self.0
-    }
-}
 
 /// Listens to a signal, from this call on.
 ///
@@ -74,14 +42,14 @@ impl SignalKind {
 /// ```
 pub fn signal(kind: SignalKind) -> io::Result<Signal> {
     let reactor = Runtime::current_reactor("signal").map_err(io::Error::other)?;
-    if signal_hook::consts::FORBIDDEN.contains(&kind.0) {
-        let message = format!("signal {} cannot be listened to", kind.0);
+    if signal_hook::consts::FORBIDDEN.contains(&kind.as_raw()) {
+        let message = format!("signal {} cannot be listened to", kind.as_raw());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let (reading, writing) = mio::net::UnixStream::pair()?;
     let fd = AsyncFd::watch(reading, reactor, Ready::NOTHING)?;
     let listens = Listens::start(kind)?;
-    let hook = low_level::pipe::register(kind.0, writing)?;
+    let hook = low_level::pipe::register(kind.as_raw(), writing)?;
     Ok(Signal { kind, fd, hook, _listens: listens })
 }
 
@@ -139,7 +107,7 @@ impl Drop for Signal {
 
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signal [{}]", low_level::signal_name(self.kind.0).unwrap_or("unnamed"))
+        write!(f, "Signal [{}]", low_level::signal_name(self.kind.as_raw()).unwrap_or("unnamed"))
     }
 }
 
@@ -189,7 +157,7 @@ impl Drop for SignalHandler {
 
 impl fmt::Debug for SignalHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SignalHandler [{}]", low_level::signal_name(self.kind.0).unwrap_or("unnamed"))
+        write!(f, "SignalHandler [{}]", low_level::signal_name(self.kind.as_raw()).unwrap_or("unnamed"))
     }
 }
 
@@ -215,12 +183,12 @@ impl Listens {
             let otherwise = move || {
                 // ORDERING: Relaxed, as above.
                 if counted.load(Ordering::Relaxed) == 0 {
-                    let _ = low_level::emulate_default_handler(kind.0);
+                    let _ = low_level::emulate_default_handler(kind.as_raw());
                 }
             };
             // SAFETY: the handler loads an atomic and calls what is documented as safe in a signal handler; it neither
             // allocates, nor locks, nor panics.
-            unsafe { low_level::register(kind.0, otherwise) }?;
+            unsafe { low_level::register(kind.as_raw(), otherwise) }?;
         }
         listeners.insert(kind, count.clone());
         Ok(Self(count))

@@ -20,9 +20,9 @@ use super::ending::Ending;
 use super::exit::{Exit, Outcome};
 use super::pid::{self, Running};
 use super::reaper;
-use super::signal::Signal;
 use crate::async_fd::AsyncFd;
 use crate::error::IoFailure;
+use crate::signal_kind::SignalKind;
 use evenloop_core::shim::atomic::Ordering;
 use evenloop_core::shim::{GlobalAtomicUsize, Mutex, StdArc, thread};
 use evenloop_core::{Direction, Reactor, Ready};
@@ -73,7 +73,7 @@ impl Child {
         let is_watched = pidfd.is_some_and(|pidfd| child.watch_on(pidfd, reactor));
         let watched = if is_watched { Ok(()) } else { child.watch_by_thread() };
         watched.map_err(|error| {
-            let _ = child.signal(Signal::KILL);
+            let _ = child.signal(SignalKind::KILL);
             pid::block_until_ended(pid); // soon: it was killed
             child.look();
             IoFailure::wrap("starting", format_args!("`{program}` (no thread to watch it)"), error)
@@ -161,18 +161,18 @@ impl Child {
     pub(crate) fn begin_to_end(self: &StdArc<Self>, ending: Ending, group: bool) {
         match ending {
             Ending::Leave => {}
-            Ending::Kill => self.send(Signal::KILL, group),
+            Ending::Kill => self.send(SignalKind::KILL, group),
             Ending::Ask { signal, grace } => {
                 self.send(signal, group);
                 if reaper::kill_after(grace, self, group).is_err() {
-                    self.send(Signal::KILL, group); // nobody there who could wait for the end of the grace
+                    self.send(SignalKind::KILL, group); // nobody there who could wait for the end of the grace
                 }
             }
         }
     }
 
     /// Sends a signal as part of ending the child.
-    pub(crate) fn send(&self, signal: Signal, group: bool) {
+    pub(crate) fn send(&self, signal: SignalKind, group: bool) {
         // It fails for a child that has become another user's: then there is nothing that could be done.
         let _ = if group {
             self.exit.while_running(Running::sweep_group);
@@ -183,13 +183,13 @@ impl Child {
     }
 
     /// Sends the child a signal, unless it has ended.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: SignalKind) -> io::Result<()> {
         let sent = self.exit.while_running(|running| running.signal(signal)).unwrap_or(Ok(()));
         sent.map_err(|error| self.failed("sending a signal to", error))
     }
 
     /// Sends the child's group a signal, unless the child was reaped.
-    pub(crate) fn signal_group(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal_group(&self, signal: SignalKind) -> io::Result<()> {
         let sent = self.exit.while_running(|running| running.signal_group(signal)).unwrap_or(Ok(()));
         sent.map_err(|error| self.failed("sending a signal to the group of", error))
     }

@@ -1,6 +1,6 @@
 //! How a child is ended by those who no longer want it.
 
-use super::signal::Signal;
+use crate::signal_kind::SignalKind;
 use std::time::Duration;
 
 /// What happens to a child that still runs when its handle is dropped, or when whoever waits for it is cancelled.
@@ -8,11 +8,11 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
-/// use evenloop_streams::process::{Ending, Signal};
+/// use evenloop_streams::process::{Ending, SignalKind};
 /// use std::time::Duration;
 ///
 /// let gentle = Ending::terminate(Duration::from_secs(5));
-/// assert_eq!(gentle, Ending::Ask { signal: Signal::TERMINATE, grace: Duration::from_secs(5) });
+/// assert_eq!(gentle, Ending::Ask { signal: SignalKind::TERMINATE, grace: Duration::from_secs(5) });
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -22,8 +22,8 @@ pub enum Ending {
     Kill,
     /// It is sent a signal, and killed if it has not ended after the period of grace.
     Ask {
-        /// What it is sent.
-        signal: Signal,
+        /// What it is sent. A real-time signal cannot be sent: then it is left alone until the grace is over.
+        signal: SignalKind,
         /// How long it may take, in real time.
         grace: Duration,
     },
@@ -32,6 +32,6 @@ pub enum Ending {
 impl Ending {
     /// SIGTERM, and SIGKILL after `grace`.
     pub const fn terminate(grace: Duration) -> Self {
-        Self::Ask { signal: Signal::TERMINATE, grace }
+        Self::Ask { signal: SignalKind::TERMINATE, grace }
     }
 }

@@ -1,7 +1,7 @@
 //! A child, for those who wait for it or signal it without owning it.
 
 use super::child::Child;
-use super::signal::Signal;
+use crate::signal_kind::SignalKind;
 use evenloop_core::WaiterKey;
 use evenloop_core::budget::poll_spend;
 use evenloop_core::shim::StdArc;
@@ -87,8 +87,9 @@ impl ProcessHandle {
     ///
     /// # Errors
     ///
-    /// It runs as another user by now ([`PermissionDenied`](io::ErrorKind::PermissionDenied)).
-    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
+    /// It runs as another user by now ([`PermissionDenied`](io::ErrorKind::PermissionDenied)); or it is a real-time signal,
+    /// which has no name ([`InvalidInput`](io::ErrorKind::InvalidInput)).
+    pub fn send_signal(&self, signal: SignalKind) -> io::Result<()> {
         self.child.signal(signal)
     }
 
@@ -98,7 +99,7 @@ impl ProcessHandle {
     ///
     /// As [`send_signal`](Self::send_signal).
     pub fn terminate(&self) -> io::Result<()> {
-        self.send_signal(Signal::TERMINATE)
+        self.send_signal(SignalKind::TERMINATE)
     }
 
     /// Ends it: sends SIGKILL. Does nothing if it has ended.
@@ -107,7 +108,7 @@ impl ProcessHandle {
     ///
     /// As [`send_signal`](Self::send_signal).
     pub fn kill(&self) -> io::Result<()> {
-        self.send_signal(Signal::KILL)
+        self.send_signal(SignalKind::KILL)
     }
 
     /// Sends a signal to everybody in the child's own process group. Does nothing once the child has ended and that was
@@ -117,7 +118,7 @@ impl ProcessHandle {
     ///
     /// As [`send_signal`](Self::send_signal); and [`InvalidInput`](io::ErrorKind::InvalidInput) if it has no group of its
     /// own ([`Command::own_group`](super::Command::own_group)).
-    pub fn signal_group(&self, signal: Signal) -> io::Result<()> {
+    pub fn signal_group(&self, signal: SignalKind) -> io::Result<()> {
         self.child.signal_group(signal)
     }
 }

@@ -5,7 +5,7 @@
 //! asked whether the number is still a child of ours.
 
 use super::exit::{Kernel, Outcome};
-use super::signal::Signal;
+use crate::signal_kind::SignalKind;
 use evenloop_core::shim::StdArc;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid};
@@ -41,19 +41,19 @@ impl Running {
     }
 
     /// Sends the child a signal. One that has ended takes it silently.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: SignalKind) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if let Some(pidfd) = &self.pidfd {
-            return fine_if_gone(rustix::process::pidfd_send_signal(pidfd, signal.named()));
+            return fine_if_gone(rustix::process::pidfd_send_signal(pidfd, sendable(signal)?));
         }
         if !self.is_ours() {
             return Ok(());
         }
-        fine_if_gone(kill_process(self.pid, signal.named()))
+        fine_if_gone(kill_process(self.pid, sendable(signal)?))
     }
 
     /// Sends everybody in the child's group a signal.
-    pub(crate) fn signal_group(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal_group(&self, signal: SignalKind) -> io::Result<()> {
         if !self.leads_group {
             let message = "the child has no group of its own: start it with `Command::own_group`";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -62,7 +62,7 @@ impl Running {
         if !self.is_ours() {
             return Ok(());
         }
-        fine_if_gone(kill_process_group(self.pid, signal.named()))
+        fine_if_gone(kill_process_group(self.pid, sendable(signal)?))
     }
 
     /// Whether nobody else has reaped the child.
@@ -95,7 +95,7 @@ impl Kernel for Running {
     fn reap(&mut self) -> Option<Outcome> {
         if self.sweeps_group && matches!(self.wait(WaitIdOptions::NOWAIT), Ok(Some(_))) {
             // Between its end and its being reaped the child keeps its group's number from being used again.
-            let _ = kill_process_group(self.pid, Signal::KILL.named());
+            let _ = kill_process_group(self.pid, rustix::process::Signal::KILL);
         }
         match self.wait(WaitIdOptions::empty()) {
             Ok(None) => None,
@@ -122,6 +122,14 @@ pub(crate) fn open_pidfd(pid: Pid) -> Option<StdArc<OwnedFd>> {
         None
     };
     pidfd.map(StdArc::new)
+}
+
+/// The kernel takes any number; rustix takes those with a name.
+fn sendable(signal: SignalKind) -> io::Result<rustix::process::Signal> {
+    signal.named().ok_or_else(|| {
+        let message = format!("{signal:?} cannot be sent: it is no signal with a name");
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    })
 }
 
 /// A child that has ended is signalled in vain, which is no error.

@@ -7,8 +7,8 @@
 //! P1. Periods of grace are kept here in real time: children do not live on a virtual clock.
 
 use super::child::Child;
-use super::signal::Signal;
 use crate::reactor::{ReactorDriver, ReactorHandle};
+use crate::signal_kind::SignalKind;
 use evenloop_core::shim::{GlobalMutex, OnceLock, StdArc, StdWeak, thread};
 use evenloop_core::{Park as _, Unpark as _, deadline_after};
 use std::io;
@@ -78,7 +78,7 @@ fn run(mut driver: ReactorDriver, graces: &GlobalMutex<Vec<Grace>>) {
             (due, graces.iter().map(|grace| grace.deadline).min())
         };
         for Grace { child, group, .. } in due {
-            child.upgrade().into_iter().for_each(|child| child.send(Signal::KILL, group));
+            child.upgrade().into_iter().for_each(|child| child.send(SignalKind::KILL, group));
         }
         let timeout = next.map(|deadline| deadline.saturating_duration_since(now));
         match catch_unwind(AssertUnwindSafe(|| driver.park(timeout))) {

@@ -18,9 +18,9 @@ use super::command::Command;
 use super::ending::Ending;
 use super::handle::ProcessHandle;
 use super::pipes::{ChildOutput, ChildStdin};
-use super::signal::Signal;
 use crate::protocol;
 use crate::reader::StreamReader;
+use crate::signal_kind::SignalKind;
 use crate::writer::StreamWriter;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Runtime, Spawn};
@@ -180,7 +180,7 @@ impl SubprocessTransport {
     /// # Errors
     ///
     /// As [`ProcessHandle::send_signal`].
-    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
+    pub fn send_signal(&self, signal: SignalKind) -> io::Result<()> {
         self.0.handle.send_signal(signal)
     }
 
