@@ -75,7 +75,7 @@ fn stopping_cancels_what_is_left_and_waits_for_its_clean_up() {
     let task = task.unwrap();
     portal.call(|| async {}).unwrap(); // it has started
     let handle = portal.handle().clone();
-    portal.stop();
+    portal.close();
     assert_eq!(cleaned.load(Ordering::Relaxed), 1);
     assert!(task.join_blocking().unwrap_err().is_cancelled());
     assert!(handle.is_closed());
@@ -97,7 +97,7 @@ fn finishing_waits_for_the_tasks_and_what_they_spawn() {
         .detach();
     });
     task.unwrap().detach();
-    portal.finish();
+    portal.join();
     assert_eq!(receive.try_recv().unwrap(), "the child");
 }
 

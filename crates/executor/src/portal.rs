@@ -22,7 +22,7 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
 
 /// An event loop on a thread of its own, into which any thread may call: anyio's blocking portal.
 ///
-/// Dropping it [stops](Self::stop) the loop.
+/// Dropping it [closes](Self::close) the loop.
 ///
 /// # Examples
 ///
@@ -103,13 +103,14 @@ impl Portal {
         self.handle.call_blocking(make)
     }
 
-    /// Stops the loop and blocks until its thread has ended. Its tasks are cancelled, and may clean up for 60 s.
-    pub fn stop(mut self) {
+    /// Closes the loop and blocks until its thread has ended. Its tasks are cancelled, and may clean up for 60 s.
+    #[doc(alias = "stop")]
+    pub fn close(mut self) {
         self.end();
     }
 
-    /// As [`stop`](Self::stop), but the tasks are waited for, however long they take; those they spawn as well.
-    pub fn finish(mut self) {
+    /// As [`close`](Self::close), but the tasks are waited for, however long they take; those they spawn as well.
+    pub fn join(mut self) {
         // ORDERING: Relaxed: the request to stop, which comes after it, publishes it.
         self.waits.store(true, Ordering::Relaxed);
         self.end();
@@ -130,7 +131,7 @@ impl Portal {
 /// The life of the loop on its thread.
 fn run(event_loop: &EventLoop, waits: &AtomicBool) {
     event_loop.run_forever();
-    // ORDERING: Relaxed: see `finish`.
+    // ORDERING: Relaxed: see `join`.
     while waits.load(Ordering::Relaxed) && event_loop.tasks_alive() > 0 {
         event_loop.run_once(None);
     }
@@ -150,7 +151,7 @@ impl fmt::Debug for Portal {
     }
 }
 
-/// A portal that starts at its first use and stops after its last: anyio's `BlockingPortalProvider`. Fit for a `static`.
+/// A portal that starts at its first use and closes after its last: anyio's `BlockingPortalProvider`. Fit for a `static`.
 ///
 /// # Examples
 ///
@@ -161,7 +162,7 @@ impl fmt::Debug for Portal {
 ///
 /// let lease = LOOP.lease()?; // the loop starts
 /// assert_eq!(lease.call(|| async { 1 }).unwrap(), 1);
-/// drop(lease); // and stops
+/// drop(lease); // and closes
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct PortalProvider {
@@ -176,8 +177,8 @@ struct Lent {
     leases: usize,
 }
 
-/// Keeps a [`PortalProvider`]'s loop running. Dropping the last one stops it, as [`Portal::stop`].
-#[must_use = "dropping the lease may stop the loop"]
+/// Keeps a [`PortalProvider`]'s loop running. Dropping the last one closes it, as [`Portal::close`].
+#[must_use = "dropping the lease may close the loop"]
 pub struct PortalLease<'a> {
     provider: &'a PortalProvider,
     handle: Handle,
