@@ -339,7 +339,7 @@ fn on_evenloop(tell: impl Fn(SocketAddr), room_bytes: usize) {
     let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
     event_loop.run_until_complete(async {
         let listener = TcpListener::from_std(bind()).expect("it can be watched");
-        tell(listener.local_addr());
+        tell(listener.local_addr().unwrap());
         loop {
             let Ok((mut stream, _)) = listener.accept().await else { continue };
             stream.set_nodelay(true).expect("an option");

@@ -45,7 +45,7 @@ fn servers() -> ([SocketAddr; 2], i32) {
             let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
             let listener = TcpListener::bind(anywhere).expect("a port");
             let server = create_server(|| Echo(OnceCell::new()), anywhere).expect("a port");
-            let addresses = [listener.local_addr(), server.local_addr().expect("TCP has a port")];
+            let addresses = [listener.local_addr().unwrap(), server.local_addr().expect("TCP has a port")];
             let thread = rustix::thread::gettid().as_raw_nonzero().get();
             tell.send((addresses, thread)).expect("somebody waits");
             loop {

@@ -80,7 +80,7 @@ fn an_eager_task_lives_on_its_spawners_budget() {
 fn a_socket_that_is_always_ready_starves_nobody() {
     evenloop::run(async {
         let listener = evenloop::streams::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr();
+        let address = listener.local_addr().unwrap();
         // A thread that writes as fast as it can.
         let feeding = std::thread::spawn(move || {
             use std::io::Write;

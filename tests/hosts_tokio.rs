@@ -188,7 +188,7 @@ fn sockets_of_two_hosts_talk_to_each_other_in_one_process() {
     let (listener, address) = {
         let _entered = on_one.enter();
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = listener.local_addr();
+        let address = listener.local_addr().unwrap();
         (listener, address)
     };
     let served = one.spawn(on_one.scope(async move {

@@ -15,12 +15,12 @@ fn loopback() -> SocketAddr {
 fn datagrams_keep_their_borders_and_their_senders() {
     on_reactor(async {
         let (one, other) = (UdpSocket::bind(loopback()).unwrap(), UdpSocket::bind(loopback()).unwrap());
-        one.send_to(b"first", other.local_addr()).await.unwrap();
-        one.send_to(b"", other.local_addr()).await.unwrap();
-        one.send_to(b"third", other.local_addr()).await.unwrap();
+        one.send_to(b"first", other.local_addr().unwrap()).await.unwrap();
+        one.send_to(b"", other.local_addr().unwrap()).await.unwrap();
+        one.send_to(b"third", other.local_addr().unwrap()).await.unwrap();
         let mut room = [0; 100];
-        assert_eq!(other.peek_from(&mut room).await.unwrap(), (5, one.local_addr()));
-        assert_eq!(other.recv_from(&mut room).await.unwrap(), (5, one.local_addr()));
+        assert_eq!(other.peek_from(&mut room).await.unwrap(), (5, one.local_addr().unwrap()));
+        assert_eq!(other.recv_from(&mut room).await.unwrap(), (5, one.local_addr().unwrap()));
         assert_eq!(other.recv_from(&mut room).await.unwrap().0, 0, "an empty datagram is one too");
         assert_eq!(other.recv_from(&mut room[..2]).await.unwrap().0, 2, "cut, and the rest is lost");
         let nothing = other.try_recv_from(&mut room).unwrap_err();
@@ -35,8 +35,8 @@ fn each_datagram_goes_to_one_of_those_who_wait() {
         let (mut left, mut right) = ([0; 8], [0; 8]);
         let both = future::join(other.recv_from(&mut left), other.recv_from(&mut right));
         let send = async {
-            one.send_to(b"a", other.local_addr()).await.unwrap();
-            one.send_to(b"bb", other.local_addr()).await.unwrap();
+            one.send_to(b"a", other.local_addr().unwrap()).await.unwrap();
+            one.send_to(b"bb", other.local_addr().unwrap()).await.unwrap();
         };
         let ((left, right), ()) = future::join(both, send).await;
         let mut lengths = [left.unwrap().0, right.unwrap().0];
@@ -48,19 +48,22 @@ fn each_datagram_goes_to_one_of_those_who_wait() {
 #[test]
 fn a_refused_datagram_is_told_once_and_the_socket_goes_on() {
     on_reactor(async {
-        let gone = UdpSocket::bind(loopback()).unwrap().local_addr();
+        let gone = UdpSocket::bind(loopback()).unwrap().local_addr().unwrap();
         let socket = UdpSocket::bind(loopback()).unwrap();
         socket.connect(gone).unwrap();
         socket.send(b"anybody?").await.unwrap();
         let mut room = [0; 8];
         let error = socket.recv(&mut room).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert!(error.to_string().starts_with(&format!("receiving on {}", socket.local_addr())), "{error}");
+        assert!(
+            error.to_string().starts_with(&format!("receiving on {}", socket.local_addr().unwrap())),
+            "{error}"
+        );
         assert!(poll!(pin!(socket.recv(&mut room))).is_pending(), "once");
 
         let friend = UdpSocket::bind(loopback()).unwrap();
-        socket.connect(friend.local_addr()).unwrap();
-        friend.send_to(b"here", socket.local_addr()).await.unwrap();
+        socket.connect(friend.local_addr().unwrap()).unwrap();
+        friend.send_to(b"here", socket.local_addr().unwrap()).await.unwrap();
         assert_eq!(socket.recv(&mut room).await.unwrap(), 4);
     });
 }

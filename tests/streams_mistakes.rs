@@ -60,7 +60,7 @@ static ALLOCATOR: Counting = Counting;
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let (client, server) = join(TcpStream::connect(listener.local_addr()), listener.accept()).await;
+    let (client, server) = join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
     (client.unwrap(), server.unwrap().0)
 }
 
@@ -199,7 +199,7 @@ fn after_the_loop_has_ended_everything_answers_with_an_error() {
         says(other.write(b"x").await.unwrap_err());
         says(listener.accept().await.unwrap_err());
         says(udp.recv_from(&mut room).await.unwrap_err());
-        says(udp.send_to(b"x", udp.local_addr()).await.unwrap_err());
+        says(udp.send_to(b"x", udp.local_addr().unwrap()).await.unwrap_err());
         says(datagrams.0.send(b"x").await.unwrap_err());
         says(datagrams.1.recv(&mut room).await.unwrap_err());
         says(sender.write(b"x").await.unwrap_err());

@@ -700,7 +700,7 @@ fn descriptors_come_under_their_numbers_and_no_others_do() {
             // One of each kind that there is.
             let address: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
             let listener = evenloop_streams::TcpListener::bind(address).unwrap();
-            let stream = evenloop_streams::TcpStream::connect(listener.local_addr()).await.unwrap();
+            let stream = evenloop_streams::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let accepted = listener.accept().await.unwrap();
             let pair = evenloop_streams::UnixStream::pair().unwrap();
             let udp = evenloop_streams::UdpSocket::bind(address).unwrap();

@@ -459,7 +459,7 @@ fn a_reset_in_the_middle_of_a_write_is_told_once() {
     on_loop(async {
         let log = Log::default();
         let listener = TcpListener::bind(loopback()).unwrap();
-        let address = listener.local_addr();
+        let address = listener.local_addr().unwrap();
         let ours = TcpStream::connect(address).await.unwrap();
         let (theirs, _) = listener.accept().await.unwrap();
         let (transport, _) = connect_accepted_socket(|| Recorder::new(&log), ours).unwrap();

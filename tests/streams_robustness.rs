@@ -71,7 +71,7 @@ fn thread_time() -> Duration {
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let (client, server) = join(TcpStream::connect(listener.local_addr()), listener.accept()).await;
+    let (client, server) = join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
     (client.unwrap(), server.unwrap().0)
 }
 

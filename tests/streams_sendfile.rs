@@ -28,7 +28,7 @@ fn file(content: &[u8]) -> File {
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let (client, server) = join(TcpStream::connect(listener.local_addr()), listener.accept()).await;
+    let (client, server) = join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
     (client.unwrap(), server.unwrap().0)
 }
 

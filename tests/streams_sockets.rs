@@ -30,7 +30,8 @@ fn loopback() -> SocketAddr {
 /// A connection and the end that was accepted.
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(loopback()).unwrap();
-    let (client, server) = future::join(TcpStream::connect(listener.local_addr()), listener.accept()).await;
+    let (client, server) =
+        future::join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
     (client.unwrap(), server.unwrap().0)
 }
 
@@ -48,7 +49,7 @@ impl Wake for Count {
 fn bytes_go_both_ways_and_the_end_arrives() {
     on_reactor(async {
         let (mut client, mut server) = connected().await;
-        assert_eq!(client.peer_addr(), server.local_addr().unwrap());
+        assert_eq!(client.peer_addr().unwrap(), server.local_addr().unwrap());
         client.write_all(b"ping").await.unwrap();
         let mut bytes = [0; 4];
         server.read_exact(&mut bytes).await.unwrap();
@@ -159,12 +160,15 @@ fn errors_say_what_and_with_whom() {
         assert_eq!(IoFailure::of(&error).unwrap().os_error(), Some(111));
 
         let taken = TcpListener::bind(loopback()).unwrap();
-        let error = TcpListener::bind(taken.local_addr()).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("listening on {}: ", taken.local_addr())), "{error}");
+        let error = TcpListener::bind(taken.local_addr().unwrap()).unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!("listening on {}: ", taken.local_addr().unwrap())),
+            "{error}"
+        );
 
         let (mut client, server) = connected().await;
         server.set_linger(Some(Duration::ZERO)).unwrap(); // dropping it resets
-        let peer = client.peer_addr();
+        let peer = client.peer_addr().unwrap();
         drop(server);
         let error = client.read(&mut [0; 8]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -246,7 +250,7 @@ fn several_tasks_accept_and_a_cancelled_one_takes_no_connection() {
         let mut first = Box::pin(listener.accept());
         let second = listener.accept();
         assert!(first.as_mut().poll(&mut cx).is_pending());
-        let client = TcpStream::connect(listener.local_addr()).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         drop(first); // woken perhaps, but never polled again
         let (_, peer) = second.await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
@@ -304,7 +308,7 @@ fn after_the_reactor_has_ended_every_call_is_an_error() {
         ended(client.write(b"x").await.unwrap_err());
         ended(server.readable().await.unwrap_err());
         ended(listener.accept().await.unwrap_err());
-        ended(TcpStream::connect(server.peer_addr()).await.unwrap_err());
+        ended(TcpStream::connect(server.peer_addr().unwrap()).await.unwrap_err());
     });
     assert!(handle.register(server.as_fd(), &StdArc::new(Readiness::new(Ready::NOTHING))).is_err());
 }

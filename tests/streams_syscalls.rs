@@ -21,7 +21,7 @@ fn raw_streams_make_six_system_calls_an_echo() {
     on_loop(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (client, server) =
-            future::join(TcpStream::connect(listener.local_addr()), listener.accept()).await;
+            future::join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
         let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
         let serve = async {
             let mut room = [0; 128];

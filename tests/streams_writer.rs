@@ -107,7 +107,7 @@ fn nothing_is_written_after_close() {
 fn small_writes_are_on_their_way_without_a_drain() {
     on_loop(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let port = listener.local_addr().port();
+        let port = listener.local_addr().unwrap().port();
         let (client, server) = future::join(open_connection("127.0.0.1", port), listener.accept()).await;
         let ((_reader, mut writer), (server, _)) = (client.unwrap(), server.unwrap());
         assert!(writer.get_ref().nodelay().unwrap());
@@ -128,7 +128,7 @@ fn a_slow_reader_holds_the_writer_and_its_reset_frees_it() {
     let _entered = runtime.enter();
     let (mut writer, server) = drive(&mut driver, async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let local = listener.local_addr();
+        let local = listener.local_addr().unwrap();
         let (client, server) = future::join(TcpStream::connect(local), listener.accept()).await;
         let (_, write) = client.unwrap().into_split();
         (StreamWriter::new(write), server.unwrap().0)
@@ -160,9 +160,9 @@ fn a_host_with_several_addresses_is_tried_until_one_answers() {
                 listener.local_addr().unwrap()
             })
             .collect();
-        let addresses = [refusing[0], refusing[1], listener.local_addr()];
+        let addresses = [refusing[0], refusing[1], listener.local_addr().unwrap()];
         let (client, _) = future::join(TcpStream::connect_any(&addresses), listener.accept()).await;
-        assert_eq!(client.unwrap().peer_addr(), listener.local_addr());
+        assert_eq!(client.unwrap().peer_addr().unwrap(), listener.local_addr().unwrap());
 
         let error = TcpStream::connect_any(&refusing).await.unwrap_err();
         let failures = evenloop_streams::ConnectFailures::of(&error).unwrap();
@@ -188,10 +188,10 @@ fn a_silent_address_is_overtaken() {
             (0..2).map(|_| TcpStream::connect(silent_at)).map(Box::pin).map(poll_once_kept).collect();
 
         let listener = TcpListener::bind(any).unwrap();
-        let addresses = [silent_at, listener.local_addr()];
+        let addresses = [silent_at, listener.local_addr().unwrap()];
         let began = std::time::Instant::now();
         let client = TcpStream::connect_any(&addresses).await.unwrap();
-        assert_eq!(client.peer_addr(), listener.local_addr());
+        assert_eq!(client.peer_addr().unwrap(), listener.local_addr().unwrap());
         assert!(began.elapsed() >= Duration::from_millis(250), "the second one started after the stagger");
     });
 }

@@ -104,7 +104,7 @@ fn pythons_websockets_talk_to_async_tungstenite() {
     let Some(python) = python_with("websockets") else { return };
     evenloop::run(within_a_minute(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let port = listener.local_addr().port().to_string();
+        let port = listener.local_addr().unwrap().port().to_string();
         let serve = async {
             let (stream, _) = listener.accept().await.unwrap();
             let mut socket = async_tungstenite::accept_async(stream).await.unwrap();
@@ -162,7 +162,7 @@ fn curl_talks_to_futures_rustls() {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     evenloop::run(within_a_minute(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let port = listener.local_addr().port();
+        let port = listener.local_addr().unwrap().port();
         let serve = async {
             let (stream, _) = listener.accept().await.unwrap();
             let mut stream = acceptor.accept(stream).await.unwrap();

@@ -52,7 +52,7 @@ fn python_asks_a_tonic_service() {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_service_status("shop", ServingStatus::NotServing).await;
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let port = listener.local_addr().port().to_string();
+        let port = listener.local_addr().unwrap().port().to_string();
         let server = create_task(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();

@@ -27,7 +27,7 @@ use std::time::Duration;
 fn serving<T>(router: Router, http2: bool, scenario: impl AsyncFnOnce(SocketAddr) -> T) -> T {
     evenloop::run(async move {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = listener.local_addr();
+        let address = listener.local_addr().unwrap();
         let server = create_task(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -180,7 +180,7 @@ fn a_client_fetches_many_documents_from_pythons_server() {
 fn a_graceful_end_finishes_the_request_that_is_under_way() {
     evenloop::run(async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = listener.local_addr();
+        let address = listener.local_addr().unwrap();
         let (asked, end) = (Rc::new(Event::new()), Rc::new(Event::new()));
         let server = create_task({
             let (asked, end) = (asked.clone(), end.clone());
@@ -227,7 +227,7 @@ fn a_graceful_end_finishes_the_request_that_is_under_way() {
 fn hypers_time_limits_run_on_the_virtual_clock() {
     evenloop::entry::main(true, async {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let _silent = std::net::TcpStream::connect(listener.local_addr()).unwrap();
+        let _silent = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let start = evenloop::time::now();
         let service = TowerToHyperService::new(router());

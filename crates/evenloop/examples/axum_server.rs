@@ -48,7 +48,7 @@ fn main() -> io::Result<()> {
         .route("/slow", get(slow));
     evenloop::run(async move {
         let listener = TcpListener::bind(([127, 0, 0, 1], port).into())?;
-        println!("serving on http://{}", listener.local_addr());
+        println!("serving on http://{}", listener.local_addr()?);
         let open = Rc::new(Open::default());
         let accept = create_task(accept(listener, router, open.clone()));
 

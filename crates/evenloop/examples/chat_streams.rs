@@ -50,7 +50,7 @@ impl Drop for Seat {
 }
 
 async fn serve(room: Room, mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
-    let user = reader.get_ref().peer_addr();
+    let user = reader.get_ref().peer_addr()?;
     let name = text(reader.readline().await?);
     if name.is_empty() {
         return writer.wait_closed().await;

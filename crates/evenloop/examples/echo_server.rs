@@ -11,7 +11,7 @@ use evenloop::streams::{StreamReader, StreamWriter};
 use std::io;
 
 async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
-    let peer = reader.get_ref().peer_addr();
+    let peer = reader.get_ref().peer_addr()?;
     while let line @ [_, ..] = &reader.readline().await?[..] {
         println!("{peer}: {}", String::from_utf8_lossy(line).trim_end());
         writer.write(line)?;

@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut urls = options.urls;
         if urls.is_empty() {
             let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
-            let address = listener.local_addr();
+            let address = listener.local_addr()?;
             create_task(serve(listener)).detach(); // `run` ends it
             urls =
                 (0..options.documents).map(|number| format!("http://{address}/document/{number}")).collect();

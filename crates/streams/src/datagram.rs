@@ -82,8 +82,12 @@ impl UdpSocket {
     }
 
     /// Where it is bound, with the port that the kernel chose.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
+    ///
+    /// # Errors
+    ///
+    /// None: the address was noted when the socket was made. The shape is std's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
     }
 
     /// From now on sends to `peer` only, and hears nobody else.

@@ -124,8 +124,12 @@ impl TcpStream {
     }
 
     /// The peer's address, also after the connection is gone.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.peer
+    ///
+    /// # Errors
+    ///
+    /// None: the address was noted when the stream was made. The shape is std's.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
     }
 
     /// This end's address.
@@ -420,7 +424,7 @@ impl TcpListener {
     /// # use evenloop_streams::TcpListener;
     /// # async fn example() -> std::io::Result<()> {
     /// let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
-    /// println!("listening on {}", listener.local_addr());
+    /// println!("listening on {}", listener.local_addr()?);
     /// let (stream, peer) = listener.accept().await?;
     /// # Ok(()) }
     /// ```
@@ -468,8 +472,12 @@ impl TcpListener {
     }
 
     /// Where it listens, with the port that the kernel chose.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
+    ///
+    /// # Errors
+    ///
+    /// None: the address was noted when the listener was made. The shape is std's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
     }
 
     /// Waits for the next connection. Several tasks may accept at once: each connection goes to one of them.

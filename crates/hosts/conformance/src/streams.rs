@@ -24,7 +24,7 @@ fn loopback() -> SocketAddr {
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(loopback()).expect("a port");
-    let (client, server) = join(TcpStream::connect(listener.local_addr()), listener.accept()).await;
+    let (client, server) = join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
     (client.expect("connected"), server.expect("accepted").0)
 }
 
@@ -161,7 +161,7 @@ pub fn unix_sockets_and_pipes_do_the_same<H: Host>() {
 pub fn datagrams_keep_their_borders<H: Host>() {
     H::run(Clock::Real, async {
         let receiver = evenloop_core::shim::StdArc::new(UdpSocket::bind(loopback()).unwrap());
-        let to = receiver.local_addr();
+        let to = receiver.local_addr().unwrap();
         let waits = [1, 2, 3].map(|_| {
             let receiver = receiver.clone();
             spawn(async move {
@@ -183,7 +183,7 @@ pub fn datagrams_keep_their_borders<H: Host>() {
 pub fn a_name_is_looked_up_and_a_refused_connection_says_with_whom<H: Host>() {
     H::run(Clock::Real, async {
         let listener = TcpListener::bind(loopback()).unwrap();
-        let port = listener.local_addr().port();
+        let port = listener.local_addr().unwrap().port();
         let (connected, accepted) = join(TcpStream::connect_host("localhost", port), listener.accept()).await;
         assert_eq!(connected.unwrap().local_addr().unwrap(), accepted.unwrap().1);
         drop(listener);

@@ -115,7 +115,7 @@ impl ServerConfig {
         let connection = std::rc::Rc::new(self.tcp_connections(handler, &starting.shared));
         let mut local = Vec::new();
         for listener in listeners {
-            local.push(listener.local_addr());
+            local.push(listener.local_addr()?);
             let connection = connection.clone();
             starting.accept_here(listener, Removes::nothing(), move |stream| connection(stream))?;
         }
@@ -153,7 +153,7 @@ impl ServerConfig {
         let connection = StdArc::new(self.tcp_connections(handler, &starting.shared));
         let mut local = Vec::new();
         for listener in listeners {
-            local.push(listener.local_addr());
+            local.push(listener.local_addr()?);
             let connection = connection.clone();
             starting.accept_anywhere(listener, Removes::nothing(), move |stream| connection(stream))?;
         }

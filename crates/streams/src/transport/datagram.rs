@@ -97,7 +97,7 @@ pub fn connect_datagram_socket<P: DatagramProtocol>(
     let protocol = Rc::new(protocol());
     let endpoint = Rc::new(Endpoint {
         peer: socket.peer_addr().ok(),
-        local: socket.local_addr(),
+        local: socket.local_addr()?,
         host: host.clone(),
         socket: RefCell::new(Some(socket)),
         protocol: RefCell::new(Some(protocol.clone())),

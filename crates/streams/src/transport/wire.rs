@@ -56,7 +56,7 @@ pub(crate) mod sealed {
         #[expect(private_interfaces, reason = "sealed: only this crate calls it")]
         fn into_wire(self) -> Wire {
             let info = ExtraInfo {
-                peername: Some(Address::Inet(self.peer_addr())),
+                peername: self.peer_addr().ok().map(Address::Inet),
                 sockname: self.local_addr().ok().map(Address::Inet),
                 ..ExtraInfo::default()
             };
