@@ -3,6 +3,10 @@
 #[path = "lib/syscalls.rs"]
 pub mod syscalls;
 
+#[path = "lib/mistakes.rs"]
+#[expect(dead_code, reason = "clippy reads it")]
+mod mistakes;
+
 use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark};
 use evenloop_executor::EventLoop;
 use evenloop_streams::ReactorDriver;

@@ -5,8 +5,8 @@
 //! failure.
 
 use crate::{
-    Outcome, counts, coverage, examples, faults, fuzz, loom, msrv, ordmut, plant, proof, sanitize, semver,
-    sh, soak, tidy, tree,
+    Outcome, counts, coverage, examples, faults, fuzz, loom, msrv, ordmut, plant, preset, proof, sanitize,
+    semver, sh, soak, tidy, tree,
 };
 use std::time::Instant;
 
@@ -35,6 +35,7 @@ const SECTIONS: &[Section] = &[
     quick("clippy", |_| {
         sh::run(&mut sh::cargo("clippy --workspace --all-targets --all-features --quiet -- -D warnings"))
     }),
+    quick("preset", |_| preset::run()),
     quick("alone", |_| alone()),
     quick("doc", |_| doc()),
     quick("test", test),

@@ -15,6 +15,7 @@ mod models;
 mod msrv;
 mod ordmut;
 mod plant;
+mod preset;
 mod proof;
 mod sanitize;
 mod semver;

@@ -20,6 +20,7 @@
 //! Only loops that are watched are seen: built with `watch(true)`, in debug mode, or by `evenloop` with the variable set.
 
 #![forbid(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 mod agent;
 

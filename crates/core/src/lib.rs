@@ -24,6 +24,7 @@
 
 #![cfg_attr(not(evenloop_tsan), forbid(unsafe_code))]
 #![deny(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 pub mod shim;
 

@@ -45,6 +45,7 @@
 //! | yielding after `Err(Closed)`                            | a panic of `aclose`; the body is closed              |
 
 #![deny(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 mod co;
 

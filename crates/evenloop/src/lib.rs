@@ -41,6 +41,7 @@
 //! them, and its timer and executor. `tls`: TLS around streams and transports.
 
 #![forbid(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 mod run;
 

@@ -29,6 +29,7 @@
 //! The executor knows no clock and no descriptor: it parks on whatever [`Park`](evenloop_core::Park) it is given.
 
 #![deny(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 mod event_loop;
 

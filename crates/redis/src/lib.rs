@@ -62,6 +62,7 @@
 //! and smol with the adapters. Redis 7 or newer, or Valkey.
 
 #![forbid(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 mod delivery;
 mod error;

@@ -36,6 +36,7 @@
 //! [`Runtime`](evenloop_core::Runtime), or is given them.
 
 #![deny(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 pub mod reactor;
 

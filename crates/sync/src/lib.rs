@@ -29,6 +29,7 @@
 //! `ParkingLot` is the private wait list here: an [`Event`], a [`Condition`] or a [`Semaphore`] serves.
 
 #![deny(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 mod wait_list;
 

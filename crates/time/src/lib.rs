@@ -16,6 +16,7 @@
 //! | `now`      | what time it is by the current runtime, and moving it            | which clock that is      |
 
 #![forbid(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 mod wheel;
 

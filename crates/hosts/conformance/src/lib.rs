@@ -70,6 +70,7 @@
 //! `evenloop_streams::guest`: see `crates/hosts/smol`.
 
 #![forbid(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 pub mod cancellation;
 pub mod streams;

@@ -40,6 +40,7 @@
 //! executor is never dropped.
 
 #![forbid(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 #[cfg(feature = "streams")]
 mod streams;

@@ -42,6 +42,7 @@
 //! that says so; sockets do not change hosts. What is spawned through Evenloop afterwards comes back.
 
 #![forbid(unsafe_code)]
+#![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
 #[cfg(feature = "streams")]
 mod streams;
