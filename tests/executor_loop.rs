@@ -128,7 +128,10 @@ fn running_a_closed_loop_says_so() {
 fn closing_a_running_loop_says_so() {
     let event_loop = EventLoop::new();
     let message = event_loop.run_until_complete(async { panic_of(|| event_loop.close()) });
-    assert_eq!(message, "`close`: the event loop is running, stop it first");
+    assert_eq!(
+        message,
+        "`EventLoop::close`: the loop is running: `stop` it, and close it when its run has returned"
+    );
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn a_stopped_loop_leaves_the_task_pending() {
 
     event_loop.stop();
     let message = panic_of(|| event_loop.run_until_complete(pending::<()>()));
-    assert_eq!(message, "event loop stopped before the future completed");
+    assert!(message.starts_with("`run_until_complete`: the event loop was stopped before"), "{message}");
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn a_task_of_another_loop_is_not_run() {
     let mut task = one.create_task(async {});
     let message = panic_of(|| other.run_task(&mut task).unwrap());
     assert!(message.starts_with("`run_task`: <Task pending name='Task-1'"), "{message}");
-    assert!(message.ends_with("belongs to another loop"), "{message}");
+    assert!(message.ends_with("belongs to another loop: run that one"), "{message}");
 }
 
 #[test]

@@ -207,7 +207,10 @@ fn who_serves_for_ever_closes_when_it_is_dropped_and_cancels_the_handlers() {
         assert!(!other.is_serving());
         assert_eq!(reader.read(1).await.unwrap(), b"", "its handler was cancelled");
         other.wait_closed().await;
-        assert_eq!(server.serve_forever().await.unwrap_err().to_string(), "the server is closed");
+        assert_eq!(
+            server.serve_forever().await.unwrap_err().to_string(),
+            "`serve_forever`: the server is closed"
+        );
 
         // Closed by somebody else, it ends well.
         let server = start_server(echo, loopback()).unwrap();

@@ -58,7 +58,7 @@ fn a_handler_runs_on_the_loop_until_it_is_removed() {
 fn what_cannot_be_caught_is_refused() {
     on_loop(async {
         let error = signal(SignalKind::from_raw(9)).unwrap_err();
-        assert_eq!(error.to_string(), "signal 9 cannot be listened to");
+        assert!(error.to_string().contains("SIGKILL cannot be listened to"), "{error}");
     });
 }
 

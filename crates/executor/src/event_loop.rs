@@ -114,7 +114,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped => f.write_str("event loop stopped before the task completed"),
+            Self::Stopped => f.write_str("`run_task`: the event loop was stopped before the task was done"),
             Self::Task(error) => error.fmt(f),
         }
     }
@@ -297,10 +297,14 @@ impl EventLoop {
         drop(entered);
         match outcome {
             Ok(value) => value,
-            Err(_) if stopped => panic!("event loop stopped before the future completed"),
+            Err(_) if stopped => panic!(
+                "`run_until_complete`: the event loop was stopped before the future was done; `run_task` answers that as an error"
+            ),
             Err(error) => match error.into_panic() {
                 Ok(panic) => resume_unwind(panic),
-                Err(_) => panic!("`run_until_complete`: the future was cancelled"),
+                Err(_) => panic!(
+                    "`run_until_complete`: the future was cancelled; `run_task` answers that as an error"
+                ),
             },
         }
     }
@@ -319,7 +323,11 @@ impl EventLoop {
     #[track_caller]
     pub fn run_task<T>(&self, task: &mut Task<T>) -> Result<T, RunError> {
         let raw: &RawTask<T> = task.raw();
-        assert!(raw.belongs_to(&self.core.sched), "`run_task`: {} belongs to another loop", raw.about());
+        assert!(
+            raw.belongs_to(&self.core.sched),
+            "`run_task`: {} belongs to another loop: run that one",
+            raw.about()
+        );
         if !raw.is_over() {
             let _entered = self.core.start("run_task");
             if !self.core.run(|| raw.is_over()) {
@@ -433,7 +441,10 @@ impl EventLoop {
     ///
     /// When called from one of its own tasks.
     pub fn close(&self) {
-        assert!(!self.is_running(), "`close`: the event loop is running, stop it first");
+        assert!(
+            !self.is_running(),
+            "`EventLoop::close`: the loop is running: `stop` it, and close it when its run has returned"
+        );
         self.core.close();
     }
 

@@ -77,7 +77,7 @@ impl<T> Slot<T> {
     fn take(state: &mut State<T>) -> Option<Result<T, JoinError>> {
         match std::mem::replace(state, State::Taken) {
             State::There(outcome) => Some(outcome),
-            State::Taken => panic!("an outcome is given once, and this one was taken before"),
+            State::Taken => panic!("the outcome is given once, and it was taken before"),
             before => {
                 *state = before;
                 None

@@ -131,8 +131,8 @@ impl<T> fmt::Display for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(_) => f.write_str("the remote queue is full"),
-            Self::ShutDown(_) => f.write_str("the remote queue is shut down"),
-            Self::Gone(_) => f.write_str("the remote queue has been destroyed: `open` makes a new one"),
+            Self::ShutDown(_) => f.write_str("the remote queue was shut down"),
+            Self::Gone(_) => f.write_str("the remote queue was destroyed: `open` makes a new one"),
             Self::Unencodable(_, error) => write!(f, "the item cannot be written as JSON: {error}"),
             Self::Broken(_, broken) => broken.fmt(f),
         }
@@ -169,8 +169,8 @@ impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the remote queue is empty"),
-            Self::ShutDown => f.write_str("the remote queue is shut down, and all of it is done"),
-            Self::Gone => f.write_str("the remote queue has been destroyed: `open` makes a new one"),
+            Self::ShutDown => f.write_str("the remote queue was shut down, and all of it is done"),
+            Self::Gone => f.write_str("the remote queue was destroyed: `open` makes a new one"),
             Self::Undecodable(what) => what.fmt(f),
             Self::Broken(broken) => broken.fmt(f),
         }

@@ -43,7 +43,7 @@ pub fn pipe() -> io::Result<(Sender, Receiver)> {
 /// Takes over one end, after a look at what it is.
 fn open_end(fd: &OwnedFd) -> io::Result<()> {
     if FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) != FileType::Fifo {
-        let message = "not a pipe: a terminal, a device or a socket goes into an `AsyncFd`";
+        let message = "`from_fd`: this is no pipe: a terminal, a device or a socket goes into an `AsyncFd`";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     rustix::io::ioctl_fionbio(fd, true)?;

@@ -217,7 +217,7 @@ impl Server {
     /// ([`NotConnected`](io::ErrorKind::NotConnected)). Nothing changes then.
     pub async fn serve_forever(&self) -> io::Result<()> {
         if !self.is_serving() {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the server is closed"));
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "`serve_forever`: the server is closed"));
         }
         if std::mem::replace(&mut *self.shared.served.lock(), true) {
             let message = "`serve_forever` of this server is being awaited already";

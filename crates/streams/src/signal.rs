@@ -43,7 +43,7 @@ use std::task::{Context, Poll, ready};
 pub fn signal(kind: SignalKind) -> io::Result<Signal> {
     let reactor = Runtime::current_reactor("signal").map_err(io::Error::other)?;
     if signal_hook::consts::FORBIDDEN.contains(&kind.as_raw()) {
-        let message = format!("signal {} cannot be listened to", kind.as_raw());
+        let message = format!("`signal`: {kind:?} cannot be listened to: the system acts on it by itself");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let (reading, writing) = mio::net::UnixStream::pair()?;
@@ -107,7 +107,7 @@ impl Drop for Signal {
 
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signal [{}]", low_level::signal_name(self.kind.as_raw()).unwrap_or("unnamed"))
+        write!(f, "Signal [{:?}]", self.kind)
     }
 }
 
@@ -157,7 +157,7 @@ impl Drop for SignalHandler {
 
 impl fmt::Debug for SignalHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SignalHandler [{}]", low_level::signal_name(self.kind.as_raw()).unwrap_or("unnamed"))
+        write!(f, "SignalHandler [{:?}]", self.kind)
     }
 }
 

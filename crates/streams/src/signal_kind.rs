@@ -48,9 +48,20 @@ impl SignalKind {
 
 impl fmt::Debug for SignalKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.named() {
-            Some(signal) => signal.fmt(f),
-            None => write!(f, "signal {}", self.0),
-        }
+        let name = match *self {
+            Self::HANGUP => "SIGHUP",
+            Self::INTERRUPT => "SIGINT",
+            Self::QUIT => "SIGQUIT",
+            Self::TERMINATE => "SIGTERM",
+            Self::KILL => "SIGKILL",
+            Self::STOP => "SIGSTOP",
+            Self::CONTINUE => "SIGCONT",
+            Self::USER_1 => "SIGUSR1",
+            Self::USER_2 => "SIGUSR2",
+            Self::CHILD => "SIGCHLD",
+            Self::WINDOW_CHANGE => "SIGWINCH",
+            Self(number) => return write!(f, "signal {number}"),
+        };
+        f.write_str(name)
     }
 }

@@ -171,7 +171,7 @@ impl<F: Future> Future for Run<F> {
             if !*this.entered {
                 assert!(
                     this.inbox.enter(),
-                    "`CancelScope::run` needs a scope that has not been entered before"
+                    "`CancelScope::run` needs a scope that has not been entered before: make one for each block"
                 );
                 *this.entered = true;
                 this.alarm.follow(this.inbox.deadline());

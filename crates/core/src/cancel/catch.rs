@@ -108,7 +108,7 @@ impl Catcher {
         }
         let polled = {
             let _entered = frames::enter(&mut self.seat, Kind::Catcher, None);
-            future.as_mut().as_pin_mut().expect("`catch_cancel` was polled after its end").poll(cx)
+            future.as_mut().as_pin_mut().expect("`catch_cancel` was polled after it had finished").poll(cx)
         };
         match polled {
             Poll::Ready(value) => {

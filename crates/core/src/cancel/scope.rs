@@ -89,7 +89,9 @@ impl Scope {
         match self.state {
             State::Running => {}
             State::Taken(_) => return self.report(cx.waker()),
-            State::Ended => panic!("the future of a scope was polled after its end"),
+            State::Ended => {
+                panic!("the future of a cancel scope or a timeout was polled after it had finished")
+            }
         }
         frames::relink(&mut self.seat);
         if let Some(inbox) = &self.seat.inbox {

@@ -60,7 +60,7 @@ pub(crate) fn each<T: TestOutcome>(seeds: Range<u64>, mut once: impl FnMut(u64) 
         }
         last = Some(outcome.unwrap_or_else(|panic| resume_unwind(panic)));
     }
-    last.expect("a test runs with one seed at least")
+    last.expect("`with_seeds` and `seeds = N` need at least one seed")
 }
 
 /// Runs a test in as many random orders: `#[evenloop::test(virtual_clock, seeds = 100)]` without the attribute.

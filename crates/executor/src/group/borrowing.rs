@@ -266,7 +266,9 @@ impl<T> BorrowedChild<T> {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, ChildError>> {
         if self.end.over.get() {
             let outcome = self.end.outcome.take();
-            return Poll::Ready(outcome.expect("`BorrowedChild::join`: the outcome was taken before"));
+            return Poll::Ready(
+                outcome.expect("`BorrowedChild::join`: the outcome is given once, and it was taken before"),
+            );
         }
         let before = self.end.waker.replace(Some(cx.waker().clone()));
         drop(before);
