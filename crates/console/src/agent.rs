@@ -90,6 +90,15 @@ pub fn listen_if_asked() -> io::Result<Option<Agent>> {
 /// # Errors
 ///
 /// Somebody listens there; something that is no socket is there; whatever the system says.
+///
+/// # Examples
+///
+/// ```no_run
+/// let agent = evenloop_console::listen("/tmp/my-program.sock")?;
+/// println!("evenloop ps {}", agent.path().display());
+/// // ... until it is dropped
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn listen(path: impl Into<PathBuf>) -> io::Result<Agent> {
     let path = path.into();
     let tell = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));

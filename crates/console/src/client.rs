@@ -13,6 +13,17 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks one agent; each request is a connection of its own.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_console::{Client, find};
+///
+/// let client = Client::new(find(Some("4711"))?); // a process's number, or a path
+/// let snapshot = client.ps()?;
+/// println!("{}", snapshot.tree());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     path: PathBuf,

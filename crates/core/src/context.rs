@@ -53,6 +53,23 @@ pub struct Token<T: 'static> {
 }
 
 /// A set of values of context variables. Cheap to clone, and never changes.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::context::{Context, ContextVar};
+///
+/// static USER: ContextVar<&str> = ContextVar::new("user");
+///
+/// let guest = Context::new();
+/// let before = guest.run(|| {
+///     let _ = USER.set("ada");
+///     (USER.get(), Context::current())
+/// });
+/// assert_eq!(before.0, Some("ada"));
+/// assert_eq!(USER.get(), None, "what was set inside is gone");
+/// assert_eq!(before.1.run(|| USER.get()), Some("ada"), "unless it was copied");
+/// ```
 #[derive(Clone, Default)]
 pub struct Context(Option<StdArc<Vec<Entry>>>);
 

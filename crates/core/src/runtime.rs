@@ -23,6 +23,20 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 
 /// The seams that one host offers. Cheap to clone; clones are the same runtime.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::Runtime;
+///
+/// let host = Runtime::builder("mine").build(); // it offers nothing yet: see the builder's methods
+/// assert!(Runtime::current().is_none());
+/// let entered = host.enter();
+/// assert_eq!(Runtime::current().unwrap().name(), "mine");
+/// let missing = Runtime::current_timers("sleep").err().unwrap();
+/// assert!(missing.to_string().starts_with("`sleep` needs timers, and the mine runtime offers none"));
+/// drop(entered);
+/// ```
 #[derive(Clone)]
 pub struct Runtime(StdArc<Parts>);
 

@@ -50,6 +50,16 @@ pub trait Spawn: Send + Sync {
 }
 
 /// A spawn that did not happen, with what was handed in.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::NotSpawned;
+///
+/// let refused = NotSpawned { value: "the future that was handed in", why: "the event loop is closed" };
+/// assert_eq!(refused.to_string(), "not spawned: the event loop is closed");
+/// assert_eq!(refused.into_inner(), "the future that was handed in");
+/// ```
 pub struct NotSpawned<T> {
     /// What was handed in.
     pub value: T,

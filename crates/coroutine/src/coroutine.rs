@@ -23,6 +23,19 @@ use crate::Co;
 use crate::frame::{Frame, Outcome, Phase, Start};
 
 /// What a resumed coroutine answers.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_coroutine::{Coroutine, Resumed};
+///
+/// let mut once = Coroutine::new(async |mut co| {
+///     co.yield_(1).await;
+///     "the end"
+/// });
+/// assert_eq!(once.resume(()), Resumed::Yielded(1));
+/// assert_eq!(once.resume(()).returned(), Some("the end"));
+/// ```
 #[must_use = "the coroutine may have returned"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resumed<Y, T> {

@@ -51,6 +51,26 @@ where
 }
 
 /// The stream of [`as_completed`].
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, as_completed, yield_now};
+/// use std::pin::Pin;
+///
+/// EventLoop::new().run_until_complete(async {
+///     let slow = async {
+///         yield_now().await;
+///         "slow"
+///     };
+///     let both: [Pin<Box<dyn Future<Output = _>>>; 2] = [Box::pin(slow), Box::pin(async { "fast" })];
+///     let mut ends = as_completed(both);
+///     assert_eq!(ends.next().await.unwrap().await, "fast");
+///     assert_eq!(ends.len(), 1);
+///     assert_eq!(ends.next().await.unwrap().await, "slow");
+///     assert!(ends.next().await.is_none());
+/// });
+/// ```
 #[must_use = "streams do nothing unless polled; the tasks run"]
 pub struct AsCompleted<T> {
     running: FuturesUnordered<Over<T>>,

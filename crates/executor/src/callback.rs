@@ -28,6 +28,26 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A callback that waits for its turn on this thread's loop. Dropping the handle changes nothing.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, yield_now};
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// let (event_loop, called) = (EventLoop::new(), Rc::new(Cell::new(0)));
+/// let count = |called: &Rc<Cell<u32>>| {
+///     let called = called.clone();
+///     move || called.set(called.get() + 1)
+/// };
+/// let kept = event_loop.call_soon(count(&called));
+/// let cancelled = event_loop.call_soon(count(&called));
+/// assert!(cancelled.cancel(), "it had not run");
+/// event_loop.run_until_complete(yield_now());
+/// assert!(kept.done() && !kept.cancel(), "it has run");
+/// assert_eq!(called.get(), 1);
+/// ```
 pub struct CallHandle {
     closure: Rc<Local>,
     task: TaskRef,
@@ -259,6 +279,19 @@ pub fn call_soon(closure: impl FnOnce() + 'static) -> CallHandle {
 /// # Panics
 ///
 /// When no loop runs on this thread, or it has no timers.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::call_later;
+/// use std::time::Duration;
+///
+/// fn remind() {
+///     let tea = call_later(Duration::from_secs(180), || println!("the tea is ready"));
+///     println!("to be at {:?}; `cancel` takes it back", tea.when());
+/// }
+/// # let _ = remind;
+/// ```
 #[track_caller]
 pub fn call_later(delay: Duration, closure: impl FnOnce() + 'static) -> CallHandle {
     let at = Location::caller();
@@ -270,6 +303,19 @@ pub fn call_later(delay: Duration, closure: impl FnOnce() + 'static) -> CallHand
 /// # Panics
 ///
 /// As for `call_later`.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::call_at;
+/// use std::time::{Duration, Instant};
+///
+/// fn at_noon(noon: Instant) {
+///     call_at(noon - Duration::from_secs(60), || println!("a minute to go"));
+///     call_at(noon, || println!("noon"));
+/// }
+/// # let _ = at_noon;
+/// ```
 #[track_caller]
 pub fn call_at(when: Instant, closure: impl FnOnce() + 'static) -> CallHandle {
     let at = Location::caller();
@@ -282,6 +328,27 @@ impl Handle {
     /// # Errors
     ///
     /// The loop is closed; the closure comes back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_executor::EventLoop;
+    /// use std::sync::mpsc;
+    ///
+    /// let event_loop = EventLoop::new();
+    /// let handle = event_loop.handle();
+    /// let (say, hear) = mpsc::channel();
+    /// let elsewhere = std::thread::spawn(move || {
+    ///     let stop = handle.clone();
+    ///     handle.call_soon_threadsafe(move || {
+    ///         say.send("on the loop's thread").unwrap();
+    ///         stop.stop();
+    ///     })
+    /// });
+    /// event_loop.run_forever();
+    /// assert!(elsewhere.join().unwrap().is_ok());
+    /// assert_eq!(hear.recv(), Ok("on the loop's thread"));
+    /// ```
     #[track_caller]
     pub fn call_soon_threadsafe(
         &self,

@@ -37,12 +37,43 @@ use std::task::{Context, Poll};
 /// # Panics
 ///
 /// Awaiting panics with the job's own panic; when the pool dropped the job; if the outcome was taken before.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, to_thread};
+///
+/// EventLoop::new().run_until_complete(async {
+///     let sum = to_thread(|| (1..=100).sum::<u32>());
+///     assert_eq!(sum.await, 5050);
+///
+///     let mut fails = to_thread(|| panic!("on purpose"));
+///     assert!(fails.join().await.unwrap_err().is_panic(), "`join` gives what awaiting would raise");
+///
+///     to_thread(|| println!("nobody waits for this")).detach();
+/// });
+/// ```
 #[must_use = "dropping a job cancels it: await it, or call `detach`"]
 pub struct Job<T> {
     inner: Option<StdArc<dyn Control<T>>>,
 }
 
 /// What a job may ask while it runs.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, JobScope, try_to_thread};
+///
+/// EventLoop::new().run_until_complete(async {
+///     let work = |scope: &JobScope| {
+///         let numbers = (0..1000).take_while(|_| !scope.is_cancelled());
+///         numbers.sum::<u32>()
+///     };
+///     let job = try_to_thread(work).expect("a loop runs here").expect("and has its threads");
+///     assert_eq!(job.await, 499_500);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct JobScope {
     cancelled: StdArc<AtomicBool>,

@@ -32,6 +32,26 @@ use std::time::{Duration, Instant};
 /// # Panics
 ///
 /// Awaiting panics if the outcome was taken before.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, yield_now};
+///
+/// let event_loop = EventLoop::new();
+/// let handle = event_loop.handle();
+/// let elsewhere = std::thread::spawn(move || {
+///     let task = handle.spawn(async {
+///         yield_now().await;
+///         42
+///     });
+///     let answer = task.expect("the loop is open").join_blocking();
+///     handle.stop();
+///     answer
+/// });
+/// event_loop.run_forever();
+/// assert_eq!(elsewhere.join().unwrap().unwrap(), 42);
+/// ```
 #[must_use = "dropping the handle detaches the task: call `detach` if that is meant"]
 pub struct RemoteTask<T> {
     slot: StdArc<Slot<T>>,

@@ -464,6 +464,20 @@ pub(crate) type ChooseHook = dyn FnMut(&[TaskInfo]) -> usize;
 
 /// A snapshot of a task that is not over: what [`current_task`](crate::current_task) and
 /// [`all_tasks`](crate::all_tasks) give. May be out of date by the time it is looked at.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, all_tasks, create_named_task, current_task, yield_now};
+///
+/// EventLoop::new().run_until_complete(async {
+///     let task = create_named_task("reader", yield_now());
+///     let other = all_tasks().into_iter().find(|info| info.name() == "reader").unwrap();
+///     assert_ne!(other.id(), current_task().unwrap().id());
+///     assert!(other.cancel("enough"));
+///     assert!({ task }.join().await.is_err());
+/// });
+/// ```
 #[derive(Clone)]
 pub struct TaskInfo(About, TaskRef);
 
@@ -519,6 +533,24 @@ impl fmt::Debug for TaskInfo {
 /// Why a task gave no value.
 ///
 /// One pointer, so that outcomes stay small: nothing stands for "cancelled, without a word".
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, create_task};
+///
+/// EventLoop::new().run_until_complete(async {
+///     let mut waits = create_task(std::future::pending::<()>());
+///     waits.cancel("closing time");
+///     let error = waits.join().await.unwrap_err();
+///     assert!(error.is_cancelled());
+///     assert_eq!(error.to_string(), "the task was cancelled: closing time");
+///
+///     let error = create_task(async { panic!("a bug") }).join().await.unwrap_err();
+///     assert!(error.is_panic());
+///     assert_eq!(error.to_string(), "the task panicked: a bug");
+/// });
+/// ```
 pub struct JoinError(Option<Box<Why>>);
 
 enum Why {

@@ -18,6 +18,24 @@ pub(crate) type Hook = dyn Fn(&Unhandled<'_>);
 /// failed. Its `Display` is what is printed to the standard error stream when there is no hook. It carries what asyncio's
 /// context dictionary does (message, exception, task, handle, where that was made); what a future, a transport or a server
 /// has to say stands in its message.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, Unhandled, create_task, yield_now};
+/// use std::cell::RefCell;
+/// use std::rc::Rc;
+///
+/// let told = Rc::new(RefCell::new(Vec::new()));
+/// let note = told.clone();
+/// let hook = move |unhandled: &Unhandled<'_>| note.borrow_mut().push(unhandled.panic_message().unwrap_or("").to_owned());
+/// let event_loop = EventLoop::builder().on_unhandled(hook).build();
+/// event_loop.run_until_complete(async {
+///     create_task(async { panic!("nobody awaits me") }).detach();
+///     yield_now().await;
+/// });
+/// assert_eq!(*told.borrow(), ["nobody awaits me"]);
+/// ```
 pub struct Unhandled<'a> {
     message: &'a str,
     about: Option<About>,

@@ -11,6 +11,20 @@ use std::time::Duration;
 ///
 /// Dropped without that, it is given to another worker when its time is up: a drop cannot wait for the server.
 /// [`give_back`](Self::give_back) does it at once.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_redis::{AnswerError, Delivery};
+///
+/// async fn work(letter: Delivery<String>) -> Result<(), AnswerError> {
+///     match letter.attempts() {
+///         0..3 if letter.is_empty() => letter.give_back().await, // somebody else may try
+///         _ => letter.task_done().await,
+///     }
+/// }
+/// # let _ = work;
+/// ```
 #[must_use = "say `task_done` when the item is done, or it is delivered again"]
 pub struct Delivery<T> {
     item: T,

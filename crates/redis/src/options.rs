@@ -16,6 +16,19 @@ use std::process;
 use std::time::Duration;
 
 /// What a [`RemoteQueue`] is to be like: [`RemoteQueue::options`] makes it, [`open`](Self::open) opens the queue.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_redis::{OpenError, RemoteQueue};
+/// use std::time::Duration;
+///
+/// async fn letters() -> Result<RemoteQueue<String>, OpenError> {
+///     let options = RemoteQueue::options("redis://localhost:6379", "letters");
+///     options.maxsize(1000).visibility(Duration::from_secs(60)).open().await
+/// }
+/// # let _ = letters;
+/// ```
 #[must_use = "`open` opens the queue"]
 pub struct Options<T> {
     url: String,

@@ -19,6 +19,22 @@ use std::time::Duration;
 /// A queue of items of type `T` on a Redis server, shared by any number of processes.
 ///
 /// Clones are the same queue. See the [crate](crate) for what it promises.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_redis::RemoteQueue;
+///
+/// async fn work() -> Result<(), Box<dyn std::error::Error>> {
+///     let queue: RemoteQueue<String> = RemoteQueue::open("redis://localhost:6379", "letters").await?;
+///     queue.put("dear all".into()).await?;
+///     let letter = queue.get().await?;
+///     println!("attempt {}: {}", letter.attempts(), *letter);
+///     letter.task_done().await?;
+///     Ok(())
+/// }
+/// # let _ = work;
+/// ```
 pub struct RemoteQueue<T> {
     inner: StdArc<Inner>,
     of: PhantomData<fn(T) -> T>,

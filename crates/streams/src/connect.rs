@@ -104,6 +104,17 @@ impl TcpStream {
     /// # Errors
     ///
     /// The name has no address; or none of them answered: see [`ConnectFailures`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> std::io::Result<()> {
+    /// use evenloop_streams::TcpStream;
+    ///
+    /// let stream = TcpStream::connect_host("example.org", 80).await?;
+    /// println!("answered: {}", stream.peer_addr()?);
+    /// # Ok(()) }
+    /// ```
     pub async fn connect_host(host: &str, port: u16) -> io::Result<Self> {
         let addresses = lookup_host(host, port).await?;
         if addresses.is_empty() {
@@ -126,6 +137,22 @@ impl TcpStream {
     /// # Panics
     ///
     /// `connect_any` needs at least one address.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_streams::{ConnectFailures, TcpStream};
+    /// use std::net::SocketAddr;
+    ///
+    /// async fn first_of(servers: &[SocketAddr]) -> std::io::Result<TcpStream> {
+    ///     let tried = TcpStream::connect_any(servers).await;
+    ///     if let Some(failures) = tried.as_ref().err().and_then(ConnectFailures::of) {
+    ///         failures.iter().for_each(|(server, why)| eprintln!("{server}: {why}"));
+    ///     }
+    ///     tried
+    /// }
+    /// # let _ = first_of(&[]);
+    /// ```
     pub async fn connect_any(addresses: &[SocketAddr]) -> io::Result<Self> {
         assert!(!addresses.is_empty(), "`connect_any` needs at least one address");
         let reactor = Runtime::current_reactor("TcpStream::connect_any").map_err(io::Error::other)?;
@@ -171,6 +198,20 @@ fn taking_turns(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
 /// None of a host's addresses answered: each with its reason, in the order of the failures.
 ///
 /// Lies inside the `io::Error`, whose kind is that of the last failure.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::{ConnectFailures, open_connection};
+///
+/// if let Err(error) = open_connection("example.org", 81).await {
+///     for (address, why) in ConnectFailures::of(&error).iter().flat_map(|failures| failures.iter()) {
+///         eprintln!("{address}: {why}");
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct ConnectFailures(Vec<(SocketAddr, io::Error)>);
 

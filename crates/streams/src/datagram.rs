@@ -255,6 +255,20 @@ impl fmt::Debug for UdpSocket {
 // === UnixDatagram ===
 
 /// A Unix socket that carries datagrams. None is lost between two sockets: who sends waits for room.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::UnixDatagram;
+///
+/// let (one, other) = UnixDatagram::pair()?;
+/// one.send(b"as one piece").await?;
+/// let mut room = [0; 64];
+/// let n = other.recv(&mut room).await?;
+/// assert_eq!(&room[..n], b"as one piece");
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it closes the socket"]
 pub struct UnixDatagram {
     fd: AsyncFd<mio::net::UnixDatagram>,

@@ -57,6 +57,21 @@ pub struct Sender {
 }
 
 /// The reading end of a pipe.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::StreamReader;
+/// use evenloop_streams::pipe::Receiver;
+///
+/// // What another program writes into our standard input, if that is a pipe.
+/// let stdin = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned()?;
+/// let mut lines = StreamReader::new(Receiver::from_fd(stdin)?);
+/// let first = lines.readline().await.map_err(std::io::Error::from)?;
+/// println!("{} bytes", first.len());
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it breaks the pipe"]
 pub struct Receiver {
     fd: AsyncFd<mio::unix::pipe::Receiver>,

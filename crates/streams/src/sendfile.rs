@@ -94,6 +94,20 @@ pub fn sendfile<'a, W: TakesFiles + Unpin>(stream: &'a mut W, file: &'a mut File
 }
 
 /// The future of [`sendfile`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::{TcpStream, sendfile};
+/// use std::fs::File;
+///
+/// let mut stream = TcpStream::connect(([127, 0, 0, 1], 9000).into()).await?;
+/// let mut file = File::open("video.mp4")?;
+/// let sent = sendfile(&mut stream, &mut file).offset(1 << 20).count(64 * 1024).fallback(false).await?;
+/// println!("{sent} bytes, none of which came through here");
+/// # Ok(()) }
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct SendFile<'a, W> {
     stream: &'a mut W,
@@ -254,6 +268,20 @@ impl<W> fmt::Debug for SendFile<'_, W> {
 }
 
 /// A file was not sent, or not all of it: how much was, and why no more. Lies inside the `io::Error`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(mut stream: evenloop_streams::TcpStream, mut file: std::fs::File) -> std::io::Result<()> {
+/// use evenloop_streams::{SendFileFailed, sendfile};
+///
+/// if let Err(error) = sendfile(&mut stream, &mut file).await {
+///     let failed = SendFileFailed::of(&error).expect("every failure says how far it got");
+///     let stream = if failed.stream_is_fine() { "fine" } else { "gone" };
+///     println!("{} bytes are on their way, and the stream is {stream}", failed.sent());
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct SendFileFailed {
     sent: u64,

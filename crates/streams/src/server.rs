@@ -129,6 +129,24 @@ pub type UnixWriter = StreamWriter<OwnedWriteHalf<UnixStream>>;
 ///
 /// Its handlers are spawned by the task that accepts, which was spawned by whoever started the server: what a host hands
 /// down from a task to those it spawns, handlers have from there and not from a client.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::{StreamReader, StreamWriter, start_server};
+/// use std::time::Duration;
+///
+/// let hello = async |_: StreamReader, mut writer: StreamWriter| {
+///     writer.write(b"hello\n")?;
+///     writer.wait_closed().await
+/// };
+/// let server = start_server(hello, ([127, 0, 0, 1], 0).into())?;
+/// println!("listening on {:?}", server.local_addrs());
+/// let cut_off = server.shutdown(Duration::from_secs(10)).await?; // nobody new; ten seconds for those who are there
+/// println!("{cut_off} connections took longer");
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Server {
     shared: StdArc<Shared>,

@@ -54,6 +54,20 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 }
 
 /// A signal that is listened to. A `Stream` of its arrivals; several may become one.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::signal::{SignalKind, signal};
+///
+/// let mut reload = signal(SignalKind::HANGUP)?;
+/// loop {
+///     reload.recv().await?;
+///     println!("reading the settings again");
+/// }
+/// # }
+/// ```
 #[must_use = "dropping it stops listening"]
 pub struct Signal {
     kind: SignalKind,

@@ -87,6 +87,19 @@ impl<S: Split> OwnedReadHalf<S> {
     /// # Errors
     ///
     /// They are not halves of the same stream; both come back.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> std::io::Result<()> {
+    /// use evenloop_streams::TcpStream;
+    ///
+    /// let stream = TcpStream::connect(([127, 0, 0, 1], 9000).into()).await?;
+    /// let (read, write) = stream.into_split();
+    /// let stream = read.reunite(write).expect("halves of one stream");
+    /// stream.set_nodelay(true)?;
+    /// # Ok(()) }
+    /// ```
     pub fn reunite(self, other: OwnedWriteHalf<S>) -> Result<S, ReuniteError<S>> {
         other.reunite(self)
     }

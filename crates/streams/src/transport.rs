@@ -71,6 +71,25 @@ use std::rc::Rc;
 ///
 /// Differs from asyncio: [`write`](Self::write) answers a failure or a misuse (asyncio drops the bytes, mostly in silence);
 /// a connection that goes over to TLS keeps its transport.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_streams::{Protocol, Transport};
+///
+/// /// Says hello, and is content.
+/// struct Hello;
+///
+/// impl Protocol for Hello {
+///     fn connection_made(&self, transport: Transport) {
+///         let _ = transport.write(b"hello\n"); // a failure is told to `connection_lost` as well
+///         println!("said to {:?}", transport.extra_info().peername);
+///         transport.close();
+///     }
+///
+///     fn data_received(&self, _: &[u8]) {}
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Transport(Rc<Connection>);
 

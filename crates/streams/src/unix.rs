@@ -24,6 +24,22 @@ use std::task::{Context, Poll, ready};
 /// A connection through a Unix socket.
 ///
 /// Dropping it closes the connection; what was written is still delivered.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::UnixStream;
+/// use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+///
+/// let (mut one, mut other) = UnixStream::pair()?;
+/// one.write_all(b"hello").await?;
+/// drop(one);
+/// let mut text = String::new();
+/// other.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello");
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it closes the connection"]
 pub struct UnixStream {
     fd: AsyncFd<mio::net::UnixStream>,
@@ -345,6 +361,18 @@ impl fmt::Debug for UnixStream {
 /// A socket that accepts connections at a path.
 ///
 /// The file at the path stays when the listener is dropped; `start_unix_server` takes care of it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::UnixListener;
+///
+/// let listener = UnixListener::bind("/tmp/app.sock")?;
+/// let (stream, _) = listener.accept().await?;
+/// println!("{:?} came", stream.peer_addr()?);
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it stops listening"]
 pub struct UnixListener {
     fd: AsyncFd<mio::net::UnixListener>,

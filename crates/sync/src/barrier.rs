@@ -56,6 +56,19 @@ enum Outcome {
 }
 
 /// Somebody passed a [`Barrier`].
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::Barrier;
+/// # futures::executor::block_on(async {
+/// let barrier = Barrier::new(2);
+/// let (one, other) = futures::join!(barrier.wait(), barrier.wait());
+/// let (one, other) = (one.unwrap(), other.unwrap());
+/// assert_eq!(one.index + other.index, 1);
+/// assert_ne!(one.is_leader(), other.is_leader(), "one of each round");
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BarrierPassed {

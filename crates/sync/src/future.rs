@@ -90,10 +90,31 @@ enum Outcome<T, E> {
 }
 
 /// The future is done already; here is what was to be set.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::{Future, InvalidState};
+///
+/// let answer: Future<u32> = Future::new();
+/// answer.set_result(1).unwrap();
+/// assert_eq!(answer.set_result(2), Err(InvalidState(2)), "what was not set comes back");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InvalidState<T>(pub T);
 
 /// What a future ended with, instead of a result.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::{Future, FutureError};
+///
+/// let answer: Future<u32, &str> = Future::new();
+/// answer.set_exception("no route").unwrap();
+/// let error = answer.result().unwrap().unwrap_err();
+/// assert_eq!(error.cloned(), FutureError::Exception("no route"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FutureError<E> {
     /// [`Future::cancel`] was called.

@@ -303,6 +303,18 @@ impl fmt::Debug for Limiter {
 // === impl LimiterToken ===
 
 /// A borrowed token of a [`Limiter`]; dropping it gives the token back.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::{Borrower, Limiter};
+///
+/// let limiter = Limiter::new(2);
+/// let token = limiter.try_acquire_on_behalf_of("importer").unwrap();
+/// assert_eq!(token.borrower(), Some(&Borrower::from("importer")));
+/// drop(token); // and it is given back
+/// assert_eq!(limiter.available(), 2);
+/// ```
 #[must_use = "dropping the token gives it back"]
 pub struct LimiterToken<'a> {
     limiter: &'a Limiter,

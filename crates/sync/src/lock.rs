@@ -211,6 +211,16 @@ impl<'a, T> LockGuard<'a, T> {
     }
 
     /// The lock that this guard came from.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_sync::{Lock, LockGuard};
+    ///
+    /// let lock = Lock::new(1);
+    /// let guard = lock.try_acquire().unwrap();
+    /// assert!(LockGuard::lock(&guard).locked());
+    /// ```
     pub fn lock(guard: &Self) -> &'a Lock<T> {
         guard.lock
     }

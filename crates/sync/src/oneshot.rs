@@ -69,6 +69,16 @@ pub struct Receiver<T> {
 }
 
 /// The receiver is gone or has closed; here is the value.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::oneshot;
+///
+/// let (sender, receiver) = oneshot::channel();
+/// drop(receiver);
+/// assert_eq!(sender.send("too late").unwrap_err().into_inner(), "too late");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 

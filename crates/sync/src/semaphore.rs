@@ -310,6 +310,18 @@ impl Permit<'_> {
     }
 
     /// Keeps the permits for good: they do not come back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_sync::Semaphore;
+    ///
+    /// let semaphore = Semaphore::new(2);
+    /// semaphore.try_acquire().unwrap().forget(); // one fewer from now on
+    /// assert_eq!(semaphore.value(), 1);
+    /// semaphore.release(1); // and back
+    /// assert_eq!(semaphore.value(), 2);
+    /// ```
     pub fn forget(mut self) {
         self.count = 0; // S1
     }

@@ -15,6 +15,19 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 /// The clock that timers follow.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_time::{Clock, VirtualClock};
+/// use std::time::Duration;
+///
+/// let virtual_clock = VirtualClock::paused();
+/// let clock = Clock::from(virtual_clock.clone());
+/// let begin = clock.now();
+/// virtual_clock.advance(Duration::from_secs(3600));
+/// assert_eq!(clock.now() - begin, Duration::from_secs(3600));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
     /// The machine's monotonic clock.

@@ -108,6 +108,22 @@ pub enum MissedTick {
 }
 
 /// Ticks at a fixed rate; made by [`interval`] and its siblings.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_time::{MissedTick, interval};
+/// use std::time::Duration;
+///
+/// async fn poll_the_sensor() {
+///     let mut beat = interval(Duration::from_millis(100)).missed_tick(MissedTick::Skip);
+///     loop {
+///         let scheduled = beat.tick().await;
+///         println!("due at {scheduled:?}");
+///     }
+/// }
+/// # let _ = poll_the_sensor();
+/// ```
 #[must_use = "an interval ticks only while it is asked"]
 pub struct Interval {
     period: Duration,

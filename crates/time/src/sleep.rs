@@ -54,6 +54,20 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # Panics
 ///
 /// Polling it panics when `runtime` offers no timers or has ended.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::Runtime;
+/// use evenloop_time::sleep_on;
+/// use std::time::Duration;
+///
+/// /// Sleeps by the clock of `runtime`, whatever is current where it is awaited.
+/// async fn pause(runtime: &Runtime) {
+///     sleep_on(runtime, Duration::from_secs(1)).await;
+/// }
+/// # let _ = pause;
+/// ```
 pub fn sleep_on(runtime: &Runtime, duration: Duration) -> Sleep {
     Sleep::after(duration, Entry::on(runtime))
 }
@@ -96,6 +110,22 @@ pub fn sleep_until_on(runtime: &Runtime, deadline: Instant) -> Sleep {
 }
 
 /// The future of [`sleep`] and [`sleep_until`]. Once ready, it stays ready until it is reset.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_time::{now, sleep};
+/// use std::pin::pin;
+/// use std::time::Duration;
+///
+/// async fn after_a_pause(news: impl Future<Output = ()>) {
+///     let mut idle = pin!(sleep(Duration::from_secs(30)));
+///     news.await;
+///     idle.reset(now() + Duration::from_secs(30)); // the pause begins again
+///     idle.await;
+/// }
+/// # let _ = after_a_pause(async {});
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     state: State,

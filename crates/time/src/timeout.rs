@@ -70,6 +70,18 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoF
 /// # Panics
 ///
 /// When it has to wait and `runtime` offers no timers or has ended.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::Runtime;
+/// use evenloop_time::timeout_on;
+/// use std::time::Duration;
+///
+/// async fn answer(runtime: &Runtime, question: impl Future<Output = u32>) -> Option<u32> {
+///     timeout_on(runtime, Duration::from_secs(1), question).await.ok()
+/// }
+/// ```
 pub fn timeout_on<F: IntoFuture>(runtime: &Runtime, duration: Duration, future: F) -> Timeout<F::IntoFuture> {
     let entry = Entry::on(runtime);
     Timeout {
@@ -134,6 +146,21 @@ pub fn timeout_at_on<F: IntoFuture>(
 
 pin_project! {
     /// The future of [`timeout`] and [`timeout_at`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_time::{now, timeout};
+    /// use std::pin::pin;
+    /// use std::time::Duration;
+    ///
+    /// async fn with_more_time(work: impl Future<Output = u32>) -> Option<u32> {
+    ///     let mut work = pin!(timeout(Duration::from_secs(1), work));
+    ///     work.as_mut().reschedule(now() + Duration::from_secs(10));
+    ///     work.await.ok()
+    /// }
+    /// # let _ = with_more_time(async { 1 });
+    /// ```
     #[must_use = "futures do nothing unless awaited"]
     pub struct Timeout<F> {
         limit: Limit,

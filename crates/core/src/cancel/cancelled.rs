@@ -20,6 +20,25 @@ use std::task::{Context, Poll};
 /// - [`resume`](Self::resume): clean-up is done, the cancellation goes on its way. Does not return.
 /// - dropping it passes on, too: the next code outside that catches is asked, or the scope ends, at the next `await`
 ///   that has to wait. So clean-up that is itself dropped, whatever by, loses nobody's request.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_core::cancel::{CancelScope, catch_cancel};
+/// # futures::executor::block_on(async {
+/// let scope = CancelScope::new();
+/// let block = scope.run(async {
+///     let error = catch_cancel(std::future::pending::<()>()).await.unwrap_err();
+///     assert_eq!(error.reason().text(), Some("lunch"));
+///     error.absorb(); // this code goes on
+///     "went on"
+/// });
+/// let ask = async { scope.cancel("lunch") };
+/// let (outcome, asked) = futures::join!(block, ask);
+/// assert!(asked);
+/// assert_eq!(outcome.unwrap(), "went on");
+/// # });
+/// ```
 #[must_use = "dropping it passes the cancellation on; `absorb` ends it, `resume` awaits its way"]
 #[doc(alias = "CancelledError")]
 pub struct Cancelled {

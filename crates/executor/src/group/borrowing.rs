@@ -206,6 +206,25 @@ impl<E> fmt::Debug for BorrowingGroup<'_, E> {
 // === BorrowedChild ===
 
 /// A child of a [`BorrowingGroup`]. Dropping the handle changes nothing: the group holds the child.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{BorrowingGroup, EventLoop};
+///
+/// let words = ["borrowed".to_owned(), "not cloned".to_owned()];
+/// EventLoop::new().run_until_complete(async {
+///     let longest = BorrowingGroup::<String>::run(async |group| {
+///         let mut lengths = words.each_ref().map(|word| group.start_soon(async { Ok(word.len()) }));
+///         let mut longest = 0;
+///         for length in &mut lengths {
+///             longest = longest.max(length.join().await.expect("no child fails"));
+///         }
+///         Ok(longest)
+///     });
+///     assert_eq!(longest.await.unwrap(), 10);
+/// });
+/// ```
 pub struct BorrowedChild<T> {
     /// `None`: it never started.
     scope: Option<CancelScope>,

@@ -23,6 +23,25 @@ use std::task::{Context, Poll};
 ///
 /// As awaiting a [`Task`]: a cancellation of the awaiting code is handed in to the child, whose value answers it. But not in a
 /// group that is shutting down: then the value is given, and the cancellation strikes at the next suspension.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{ChildError, EventLoop, TaskGroup, yield_now};
+///
+/// EventLoop::new().run_until_complete(async {
+///     let outcome = TaskGroup::<String>::run(async |group| {
+///         let mut answer = group.create_task(async { Ok(42) });
+///         let mut given_up = group.create_task(async { Ok(yield_now().await) });
+///         assert!(given_up.cancel("not needed"));
+///         assert!(matches!(given_up.join().await, Err(ChildError::Cancelled(_))));
+///         assert_eq!(answer.join().await, Ok(42));
+///         assert!(answer.done());
+///         Ok(())
+///     });
+///     assert!(outcome.await.is_ok(), "a child that is cancelled alone fails nobody");
+/// });
+/// ```
 pub struct Child<T> {
     /// Or why it never started.
     task: Result<Task<Option<T>>, &'static str>,

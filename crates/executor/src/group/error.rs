@@ -7,6 +7,22 @@ use std::fmt;
 /// The errors of all who failed in a [`TaskGroup`](super::TaskGroup), in the order in which they came.
 ///
 /// Without errors: the body was cancelled by [`TaskGroup::cancel`](super::TaskGroup::cancel), so there is no value.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, TaskGroup};
+///
+/// EventLoop::new().run_until_complete(async {
+///     let outcome = TaskGroup::run(async |group| {
+///         group.create_task(async { Err::<(), _>("no such file") });
+///         Err::<(), _>("the body failed, too")
+///     });
+///     let error = outcome.await.unwrap_err();
+///     assert!(error.errors.contains(&"the body failed, too"));
+///     assert!(!error.is_cancelled());
+/// });
+/// ```
 #[derive(Debug)]
 pub struct GroupError<E> {
     /// Body and children alike.

@@ -65,6 +65,15 @@ pub fn format_call_graph(task: Option<TaskId>) -> String {
 }
 
 /// Prints the call graph of a task to the standard output: asyncio's `print_call_graph`.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, print_call_graph};
+///
+/// let event_loop = EventLoop::builder().watch(true).build();
+/// event_loop.run_until_complete(async { print_call_graph(None) });
+/// ```
 pub fn print_call_graph(task: Option<TaskId>) {
     print!("{}", format_call_graph(task));
 }

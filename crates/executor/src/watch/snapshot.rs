@@ -13,6 +13,23 @@ use std::time::Duration;
 /// What was known of the watched loops of this process a moment ago: see [`snapshot`].
 ///
 /// Its `Display` is a list of all tasks with what they wait for, and the cycles among them.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, create_named_task, snapshot, yield_now};
+///
+/// let event_loop = EventLoop::builder().watch(true).build();
+/// event_loop.run_until_complete(async {
+///     let _idle = create_named_task("idle", std::future::pending::<()>());
+///     yield_now().await;
+///     let seen = snapshot();
+///     println!("{seen}\n{}", seen.tree()); // what `evenloop ps` and `evenloop pstree` print
+///     for cycle in seen.cycles() {
+///         println!("{}", seen.describe_cycle(&cycle));
+///     }
+/// });
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The loops, in the order in which the watch over them began.
@@ -112,6 +129,22 @@ pub struct WaitSnapshot {
 ///
 /// A loop is watched if its builder said so ([`Builder::watch`](crate::Builder::watch)), in debug mode, while the console
 /// listens, and in a test.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::{EventLoop, create_named_task, snapshot, yield_now};
+///
+/// let event_loop = EventLoop::builder().watch(true).build();
+/// event_loop.run_until_complete(async {
+///     let _waiter = create_named_task("waiter", std::future::pending::<()>());
+///     yield_now().await;
+///     let seen = snapshot();
+///     let waiter = seen.tasks().find(|task| task.name == "waiter").unwrap();
+///     assert_eq!(waiter.polls, 1);
+///     assert!(seen.cycles().is_empty(), "no deadlock");
+/// });
+/// ```
 pub fn snapshot() -> Snapshot {
     Snapshot { loops: record::loops().iter().map(|record| LoopSnapshot::of(record)).collect() }
 }

@@ -42,6 +42,21 @@ impl Trace {
 }
 
 /// Starts to record what the loops of this process run, of those that are watched. What was recorded before is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_executor::watch::{end_trace, start_trace};
+/// use evenloop_executor::{EventLoop, yield_now};
+///
+/// let event_loop = EventLoop::builder().watch(true).build();
+/// event_loop.run_until_complete(async {
+///     start_trace();
+///     yield_now().await;
+///     let polls: usize = end_trace().iter().map(|(_, trace)| trace.spans().len()).sum();
+///     assert!(polls > 0);
+/// });
+/// ```
 pub fn start_trace() {
     crate::watch::record::loops().iter().for_each(|record| record.start_trace());
 }

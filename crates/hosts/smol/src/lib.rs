@@ -54,6 +54,16 @@ use std::fmt;
 
 /// A runtime for Evenloop's futures on smol's global executor. Each call makes another one, with timers of its own: make
 /// one and clone it.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_time::sleep;
+/// use std::time::Duration;
+///
+/// let runtime = evenloop_smol::runtime();
+/// smol::block_on(runtime.scope(sleep(Duration::from_millis(1))));
+/// ```
 pub fn runtime() -> Runtime {
     build(Where::Global, Clock::Real)
 }
@@ -92,6 +102,16 @@ pub fn runtime_on(executor: &StdArc<Executor<'static>>, clock: Clock) -> Runtime
 /// # Errors
 ///
 /// Some runtime is installed already.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_time::sleep;
+/// use std::time::Duration;
+///
+/// evenloop_smol::install().unwrap();
+/// smol::block_on(smol::spawn(sleep(Duration::from_millis(1)))); // without `scope`, on any thread
+/// ```
 pub fn install() -> Result<(), NotInstalled> {
     Runtime::set_fallback(runtime()).map_err(|_| NotInstalled)
 }

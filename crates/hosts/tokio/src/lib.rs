@@ -60,6 +60,19 @@ use tokio::runtime::Handle;
 /// # Errors
 ///
 /// The caller is not in a tokio runtime.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_time::sleep;
+/// use std::time::Duration;
+///
+/// let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// tokio.block_on(async {
+///     let runtime = evenloop_tokio::runtime().unwrap();
+///     runtime.scope(sleep(Duration::from_millis(1))).await;
+/// });
+/// ```
 pub fn runtime() -> Result<Runtime, NotInTokio> {
     Handle::try_current().map(|handle| runtime_on(&handle, Clock::Real)).map_err(|_| NotInTokio)
 }
@@ -109,6 +122,19 @@ pub fn runtime_on(handle: &Handle, clock: Clock) -> Runtime {
 /// # Errors
 ///
 /// The caller is not in a tokio runtime, or some runtime is installed already.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_time::sleep;
+/// use std::time::Duration;
+///
+/// let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// tokio.block_on(async {
+///     evenloop_tokio::install().unwrap();
+///     tokio::spawn(sleep(Duration::from_millis(1))).await.unwrap(); // without `scope`, on any thread
+/// });
+/// ```
 pub fn install() -> Result<(), NotInstalled> {
     let runtime = runtime().map_err(NotInstalled::NotInTokio)?;
     Runtime::set_fallback(runtime).map_err(|_| NotInstalled::Already)

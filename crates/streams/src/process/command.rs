@@ -535,6 +535,22 @@ impl fmt::Debug for Command {
 }
 
 /// A program ended with another status than success.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::process::{CalledProcessError, Command};
+///
+/// let outcome = Command::new("grep").args(["word", "book.txt"]).run(b"").await;
+/// match &outcome {
+///     Err(error) if CalledProcessError::of(error).is_some_and(|failed| failed.output.status.code() == Some(1)) => {
+///         println!("not in there");
+///     }
+///     _ => drop(outcome?),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct CalledProcessError {
     program: StdArc<str>,

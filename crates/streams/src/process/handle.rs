@@ -18,6 +18,20 @@ use std::task::{Context, Poll, ready};
 ///
 /// Dropping it does nothing to the child; that is the [`Process`](super::Process)'s to decide. A signal can never reach
 /// another process: see [`send_signal`](Self::send_signal).
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::process::{Command, SignalKind};
+///
+/// let process = Command::new("nginx").spawn()?;
+/// let handle = process.handle(); // clones go to other tasks, and other threads
+/// handle.send_signal(SignalKind::HANGUP)?;
+/// let status = handle.wait().await?;
+/// println!("{status}, which asyncio calls {:?}", handle.returncode());
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ProcessHandle {
     child: StdArc<Child>,

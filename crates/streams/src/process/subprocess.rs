@@ -150,6 +150,31 @@ pub fn subprocess_exec<P: SubprocessProtocol>(
 /// A child that runs by itself and calls a protocol. Cheap to clone: clones are the same child.
 ///
 /// Dropping it changes nothing. What ends the child is itself, a signal, [`close`](Self::close), or the end of the loop.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::process::{Command, SubprocessProtocol, SubprocessTransport, subprocess_exec};
+///
+/// struct Sort;
+///
+/// impl SubprocessProtocol for Sort {
+///     fn connection_made(&self, transport: SubprocessTransport) {
+///         let stdin = transport.pipe_transport(0).expect("a pipe, unless the command says otherwise");
+///         let _ = stdin.write(b"pear\napple\n");
+///         stdin.close();
+///     }
+///
+///     fn pipe_data_received(&self, _fd: i32, data: &[u8]) {
+///         print!("{}", String::from_utf8_lossy(data));
+///     }
+/// }
+///
+/// let (transport, _) = subprocess_exec(|| Sort, Command::new("sort"))?;
+/// println!("process {}", transport.pid());
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct SubprocessTransport(Rc<Shared>);
 

@@ -32,6 +32,20 @@ pub type TlsWriter<S = Joined> = StreamWriter<TlsWriteHalf<S>>;
 /// # Errors
 ///
 /// As [`open_connection`](crate::open_connection) and [`TlsConnector::connect`].
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_streams::tls::{TlsConnector, open_tls_connection};
+///
+/// async fn head(tls: &TlsConnector) -> std::io::Result<Vec<u8>> {
+///     let (mut reader, mut writer) = open_tls_connection("example.org", 443, tls).await?;
+///     writer.write(b"HEAD / HTTP/1.0\r\nHost: example.org\r\n\r\n")?;
+///     writer.drain().await?;
+///     reader.read_to_end().await
+/// }
+/// # let _ = head;
+/// ```
 pub async fn open_tls_connection(
     host: &str,
     port: u16,
@@ -47,6 +61,22 @@ pub async fn open_tls_connection(
 /// # Errors
 ///
 /// As [`start_server`](crate::start_server).
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_streams::tls::{TlsAcceptor, TlsReader, TlsWriter, start_tls_server};
+///
+/// async fn greet(_: TlsReader, mut writer: TlsWriter) -> std::io::Result<()> {
+///     writer.write(b"hello, and nobody else has read it\n")?;
+///     writer.wait_closed().await
+/// }
+///
+/// fn serve(tls: &TlsAcceptor) -> std::io::Result<evenloop_streams::Server> {
+///     start_tls_server(greet, ([0, 0, 0, 0], 8443).into(), tls)
+/// }
+/// # let _ = serve;
+/// ```
 pub fn start_tls_server<H, F>(handler: H, address: SocketAddr, tls: &TlsAcceptor) -> io::Result<Server>
 where
     H: Fn(TlsReader, TlsWriter) -> F + 'static,
@@ -93,6 +123,28 @@ impl ServerConfig {
 /// # Errors
 ///
 /// The stream failed, or as [`TlsConnector::connect`]. The connection is dropped then.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_streams::tls::{TlsConnector, start_tls};
+/// use evenloop_streams::{open_connection, ReadError};
+///
+/// /// A mail server begins in the clear, and goes over to TLS.
+/// async fn greet(tls: &TlsConnector) -> Result<(), ReadError> {
+///     let (mut reader, mut writer) = open_connection("mail.example.org", 587).await?;
+///     reader.readline().await?;
+///     writer.write(b"STARTTLS\r\n")?;
+///     writer.drain().await?;
+///     reader.readline().await?;
+///     let (mut reader, mut writer) = start_tls(reader, writer, tls, "mail.example.org").await?;
+///     writer.write(b"EHLO me\r\n")?;
+///     writer.drain().await?;
+///     println!("{} bytes", reader.readline().await?.len());
+///     Ok(())
+/// }
+/// # let _ = greet;
+/// ```
 pub async fn start_tls<R, W>(
     reader: StreamReader<R>,
     writer: StreamWriter<W>,

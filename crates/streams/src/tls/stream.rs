@@ -18,6 +18,18 @@ use std::time::Duration;
 ///
 /// Reading ends where the peer said farewell; a connection that ends without it is an error, [`Truncated`]. What was written
 /// is on its way after a flush. Closing says farewell and takes at most the shutdown time-out; dropping does not.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(connector: evenloop_streams::tls::TlsConnector) -> std::io::Result<()> {
+/// use evenloop_streams::TcpStream;
+///
+/// let plain = TcpStream::connect_host("example.org", 443).await?;
+/// let stream = connector.connect("example.org", plain).await?;
+/// println!("{:?}, through {}", stream.info(), stream.get_ref().peer_addr()?);
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it cuts the connection"]
 pub struct TlsStream<S> {
     stream: futures_rustls::TlsStream<S>,
@@ -125,6 +137,24 @@ impl<S: fmt::Debug> fmt::Debug for TlsStream<S> {
 ///
 /// Lies inside an `io::Error` of the kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). Some peers are careless; who knows
 /// from the bytes themselves that they are complete may ignore it.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_streams::tls::{TlsReader, Truncated};
+///
+/// /// All of it, or what came before somebody cut the connection.
+/// async fn all(mut reader: TlsReader) -> std::io::Result<Vec<u8>> {
+///     match reader.read_to_end().await {
+///         Err(error) if Truncated::is(&error) => {
+///             eprintln!("cut off: {error}");
+///             Ok(reader.buffered().to_vec())
+///         }
+///         read => read,
+///     }
+/// }
+/// # let _ = all;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated;
 

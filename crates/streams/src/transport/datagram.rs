@@ -124,6 +124,34 @@ pub fn connect_datagram_socket<P: DatagramProtocol>(
 /// Dropping it changes nothing. What ends it is [`close`](Self::close), [`abort`](Self::abort), or the end of the loop.
 ///
 /// asyncio's Unix datagrams are not served by protocols here: [`UnixDatagram`](crate::UnixDatagram) has calls to await.
+///
+/// # Examples
+///
+/// ```no_run
+/// use evenloop_streams::{DatagramProtocol, DatagramTransport, create_datagram_endpoint};
+/// use std::cell::RefCell;
+/// use std::net::SocketAddr;
+///
+/// /// Sends back what it gets.
+/// #[derive(Default)]
+/// struct Echo(RefCell<Option<DatagramTransport>>);
+///
+/// impl DatagramProtocol for Echo {
+///     fn connection_made(&self, transport: DatagramTransport) {
+///         self.0.replace(Some(transport));
+///     }
+///
+///     fn datagram_received(&self, data: &[u8], from: SocketAddr) {
+///         if let Some(transport) = &*self.0.borrow() {
+///             let _ = transport.sendto(data, from);
+///         }
+///     }
+/// }
+///
+/// # fn example() -> std::io::Result<()> {
+/// let (transport, _echo) = create_datagram_endpoint(Echo::default, Some(([127, 0, 0, 1], 9999).into()), None)?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct DatagramTransport(Rc<Endpoint>);
 

@@ -69,6 +69,29 @@ where
 /// # Errors
 ///
 /// As [`start_unix_server`](crate::start_unix_server).
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use evenloop_streams::{Protocol, Transport, create_unix_server};
+///
+/// #[derive(Default)]
+/// struct Greets;
+///
+/// impl Protocol for Greets {
+///     fn connection_made(&self, transport: Transport) {
+///         let _ = transport.write(b"hello\n");
+///         transport.close();
+///     }
+///
+///     fn data_received(&self, _: &[u8]) {}
+/// }
+///
+/// let server = create_unix_server(Greets::default, "/tmp/greets.sock")?;
+/// server.serve_forever().await?;
+/// # Ok(()) }
+/// ```
 pub fn create_unix_server<P, K>(
     protocol: impl Fn() -> P + 'static,
     path: impl AsRef<Path>,

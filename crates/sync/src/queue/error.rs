@@ -4,10 +4,36 @@ use std::error::Error;
 use std::fmt;
 
 /// The queue was shut down; here is what was to be put, if anything was.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::{Queue, QueueShutDown};
+/// # futures::executor::block_on(async {
+/// let queue = Queue::new(0);
+/// queue.shutdown(false);
+/// assert_eq!(queue.put("late").await, Err(QueueShutDown("late")), "the item comes back");
+/// assert_eq!(queue.get().await, Err(QueueShutDown(())));
+/// # });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct QueueShutDown<T = ()>(pub T);
 
 /// Why [`put_nowait`](crate::Queue::put_nowait) did not put; here is the item.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::{PutNowaitError, Queue};
+///
+/// let queue = Queue::new(1);
+/// queue.put_nowait("first")?;
+/// let Err(PutNowaitError::QueueFull(item)) = queue.put_nowait("second") else { unreachable!() };
+/// assert_eq!(item, "second");
+/// queue.shutdown(false);
+/// assert_eq!(queue.put_nowait("third").unwrap_err().into_inner(), "third");
+/// # Ok::<(), PutNowaitError<&str>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PutNowaitError<T> {
     /// Every slot is taken, or promised to a putter that waits.

@@ -25,6 +25,19 @@ pub struct QueueReserve<'a, T, O: Order<T> = super::Fifo<T>> {
 }
 
 /// A slot in a queue that nobody else can fill. Dropping it gives it to the next putter in line.
+///
+/// # Examples
+///
+/// ```
+/// use evenloop_sync::Queue;
+/// # futures::executor::block_on(async {
+/// let queue = Queue::new(1);
+/// let slot = queue.reserve().await.unwrap(); // there is room, and it is ours
+/// let item = "made only now";
+/// slot.put(item).unwrap();
+/// assert_eq!(queue.get().await, Ok(item));
+/// # });
+/// ```
 #[must_use = "dropping the slot gives it back"]
 pub struct QueueSlot<'a, T, O: Order<T> = super::Fifo<T>> {
     queue: &'a Queue<T, O>,
