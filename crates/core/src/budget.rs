@@ -56,6 +56,7 @@ pub fn begin() {
 /// For leaf futures: before they look whether they can answer without waiting. Not for one that has waited already: who
 /// was woken goes on.
 #[inline]
+#[doc(alias = "poll_proceed")]
 pub fn poll_spend(cx: &mut Context<'_>) -> Poll<()> {
     let left = LEFT.try_with(|left| {
         let before = left.get();

@@ -71,6 +71,7 @@ pub struct Token<T: 'static> {
 /// assert_eq!(before.1.run(|| USER.get()), Some("ada"), "unless it was copied");
 /// ```
 #[derive(Clone, Default)]
+#[doc(alias = "copy_context")]
 pub struct Context(Option<StdArc<Vec<Entry>>>);
 
 type Value = StdArc<dyn Any + Send + Sync>;

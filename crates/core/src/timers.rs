@@ -68,6 +68,7 @@ impl Error for TimersEnded {}
 
 /// The deadline was met before the future was ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias("TimeoutError", "TooSlowError"))]
 pub struct Elapsed;
 
 impl fmt::Display for Elapsed {

@@ -202,6 +202,7 @@ impl Runner {
     }
 
     /// The loop: to set it up before, or to look at afterwards.
+    #[doc(alias = "get_loop")]
     pub fn event_loop(&self) -> &EventLoop {
         &self.event_loop
     }

@@ -49,6 +49,7 @@ pub use self::sequencer::{Sequencer, Turn};
 ///     task.await;
 /// });
 /// ```
+#[doc(alias = "wait_all_tasks_blocked")]
 pub async fn settled() {
     loop {
         evenloop_executor::yield_now().await;

@@ -23,6 +23,7 @@ use std::future::Future;
 /// }
 /// # });
 /// ```
+#[doc(alias = "consume_budget")]
 pub fn checkpoint() -> impl Future<Output = ()> + fmt::Debug {
     named("Checkpoint", yield_now())
 }

@@ -116,7 +116,7 @@ pub fn create_named_task<F: Future + 'static>(name: impl Into<Box<str>>, future:
 /// });
 /// ```
 #[track_caller]
-#[doc(alias = "eager_start")]
+#[doc(alias("eager_start", "eager_task_factory"))]
 pub fn create_eager_task<F: Future + 'static>(future: F) -> Task<F::Output> {
     let location = std::panic::Location::caller();
     let mut future = Some(future);

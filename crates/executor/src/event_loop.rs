@@ -69,7 +69,7 @@ const STANDSTILL: u32 = 100_000;
 /// let task = event_loop.create_task(async { 20 });
 /// assert_eq!(event_loop.run_until_complete(async { task.await + 1 }), 21);
 /// ```
-#[doc(alias("Runtime", "LocalExecutor"))]
+#[doc(alias("Runtime", "LocalExecutor", "AbstractEventLoop", "LocalSet"))]
 pub struct EventLoop {
     core: Rc<Core>,
 }
@@ -191,6 +191,7 @@ impl Builder {
 
     /// Blocking jobs of this loop run on `pool`: asyncio's `set_default_executor`. Default: one of its own, of as many
     /// threads as processors and four more, at most 32. Either is shut down when the loop is closed, without waiting.
+    #[doc(alias = "set_default_executor")]
     pub fn thread_pool(mut self, pool: ThreadPool) -> Self {
         self.pool = Some(pool);
         self
@@ -206,6 +207,7 @@ impl Builder {
     /// Debug mode: watches the tasks, and tells the hook of each poll that takes 100 ms or more by the loop's clock, and of
     /// tasks that are left at the end. Default: whether the environment variable `EVENLOOP_DEBUG` is set to something else
     /// than `0`.
+    #[doc(alias = "set_debug")]
     pub fn debug(mut self, debug: bool) -> Self {
         self.debug = Some(debug);
         self
@@ -390,6 +392,7 @@ impl EventLoop {
     /// }
     /// assert!(task.done()); // and nothing is left to do
     /// ```
+    #[doc(alias = "start_guest_run")]
     pub fn wait_elsewhere(&self) -> Wait {
         let _entered = self.core.start("wait_elsewhere");
         // The next step looks first: the wake-up may lie in the descriptor.
@@ -519,6 +522,7 @@ impl EventLoop {
     }
 
     /// Whether the loop is in debug mode: see [`Builder::debug`].
+    #[doc(alias = "get_debug")]
     pub fn is_debug(&self) -> bool {
         self.core.sched.watch().is_some_and(|watch| watch.is_debug())
     }
@@ -566,6 +570,7 @@ impl EventLoop {
     }
 
     /// Prints such errors from now on, as if no hook had been set.
+    #[doc(alias = "default_exception_handler")]
     pub fn clear_unhandled_hook(&self) {
         self.core.sched.set_hook(None);
     }

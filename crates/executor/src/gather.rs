@@ -115,7 +115,7 @@ where
 /// # });
 /// ```
 #[track_caller]
-#[doc(alias = "try_join_all")]
+#[doc(alias("try_join_all", "try_join"))]
 pub fn try_gather<C: Children>(children: C) -> Gather<C::Kids, Fallible>
 where
     C::Kids: Collect<Fallible>,

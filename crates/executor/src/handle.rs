@@ -17,6 +17,7 @@ pub(crate) const CLOSED: &str = "the event loop is closed";
 
 /// Reaches a loop from any thread. Cheap to clone; does not keep the loop open.
 #[derive(Clone)]
+#[doc(alias = "TrioToken")]
 pub struct Handle {
     shared: StdArc<Shared>,
     /// Where blocking jobs run.
@@ -114,6 +115,7 @@ impl Handle {
     ///
     /// On the thread of the loop while that runs: it would wait for itself.
     #[track_caller]
+    #[doc(alias = "block_on")]
     pub fn call_blocking<M, F>(&self, make: M) -> Result<F::Output, JoinError>
     where
         M: FnOnce() -> F + Send + 'static,

@@ -75,6 +75,7 @@ pub struct Job<T> {
 /// });
 /// ```
 #[derive(Debug)]
+#[doc(alias = "check_cancelled")]
 pub struct JobScope {
     cancelled: StdArc<AtomicBool>,
 }
@@ -303,6 +304,7 @@ impl<T> Job<T> {
     /// # Panics
     ///
     /// As for awaiting the job.
+    #[doc(alias = "abandon_on_cancel")]
     pub fn waited_for(mut self) -> impl Future<Output = T> + fmt::Debug {
         named("WaitedFor", async move {
             let cancelled = match catch_cancel(self.join()).await {

@@ -53,6 +53,7 @@ use std::time::{Duration, Instant};
 /// assert_eq!(elsewhere.join().unwrap().unwrap(), 42);
 /// ```
 #[must_use = "dropping the handle detaches the task: call `detach` if that is meant"]
+#[doc(alias = "wrap_future")]
 pub struct RemoteTask<T> {
     slot: StdArc<Slot<T>>,
     /// The task; or, if its future is made on the loop's thread, the callback that does so.

@@ -110,6 +110,7 @@ struct Awaiting {
 
 /// Names one task of one loop; counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[doc(alias = "Id")]
 pub struct TaskId(u64);
 
 /// How far a task is.
@@ -479,6 +480,7 @@ pub(crate) type ChooseHook = dyn FnMut(&[TaskInfo]) -> usize;
 /// });
 /// ```
 #[derive(Clone)]
+#[doc(alias = "AbortHandle")]
 pub struct TaskInfo(About, TaskRef);
 
 impl TaskInfo {

@@ -193,6 +193,7 @@ impl ThreadPool {
     /// # Errors
     ///
     /// So many threads are still at work; what has not begun by then is dropped.
+    #[doc(alias = "shutdown_default_executor")]
     pub fn shutdown(&self, timeout: Duration) -> Result<(), usize> {
         let deadline = deadline_after(Instant::now(), timeout);
         let inside = &self.owners.0;

@@ -153,6 +153,7 @@ impl TcpStream {
     /// }
     /// # let _ = first_of(&[]);
     /// ```
+    #[doc(alias = "happy_eyeballs")]
     pub async fn connect_any(addresses: &[SocketAddr]) -> io::Result<Self> {
         assert!(!addresses.is_empty(), "`connect_any` needs at least one address");
         let reactor = Runtime::current_reactor("TcpStream::connect_any").map_err(io::Error::other)?;

@@ -76,6 +76,7 @@ impl Error for IoFailure {
 
 /// The stream ended before everything that was asked for had come.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(alias("IncompleteReadError", "UnexpectedEof"))]
 pub struct IncompleteRead {
     /// What had come; it is no longer in the reader.
     pub partial: Vec<u8>,
@@ -100,6 +101,7 @@ impl Error for IncompleteRead {}
 /// Ways to go on: take the `consumed` bytes with `readexactly` and call again for the rest; raise the limit with
 /// `set_limit` and call again; or give the bytes up with `discard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "LimitOverrunError")]
 pub struct LimitOverrun {
     /// How many bytes at the front of the reader are certainly before the separator, or, if the separator has been
     /// found beyond the limit, how many lie before it.

@@ -147,6 +147,7 @@ impl<W> SendFile<'_, W> {
 
     /// Whether to copy where the kernel cannot send by itself; else that fails, with
     /// [`Unsupported`](io::ErrorKind::Unsupported), asyncio's `SendfileNotAvailableError`. Default: true.
+    #[doc(alias = "SendfileNotAvailableError")]
     pub fn fallback(mut self, fallback: bool) -> Self {
         self.way = Way::Kernel { fall_back: fallback };
         self

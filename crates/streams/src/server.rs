@@ -178,6 +178,7 @@ impl Server {
     }
 
     /// Everywhere a TCP server listens, with the ports that the kernel chose: asyncio's `sockets`.
+    #[doc(alias = "sockets")]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local
     }
@@ -264,6 +265,7 @@ impl Server {
     /// # Errors
     ///
     /// The runtime has no timers. Then the handlers are cancelled, and none is dropped.
+    #[doc(alias = "graceful_shutdown")]
     pub async fn shutdown(&self, grace: Duration) -> io::Result<usize> {
         self.close();
         self.close_clients();

@@ -40,6 +40,7 @@ use std::task::{Context, Poll, ready};
 /// println!("asked to end");
 /// # Ok(()) }
 /// ```
+#[doc(alias = "open_signal_receiver")]
 pub fn signal(kind: SignalKind) -> io::Result<Signal> {
     let reactor = Runtime::current_reactor("signal").map_err(io::Error::other)?;
     if signal_hook::consts::FORBIDDEN.contains(&kind.as_raw()) {
@@ -158,6 +159,7 @@ pub fn add_signal_handler(
 
 /// A handler that is called when a signal comes. Dropping it takes the handler away.
 #[must_use = "dropping it takes the handler away"]
+#[doc(alias = "remove_signal_handler")]
 pub struct SignalHandler {
     kind: SignalKind,
     scope: evenloop_core::cancel::CancelScope,

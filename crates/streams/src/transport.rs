@@ -169,11 +169,13 @@ impl Transport {
     }
 
     /// How many bytes are written and not yet taken by the stream below.
+    #[doc(alias = "get_write_buffer_size")]
     pub fn write_buffer_size(&self) -> usize {
         self.0.unsent_len()
     }
 
     /// The water marks in bytes, the low one first, as asyncio has it.
+    #[doc(alias = "get_write_buffer_limits")]
     pub fn write_buffer_limits(&self) -> (usize, usize) {
         self.0.limits()
     }
@@ -200,6 +202,7 @@ impl Transport {
     }
 
     /// The protocol; `None` after `connection_lost`.
+    #[doc(alias = "get_protocol")]
     pub fn protocol(&self) -> Option<AnyProtocol> {
         self.0.protocol()
     }
@@ -213,6 +216,7 @@ impl Transport {
     }
 
     /// What is known about the connection: its addresses, its TLS.
+    #[doc(alias = "get_extra_info")]
     pub fn extra_info(&self) -> ExtraInfo {
         self.0.extra_info()
     }

@@ -78,6 +78,7 @@ pub struct BarrierPassed {
 
 /// The barrier was reset or aborted while somebody waited, or is aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "BrokenBarrierError")]
 pub struct BrokenBarrier;
 
 /// What a [`Barrier`] looked like a moment ago.

@@ -101,6 +101,7 @@ enum Outcome<T, E> {
 /// assert_eq!(answer.set_result(2), Err(InvalidState(2)), "what was not set comes back");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[doc(alias = "InvalidStateError")]
 pub struct InvalidState<T>(pub T);
 
 /// What a future ended with, instead of a result.

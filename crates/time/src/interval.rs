@@ -97,6 +97,7 @@ pub fn interval_at_on(runtime: &Runtime, start: Instant, period: Duration) -> In
 /// | `Burst` | 35, 35, 35, 40, 50, 60, …  |
 /// | `Delay` | 35, 45, 55, 65, …          |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(alias = "MissedTickBehavior")]
 pub enum MissedTick {
     /// One tick stands for all that were missed; then on in the old rhythm.
     #[default]

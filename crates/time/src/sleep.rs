@@ -173,6 +173,7 @@ impl Sleep {
     /// Gives it another deadline, earlier or later; one that is done starts again.
     ///
     /// Who waits already is woken at the new deadline, and not at the old one unless that has just been met.
+    #[doc(alias = "reschedule")]
     pub fn reset(&mut self, deadline: Instant) {
         self.state = State::At(deadline);
         self.entry.move_to(self.call(), deadline);

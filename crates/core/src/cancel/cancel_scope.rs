@@ -127,6 +127,7 @@ impl CancelScope {
     /// The nearest deadline of the scopes and timeouts around the code that calls this, as far out as its task or the next
     /// [`shielded`](super::shielded): trio's `current_effective_deadline`. (There a task also knows those around its
     /// group; here whoever starts it hands them on.)
+    #[doc(alias = "current_effective_deadline")]
     pub fn nearest_deadline() -> Option<Instant> {
         frames::nearest_deadline()
     }

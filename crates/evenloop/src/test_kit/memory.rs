@@ -161,6 +161,7 @@ impl Default for Link {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("memory_stream_pair", "duplex"))]
 pub fn stream_pair(link: Link) -> (MemoryStream, MemoryStream) {
     let mut seeds = Random::new(link.seed);
     let way = |seed| Way { random: Random::new(seed), ..Way::default() };

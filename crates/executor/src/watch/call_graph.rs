@@ -11,6 +11,7 @@ use std::fmt;
 /// Its `Display` is asyncio's `format_call_graph`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[doc(alias = "FutureCallGraph")]
 pub struct CallGraph {
     /// The task.
     pub task: TaskSnapshot,

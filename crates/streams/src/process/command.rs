@@ -311,6 +311,7 @@ impl Command {
     /// What happens when its handle is dropped while it runs. [`Ending::Leave`] unless set, as in std (asyncio kills); for
     /// [`status`](Self::status), [`output`](Self::output) and [`run`](Self::run), whose handle nobody has,
     /// [`Ending::Kill`].
+    #[doc(alias = "kill_on_drop")]
     pub fn on_drop(mut self, ending: Ending) -> Self {
         self.on_drop = Some(ending);
         self
@@ -421,6 +422,7 @@ impl Command {
     /// }
     /// # }
     /// ```
+    #[doc(alias = "run_process")]
     pub async fn run(self, input: &[u8]) -> io::Result<Output> {
         let program = self.program();
         let output = self.spawn_piped()?.complete(input).await?;

@@ -180,17 +180,20 @@ pub struct SubprocessTransport(Rc<Shared>);
 
 impl SubprocessTransport {
     /// Its number: asyncio's `get_pid`.
+    #[doc(alias = "get_pid")]
     pub fn pid(&self) -> u32 {
         self.0.handle.pid()
     }
 
     /// Its status as asyncio tells it: see [`ProcessHandle::returncode`].
+    #[doc(alias = "get_returncode")]
     pub fn returncode(&self) -> Option<i32> {
         self.0.handle.returncode()
     }
 
     /// The pipe to its stdin (0), or from its stdout (1) or stderr (2), while there is one: asyncio's
     /// `get_pipe_transport`.
+    #[doc(alias = "get_pipe_transport")]
     pub fn pipe_transport(&self, fd: i32) -> Option<SubprocessPipe> {
         let there = match fd {
             0 => self.0.stdin.borrow().is_some(),

@@ -35,6 +35,7 @@ pub struct QueueShutDown<T = ()>(pub T);
 /// # Ok::<(), PutNowaitError<&str>>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[doc(alias("QueueFull", "TrySendError"))]
 pub enum PutNowaitError<T> {
     /// Every slot is taken, or promised to a putter that waits.
     QueueFull(T),
@@ -44,6 +45,7 @@ pub enum PutNowaitError<T> {
 
 /// Why [`get_nowait`](crate::Queue::get_nowait) did not get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias("QueueEmpty", "TryRecvError"))]
 pub enum GetNowaitError {
     /// There is no item, or each is promised to a getter that waits.
     QueueEmpty,
