@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the rules that no lint knows, each with a message that says how to fix it.
 
 mod layers;
+mod links;
 mod listed;
 mod models;
 mod sources;
@@ -14,6 +15,7 @@ pub(crate) fn run() -> Outcome {
     let mut findings = Vec::new();
     layers::check(&mut findings);
     listed::check(&mut findings);
+    links::check(&mut findings);
     sources::check(&mut findings);
     models::check(&mut findings);
     if findings.is_empty() {

@@ -1,8 +1,20 @@
 //! The flat packages `tests/`, `tests/ecosystem/` and `benches/` list every file: cargo would ignore a forgotten one without a word.
+//! And each package that is published carries the texts of both licences.
 
 use crate::{sh, tree};
 
 pub(super) fn check(findings: &mut Vec<String>) {
+    for library in tree::libraries() {
+        for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
+            let folder = format!("crates/{}", library.folder);
+            if !sh::root().join(&folder).join(name).exists() {
+                let up = "../".repeat(folder.split('/').count());
+                findings.push(format!(
+                    "{folder}: its package has no licence: `ln -s {up}{name} {folder}/{name}`"
+                ));
+            }
+        }
+    }
     for (folder, table) in [("tests", "test"), ("tests/ecosystem", "test"), ("benches", "bench")] {
         let manifest = tree::manifest(&sh::root().join(folder).join("Cargo.toml"));
         let entries = manifest.get(table).and_then(|entries| entries.as_array()).cloned().unwrap_or_default();
