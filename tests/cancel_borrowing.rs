@@ -1,36 +1,15 @@
 //! A group whose children borrow: the rules of a task group, without tasks.
 
 use evenloop::cancel::{CancelScope, catch_cancel};
-use evenloop::time::{Elapsed, VirtualClock};
+use evenloop::time::Elapsed;
 use evenloop::{
-    BorrowingGroup, ChildError, GroupError, Runner, all_tasks, create_task, finally, sleep, timeout,
-    yield_now,
+    BorrowingGroup, ChildError, GroupError, all_tasks, create_task, finally, sleep, timeout, yield_now,
 };
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending};
+use evenloop_tests::{Log, SECOND, on_virtual_clock as run};
+use std::cell::Cell;
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Default)]
-struct Log(RefCell<Vec<String>>);
-
-impl Log {
-    fn add(&self, what: impl ToString) {
-        self.0.borrow_mut().push(what.to_string());
-    }
-
-    fn take(&self) -> Vec<String> {
-        self.0.take()
-    }
-}
-
-fn run<T>(main: impl Future<Output = T>) -> (T, Duration) {
-    let clock = VirtualClock::new();
-    let value = Runner::on_clock(clock.clone().into()).ignore_ctrl_c().run(main).unwrap();
-    (value, clock.elapsed())
-}
 
 fn fail_with(words: &'static str) -> Result<(), String> {
     std::panic::panic_any(words)

@@ -2,21 +2,12 @@
 
 use evenloop::cancel::{CancelScope, catch_cancel};
 use evenloop::sync::{Condition, Lock, LockGuard};
-use evenloop::time::{Elapsed, VirtualClock};
-use evenloop::{Runner, create_task, sleep, timeout, yield_now};
-use evenloop_tests::{Woken, poll};
+use evenloop::time::Elapsed;
+use evenloop::{create_task, sleep, timeout, yield_now};
+use evenloop_tests::{SECOND, Woken, on_virtual_clock as run, poll};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Runs on the virtual clock; answers how long it took there, too.
-fn run<T>(main: impl Future<Output = T>) -> (T, Duration) {
-    let clock = VirtualClock::new();
-    let value = Runner::on_clock(clock.clone().into()).ignore_ctrl_c().run(main).unwrap();
-    (value, clock.elapsed())
-}
 
 /// A value under a lock, and the condition that it has changed.
 type Shared = Rc<(Lock<u32>, Condition)>;

@@ -15,15 +15,13 @@ use evenloop::{
     BorrowingGroup, End, Resource, Runner, TaskGroup, all_tasks, checkpoint, create_task, finally, gather,
     sleep, staggered_race, timeout, wait_for, with,
 };
+use evenloop_tests::SECOND;
 use futures::future::join;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// What happened, and when to strike.
 #[derive(Default)]

@@ -7,29 +7,15 @@ use evenloop::{
     create_task, current_task, ensure_future, finally, gather, gather_all, gather_settled, shield, sleep,
     timeout, try_gather, wait, with, yield_now,
 };
+use evenloop_tests::{Log, SECOND, after};
 use futures::FutureExt;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    fn add(&self, what: impl ToString) {
-        self.0.borrow_mut().push(what.to_string());
-    }
-
-    fn take(&self) -> Vec<String> {
-        self.0.take()
-    }
-}
 
 /// Runs on the virtual clock; answers also how long it took there, and what nobody else could see.
 fn run<T>(main: impl Future<Output = T>) -> (T, Duration, Vec<String>) {
@@ -41,11 +27,6 @@ fn run<T>(main: impl Future<Output = T>) -> (T, Duration, Vec<String>) {
         .set_unhandled_hook(move |unhandled| told.add(unhandled.panic_message().unwrap_or("")));
     let value = runner.run(main).unwrap();
     (value, clock.elapsed(), reports.take())
-}
-
-async fn after<T>(seconds: u32, value: T) -> T {
-    sleep(seconds * SECOND).await;
-    value
 }
 
 async fn panics_after(seconds: u32, words: &'static str) {

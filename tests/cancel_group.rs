@@ -5,34 +5,13 @@ use evenloop::time::{Elapsed, VirtualClock};
 use evenloop::{
     ChildError, GroupError, Runner, StartError, TaskGroup, all_tasks, create_task, sleep, timeout, yield_now,
 };
+use evenloop_tests::{Log, SECOND, on_virtual_clock as run};
 use futures::FutureExt;
 use std::cell::RefCell;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    fn add(&self, what: impl ToString) {
-        self.0.borrow_mut().push(what.to_string());
-    }
-
-    fn take(&self) -> Vec<String> {
-        self.0.take()
-    }
-}
-
-fn run<T>(main: impl Future<Output = T>) -> (T, Duration) {
-    let clock = VirtualClock::new();
-    let value = Runner::on_clock(clock.clone().into()).ignore_ctrl_c().run(main).unwrap();
-    (value, clock.elapsed())
-}
 
 /// Catches, cleans up for a second, passes on.
 async fn cleans_up<T>(log: Log, name: &'static str) -> Result<T, String> {

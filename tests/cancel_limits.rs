@@ -1,42 +1,17 @@
 //! Limits in time and in number: `wait_for`, `shielded_for`, `staggered_race`, and the deadline that code can ask for.
 
 use evenloop::cancel::{CancelScope, catch_cancel, shielded, shielded_for};
-use evenloop::time::{Elapsed, VirtualClock, now};
+use evenloop::time::{Elapsed, now};
 use evenloop::{
-    RaceEnd, Runner, create_task, finally, gather_all, sleep, staggered_race, timeout, timeout_at, wait_for,
+    RaceEnd, create_task, finally, gather_all, sleep, staggered_race, timeout, timeout_at, wait_for,
     yield_now,
 };
-use std::cell::{Cell, RefCell};
+use evenloop_tests::{Log, SECOND, after, on_virtual_clock as run};
+use std::cell::Cell;
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    fn add(&self, what: impl ToString) {
-        self.0.borrow_mut().push(what.to_string());
-    }
-
-    fn take(&self) -> Vec<String> {
-        self.0.take()
-    }
-}
-
-fn run<T>(main: impl Future<Output = T>) -> (T, Duration) {
-    let clock = VirtualClock::new();
-    let value = Runner::on_clock(clock.clone().into()).ignore_ctrl_c().run(main).unwrap();
-    (value, clock.elapsed())
-}
-
-async fn after<T>(seconds: u32, value: T) -> T {
-    sleep(seconds * SECOND).await;
-    value
-}
 
 // === wait_for ===
 

@@ -3,27 +3,13 @@
 use evenloop::cancel::{CancelScope, catch_cancel};
 use evenloop::time::VirtualClock;
 use evenloop::{EventLoop, Runner, Task, all_tasks, create_task, current_task, sleep, yield_now};
+use evenloop_tests::{Log, SECOND};
 use futures::FutureExt;
 use std::cell::RefCell;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    fn add(&self, what: impl ToString) {
-        self.0.borrow_mut().push(what.to_string());
-    }
-
-    fn take(&self) -> Vec<String> {
-        self.0.take()
-    }
-}
 
 fn run<T>(main: impl Future<Output = T>) -> T {
     evenloop::entry::test(true, main)

@@ -1,23 +1,15 @@
 //! Timeouts as scopes, on the virtual clock.
 
 use evenloop::cancel::{CancelScope, catch_cancel};
-use evenloop::time::{Elapsed, VirtualClock};
-use evenloop::{Runner, create_task, current_task, sleep, timeout, timeout_at, yield_now};
+use evenloop::time::Elapsed;
+use evenloop::{create_task, current_task, sleep, timeout, timeout_at, yield_now};
+use evenloop_tests::{SECOND, on_virtual_clock as run};
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Runs on the virtual clock; answers how long it took there, too.
-fn run<T>(main: impl Future<Output = T>) -> (T, Duration) {
-    let clock = VirtualClock::new();
-    let value = Runner::on_clock(clock.clone().into()).ignore_ctrl_c().run(main).unwrap();
-    (value, clock.elapsed())
-}
 
 #[test]
 fn who_catches_cleans_up_before_the_timeout_reports() {

@@ -1,24 +1,15 @@
 //! The set of children, and the staggered start: core's parts that task groups, servers and connections build on.
 
 use evenloop::cancel::{CancelScope, Reason, catch_cancel};
-use evenloop::time::VirtualClock;
-use evenloop::{Runner, Runtime, create_task, sleep, timeout, yield_now};
+use evenloop::{Runtime, create_task, sleep, timeout, yield_now};
 use evenloop_core::{Cancel, ChildSet, Staggered};
-use evenloop_tests::{Woken, poll};
+use evenloop_tests::{SECOND, Woken, on_virtual_clock as run, poll};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-fn run<T>(main: impl Future<Output = T>) -> (T, Duration) {
-    let clock = VirtualClock::new();
-    let value = Runner::on_clock(clock.clone().into()).ignore_ctrl_c().run(main).unwrap();
-    (value, clock.elapsed())
-}
 
 // === ChildSet ===
 

@@ -1,39 +1,18 @@
 //! The pinned forms allocate nothing, the boxed ones once. Alone in its binary: it counts every allocation of its thread.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use evenloop_tests::Counting;
 use std::pin::pin;
 
 use evenloop_coroutine::{AsyncGenerator, Coroutine, PinnedAsyncGenerator, PinnedCoroutine, Resumed};
 use futures::FutureExt;
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same there.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `alloc` above, that is from the same allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: Counting = Counting;
 
 fn allocations_of(f: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.get();
+    let before = Counting::allocations();
     f();
-    ALLOCATIONS.get() - before
+    Counting::allocations() - before
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Asynchronous generators as a user sees them: yields among awaits, early ends, and clean-up that waits.
 
+use evenloop_tests::panic_of;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -40,15 +40,6 @@ fn pause(times: usize) -> impl Future<Output = ()> {
 
 fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// The sentence of the panic of `f`.
-fn panic_of<T>(f: impl FnOnce() -> T) -> String {
-    let payload = catch_unwind(AssertUnwindSafe(f)).err().expect("it panics");
-    match payload.downcast::<String>() {
-        Ok(text) => *text,
-        Err(payload) => payload.downcast::<&str>().expect("a panic with a sentence").to_string(),
-    }
 }
 
 /// Notes what happened, in order.

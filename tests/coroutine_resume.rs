@@ -1,9 +1,9 @@
 //! Coroutines as a user sees them: what goes in, what comes out, how they end, and that every value is dropped once.
 
+use evenloop_tests::panic_of;
 use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, ready};
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -26,15 +26,6 @@ assert_impl_all!(Yield<'static, 'static, u8, String>: Send, Sync);
 assert_not_impl_any!(Co<'static, Rc<u8>, u8>: Send, Sync);
 assert_not_impl_any!(Co<'static, u8, u8>: Clone, Copy);
 assert_not_impl_any!(PinnedCoroutine<u8, u8, ()>: Unpin);
-
-/// The sentence of the panic of `f`.
-fn panic_of<T>(f: impl FnOnce() -> T) -> String {
-    let payload = catch_unwind(AssertUnwindSafe(f)).err().expect("it panics");
-    match payload.downcast::<String>() {
-        Ok(text) => *text,
-        Err(payload) => payload.downcast::<&str>().expect("a panic with a sentence").to_string(),
-    }
-}
 
 /// Counts its drops.
 #[derive(Debug, Clone)]

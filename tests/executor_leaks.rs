@@ -3,32 +3,9 @@
 //! The allocator counts, so the two run one after the other, in one test.
 
 use evenloop::{call_later, create_task, event_loop_on, new_event_loop, sleep, to_thread, yield_now};
-use std::alloc::{GlobalAlloc, Layout, System};
+use evenloop_tests::Counting;
 use std::future::pending;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
-
-struct Counting;
-
-static BYTES: AtomicIsize = AtomicIsize::new(0);
-static BLOCKS: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: it hands everything to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        BLOCKS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as for this function.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        BLOCKS.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: as for this function.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -37,7 +14,8 @@ static ALLOCATOR: Counting = Counting;
 fn counts() -> (isize, isize, usize, usize) {
     let entries = |folder| std::fs::read_dir(folder).map_or(0, Iterator::count);
     let (descriptors, threads) = (entries("/proc/self/fd"), entries("/proc/self/task"));
-    (BYTES.load(Ordering::Relaxed), BLOCKS.load(Ordering::Relaxed), descriptors, threads)
+    let (bytes, blocks) = Counting::of_all_threads();
+    (bytes, blocks, descriptors, threads)
 }
 
 /// A loop that does a bit of everything, and ends with tasks, timers, callbacks and messages that are left.

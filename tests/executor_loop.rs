@@ -4,23 +4,14 @@ use evenloop_core::Runtime;
 use evenloop_executor::{
     EventLoop, RunError, Task, create_eager_task, create_named_task, create_task, yield_now,
 };
+use evenloop_tests::panic_of;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-/// The words of the panic that `f` ends with.
-fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else { panic!("no panic came") };
-    match panic.downcast::<String>() {
-        Ok(words) => *words,
-        Err(panic) => panic.downcast::<&'static str>().unwrap().to_string(),
-    }
-}
 
 #[test]
 fn tasks_run_in_passes_first_come_first() {

@@ -1,23 +1,14 @@
 //! Loops on threads of their own, and calls into them.
 
 use evenloop_executor::{EventLoop, Portal, PortalProvider, create_task, finally, yield_now};
+use evenloop_tests::panic_of;
 use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-
-/// The words of the panic that `f` ends with.
-fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else { panic!("no panic came") };
-    match panic.downcast::<String>() {
-        Ok(words) => *words,
-        Err(panic) => panic.downcast::<&'static str>().unwrap().to_string(),
-    }
-}
 
 #[test]
 fn calls_run_on_the_loops_thread_one_beside_the_other() {

@@ -1,24 +1,15 @@
 //! Other threads: blocking jobs, tasks that another thread waits for.
 
 use evenloop_executor::{EventLoop, ThreadPool, create_task, to_thread, try_to_thread, yield_now};
+use evenloop_tests::panic_of;
 use std::cell::RefCell;
 use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(30);
-
-/// The words of the panic that `f` ends with.
-fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else { panic!("no panic came") };
-    match panic.downcast::<String>() {
-        Ok(words) => *words,
-        Err(panic) => panic.downcast::<&'static str>().unwrap().to_string(),
-    }
-}
 
 #[test]
 fn a_job_runs_on_another_thread_and_answers() {

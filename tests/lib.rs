@@ -1,5 +1,11 @@
 //! What the tests share.
 
+#[path = "lib/counting.rs"]
+mod counting;
+
+#[path = "lib/log.rs"]
+mod log;
+
 #[path = "lib/syscalls.rs"]
 pub mod syscalls;
 
@@ -7,11 +13,16 @@ pub mod syscalls;
 #[expect(dead_code, reason = "clippy reads it")]
 mod mistakes;
 
+pub use counting::Counting;
+pub use log::Log;
+
 use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark};
 use evenloop_executor::EventLoop;
-use evenloop_streams::ReactorDriver;
+use evenloop_streams::{ReactorDriver, TcpListener, TcpStream};
 use evenloop_time::{Clock, Driver, Engine, VirtualClock};
 use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -181,6 +192,64 @@ pub fn on_jumping_loop<F: Future>(future: F) -> F::Output {
     let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
     let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
     event_loop.run_until_complete(future)
+}
+
+// === On the virtual clock ===
+
+/// A second.
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs on the virtual clock, which begins at 0 and jumps; answers how long it took there, too.
+pub fn on_virtual_clock<T>(main: impl Future<Output = T>) -> (T, Duration) {
+    let clock = VirtualClock::new();
+    let value =
+        evenloop::Runner::on_clock(clock.clone().into()).ignore_ctrl_c().run(main).expect("no Ctrl-C");
+    (value, clock.elapsed())
+}
+
+/// A value that comes after so many seconds.
+pub async fn after<T>(seconds: u32, value: T) -> T {
+    evenloop::sleep(seconds * SECOND).await;
+    value
+}
+
+// === What tests of streams begin with ===
+
+/// Any port of this machine.
+pub fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+/// Both ends of a connection.
+pub async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(loopback()).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let client = TcpStream::connect(address).await.expect("the listener's queue takes it");
+    let (server, _) = listener.accept().await.expect("it is in the queue");
+    (client, server)
+}
+
+/// Lets the loop run until something has come true elsewhere on it.
+pub async fn until(mut true_now: impl FnMut() -> bool) {
+    while !true_now() {
+        evenloop_executor::yield_now().await;
+    }
+}
+
+/// How many descriptors this process has.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("Linux").count()
+}
+
+// === Panics ===
+
+/// The words of the panic that `f` ends with.
+pub fn panic_of<T>(f: impl FnOnce() -> T) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(f)).err().expect("it panics");
+    match payload.downcast::<String>() {
+        Ok(words) => *words,
+        Err(payload) => payload.downcast::<&str>().expect("a panic with words").to_string(),
+    }
 }
 
 // === Hosts ===

@@ -1,15 +1,10 @@
 //! UDP and Unix datagrams.
 
 use evenloop_streams::{UdpSocket, UnixDatagram};
-use evenloop_tests::on_reactor;
+use evenloop_tests::{loopback, on_reactor};
 use futures::{future, poll};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
-
-fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
-}
 
 #[test]
 fn datagrams_keep_their_borders_and_their_senders() {

@@ -5,39 +5,11 @@ use evenloop_streams::{
     DatagramProtocol, DatagramTransport, Protocol, Transport, UdpSocket, connect_datagram_socket,
     connect_read_pipe, connect_write_pipe, create_datagram_endpoint,
 };
-use evenloop_tests::on_loop;
-use std::cell::{Cell, OnceCell, RefCell};
+use evenloop_tests::{Log, loopback, on_loop, until};
+use std::cell::{Cell, OnceCell};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
-
-fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
-}
-
-async fn until(mut true_now: impl FnMut() -> bool) {
-    while !true_now() {
-        yield_now().await;
-    }
-}
-
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    fn say(&self, what: impl Into<String>) {
-        self.0.borrow_mut().push(what.into());
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.borrow().clone()
-    }
-
-    fn has(&self, what: &str) -> bool {
-        self.0.borrow().iter().any(|said| said == what)
-    }
-}
 
 fn told(error: Option<io::Error>) -> String {
     error.map_or("lost".to_owned(), |error| format!("lost: {:?}", error.kind()))
@@ -53,12 +25,12 @@ struct Datagrams {
 
 impl DatagramProtocol for Datagrams {
     fn connection_made(&self, transport: DatagramTransport) {
-        self.log.say("made");
+        self.log.add("made");
         let _ = self.transport.set(transport);
     }
 
     fn datagram_received(&self, data: &[u8], from: SocketAddr) {
-        self.log.say(format!("datagram {}", String::from_utf8_lossy(data)));
+        self.log.add(format!("datagram {}", String::from_utf8_lossy(data)));
         assert!(!self.panics, "bad protocol");
         if self.answers {
             self.transport.get().unwrap().sendto(data, from).unwrap();
@@ -66,19 +38,19 @@ impl DatagramProtocol for Datagrams {
     }
 
     fn error_received(&self, error: io::Error) {
-        self.log.say(format!("error: {:?}", error.kind()));
+        self.log.add(format!("error: {:?}", error.kind()));
     }
 
     fn connection_lost(&self, error: Option<io::Error>) {
-        self.log.say(told(error));
+        self.log.add(told(error));
     }
 
     fn pause_writing(&self) {
-        self.log.say("pause");
+        self.log.add("pause");
     }
 
     fn resume_writing(&self) {
-        self.log.say("resume");
+        self.log.add("resume");
     }
 }
 
@@ -191,30 +163,30 @@ struct End {
 
 impl Protocol for End {
     fn connection_made(&self, transport: Transport) {
-        self.log.say("made");
+        self.log.add("made");
         let _ = self.transport.set(transport);
     }
 
     fn data_received(&self, data: &[u8]) {
         self.received.set(self.received.get() + data.len());
-        self.log.say(format!("data {}", String::from_utf8_lossy(&data[..data.len().min(10)])));
+        self.log.add(format!("data {}", String::from_utf8_lossy(&data[..data.len().min(10)])));
     }
 
     fn eof_received(&self) -> bool {
-        self.log.say("eof");
+        self.log.add("eof");
         true // a pipe has one end: not heeded
     }
 
     fn connection_lost(&self, error: Option<io::Error>) {
-        self.log.say(told(error));
+        self.log.add(told(error));
     }
 
     fn pause_writing(&self) {
-        self.log.say("pause");
+        self.log.add("pause");
     }
 
     fn resume_writing(&self) {
-        self.log.say("resume");
+        self.log.add("resume");
     }
 }
 

@@ -3,37 +3,16 @@
 
 use evenloop_streams::{ServerConfig, StreamReader, StreamWriter};
 use evenloop_sync::oneshot;
+use evenloop_tests::Counting;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
 const CONNECTIONS: usize = 18_000;
 const MOST_BYTES: usize = 1024;
 const PORT: &str = "EVENLOOP_TEST_PORT";
-
-/// Counts the bytes that are allocated and not freed, of all threads: the loop is one, and the test's own are quiet.
-struct Counting;
-
-static BYTES: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: hands everything to the system's allocator, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -87,7 +66,7 @@ fn idle_connections_cost_a_kibibyte_each_and_no_time() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let before = BYTES.load(Ordering::Relaxed);
+        let before = Counting::of_all_threads().0;
         let (tell, told) = oneshot::channel();
         let output = BufReader::new(others.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -103,7 +82,7 @@ fn idle_connections_cost_a_kibibyte_each_and_no_time() {
         println!("connected, and each answered once, in {:?}", began.elapsed());
         assert_eq!(server.connections(), CONNECTIONS);
 
-        let each = (BYTES.load(Ordering::Relaxed) - before) as usize / CONNECTIONS;
+        let each = (Counting::of_all_threads().0 - before) as usize / CONNECTIONS;
         let time = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         let began = time();
         evenloop::sleep(Duration::from_millis(300)).await;
@@ -120,7 +99,7 @@ fn idle_connections_cost_a_kibibyte_each_and_no_time() {
         server.close();
         server.wait_closed().await;
         assert!(others.wait().unwrap().success());
-        let left = BYTES.load(Ordering::Relaxed) - before;
+        let left = Counting::of_all_threads().0 - before;
         println!("left when all are gone: {left} bytes");
         assert!(left < 4_000_000, "{left} bytes: tables may keep their size, and nothing else");
     });

@@ -11,11 +11,9 @@ use evenloop_streams::{
     UnixStream, sendfile, start_server,
 };
 use evenloop_sync::Lock;
-use evenloop_tests::{on_loop, on_reactor};
-use futures::future::{join, join_all};
+use evenloop_tests::{Counting, connected, on_loop, on_reactor};
+use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, poll};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::future::pending;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -29,40 +27,8 @@ use std::time::Duration;
 /// How often the tests of growth repeat.
 const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
 
-/// Counts the bytes that this thread has allocated and not freed.
-struct Counting;
-
-thread_local! {
-    static BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
-}
-
-// SAFETY: hands everything to the system's allocator, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-async fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let (client, server) = join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
-    (client.unwrap(), server.unwrap().0)
-}
 
 /// A stream whose peer takes nothing, filled until a write waits.
 fn fill(stream: &TcpStream) {
@@ -97,11 +63,11 @@ fn taking_a_descriptor_out_and_in_again_does_not_grow_anything() {
     let _entered = runtime.enter();
     let (mut ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours = AsyncFd::new(ours).unwrap().into_inner();
-    let before = BYTES.get();
+    let before = Counting::bytes();
     for _ in 0..MANY {
         ours = AsyncFd::new(ours).unwrap().into_inner();
     }
-    assert_eq!(BYTES.get(), before);
+    assert_eq!(Counting::bytes(), before);
     assert_eq!(format!("{driver:?}"), "ReactorDriver [idle, sources: 0]");
 }
 
@@ -119,18 +85,18 @@ fn waits_that_are_given_up_leave_nothing_behind() {
             assert!(poll!(pin!(listener.accept())).is_pending());
         };
         give_up().await;
-        let before = BYTES.get();
+        let before = Counting::bytes();
         for _ in 0..MANY {
             give_up().await;
         }
-        assert_eq!(BYTES.get(), before);
+        assert_eq!(Counting::bytes(), before);
         let mut waits = (Box::pin(client.readable()), Box::pin(listener.accept()));
         assert!(poll!(&mut waits.0).is_pending() && poll!(&mut waits.1).is_pending());
-        let before = BYTES.get();
+        let before = Counting::bytes();
         for _ in 0..MANY {
             assert!(poll!(&mut waits.0).is_pending() && poll!(&mut waits.1).is_pending());
         }
-        assert_eq!(BYTES.get(), before);
+        assert_eq!(Counting::bytes(), before);
     });
 }
 
@@ -470,13 +436,13 @@ fn a_refused_registration_is_told_and_forgotten() {
     let mut driver = ReactorDriver::new().unwrap();
     let handle = driver.handle();
     let file = tempfile::tempfile().unwrap(); // cannot be watched
-    let before = BYTES.get();
+    let before = Counting::bytes();
     for _ in 0..1000 {
         let readiness = Arc::new(Readiness::new(Ready::NOTHING));
         let refused = handle.register(file.as_fd(), &readiness).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(1), "EPERM");
         assert_eq!(Arc::strong_count(&readiness), 1);
     }
-    assert!((BYTES.get() - before).abs() < 1000, "{}", BYTES.get() - before);
+    assert!((Counting::bytes() - before).abs() < 1000, "{}", Counting::bytes() - before);
     driver.park(Some(Duration::ZERO)).unwrap();
 }

@@ -10,7 +10,7 @@ use evenloop_streams::process::{
     create_subprocess_shell, subprocess_exec, watch_by_threads,
 };
 use evenloop_streams::{IoFailure, ReadError, StreamReader};
-use evenloop_tests::{Woken, poll};
+use evenloop_tests::{Woken, descriptors, poll};
 use futures::{StreamExt, future};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::cell::{Cell, RefCell};
@@ -121,10 +121,6 @@ async fn warm_up() {
     while children() != (vec![], vec![]) {
         evenloop_executor::yield_now().await;
     }
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 // === The end ===

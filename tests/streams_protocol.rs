@@ -7,50 +7,16 @@ use evenloop_streams::{
     connect_accepted_socket, connect_stream, create_connection, create_server, create_unix_connection,
     create_unix_server,
 };
-use evenloop_tests::on_loop;
+use evenloop_tests::{Log, loopback, on_loop, until};
 use evenloop_time::{Clock, Driver};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
-}
-
-/// Lets the loop run until something has come true elsewhere on it.
-async fn until(mut true_now: impl FnMut() -> bool) {
-    while !true_now() {
-        yield_now().await;
-    }
-}
-
-/// What happened, in words, oldest first.
-#[derive(Clone, Default)]
-struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    fn say(&self, what: impl Into<String>) {
-        self.0.borrow_mut().push(what.into());
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.borrow().clone()
-    }
-
-    fn has(&self, what: &str) -> bool {
-        self.0.borrow().iter().any(|said| said == what)
-    }
-
-    fn count(&self, what: &str) -> usize {
-        self.0.borrow().iter().filter(|said| *said == what).count()
-    }
-}
 
 type Hook = Box<dyn Fn(&Transport, &[u8])>;
 
@@ -104,24 +70,24 @@ impl Recorder {
 
 impl Protocol for Recorder {
     fn connection_made(&self, transport: Transport) {
-        self.log.say("made");
+        self.log.add("made");
         assert!(self.transport.set(transport).is_ok(), "made once");
         self.call(&self.on_made, b"");
-        self.log.say("made returns");
+        self.log.add("made returns");
     }
 
     fn data_received(&self, data: &[u8]) {
-        self.log.say(format!("data {}", String::from_utf8_lossy(&data[..data.len().min(20)])));
+        self.log.add(format!("data {}", String::from_utf8_lossy(&data[..data.len().min(20)])));
         self.call(&self.on_data, data);
     }
 
     fn eof_received(&self) -> bool {
-        self.log.say("eof");
+        self.log.add("eof");
         self.keeps_open
     }
 
     fn connection_lost(&self, error: Option<io::Error>) {
-        self.log.say(match error {
+        self.log.add(match error {
             None => "lost".to_owned(),
             Some(error) => format!("lost: {:?}", error.kind()),
         });
@@ -129,12 +95,12 @@ impl Protocol for Recorder {
     }
 
     fn pause_writing(&self) {
-        self.log.say("pause");
+        self.log.add("pause");
         self.call(&self.on_pause, b"");
     }
 
     fn resume_writing(&self) {
-        self.log.say("resume");
+        self.log.add("resume");
         self.call(&self.on_resume, b"");
     }
 }
@@ -152,7 +118,7 @@ fn on_reporting_loop<F: Future>(reports: Log, future: F) -> F::Output {
     let handle = Arc::new(reactor.handle());
     let driver = Driver::new(reactor, Clock::Real);
     let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    let hook = move |unhandled: &Unhandled<'_>| reports.say(unhandled.to_string());
+    let hook = move |unhandled: &Unhandled<'_>| reports.add(unhandled.to_string());
     let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).on_unhandled(hook).build();
     event_loop.run_until_complete(async {
         let in_time = evenloop_time::timeout(Duration::from_secs(20), future).await;
@@ -229,9 +195,9 @@ fn lost_comes_in_a_later_pass_never_inside_a_call() {
                 recorder.on_data(move |transport, _| {
                     // It runs in the next pass, before what is due there because of the end.
                     let log = returned.clone();
-                    evenloop_executor::create_task(async move { log.say("the next pass") }).detach();
+                    evenloop_executor::create_task(async move { log.add("the next pass") }).detach();
                     end(transport);
-                    returned.say("data returns");
+                    returned.add("data returns");
                 })
             });
             peer.write_all(b"x").await.unwrap();
@@ -313,9 +279,9 @@ fn pausing_comes_inside_the_write_and_resuming_once() {
         let log = Log::default();
         let (transport, mut peer) = recorded(&log, |recorder| recorder);
         assert_eq!(transport.write_buffer_limits(), (16 * 1024, 64 * 1024));
-        log.say("write");
+        log.add("write");
         transport.write(&vec![1; MUCH]).unwrap();
-        log.say("write returns");
+        log.add("write returns");
         transport.write(&vec![2; MUCH]).unwrap();
         assert_eq!(log.all()[2..], ["write", "pause", "write returns"]);
 
@@ -576,7 +542,7 @@ impl Filler {
 
 impl BufferedProtocol for Filler {
     fn connection_made(&self, transport: Transport) {
-        self.log.say("made");
+        self.log.add("made");
         let _ = self.transport.set(transport);
     }
 
@@ -587,17 +553,17 @@ impl BufferedProtocol for Filler {
 
     fn buffer_updated(&self, n: usize) {
         let bytes = self.buffer.borrow()[..n].to_vec();
-        self.log.say(format!("filled {}", String::from_utf8_lossy(&bytes)));
+        self.log.add(format!("filled {}", String::from_utf8_lossy(&bytes)));
         self.on_update.iter().for_each(|hook| hook(&bytes));
     }
 
     fn eof_received(&self) -> bool {
-        self.log.say("filler's eof");
+        self.log.add("filler's eof");
         false
     }
 
     fn connection_lost(&self, error: Option<io::Error>) {
-        self.log.say(match error {
+        self.log.add(match error {
             None => "filler lost".to_owned(),
             Some(error) => format!("filler lost: {error}"),
         });
@@ -641,7 +607,7 @@ fn get_buffer_that_panics_ends_the_connection() {
             unreachable!("nothing was lent")
         }
         fn connection_lost(&self, error: Option<io::Error>) {
-            self.0.say(format!("lost: {}", error.expect("an error")));
+            self.0.add(format!("lost: {}", error.expect("an error")));
         }
     }
     let (log, reports) = (Log::default(), Log::default());

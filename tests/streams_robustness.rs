@@ -9,10 +9,9 @@ use evenloop_streams::{
     ReadError, Server, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream, UdpSocket,
     UnixDatagram, UnixListener, UnixStream, open_connection,
 };
-use evenloop_tests::{on_loop, on_reactor};
+use evenloop_tests::{Counting, connected, descriptors, on_loop, on_reactor, until};
 use futures::future::{join, join_all};
 use futures::{AsyncReadExt, AsyncWriteExt, poll};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
@@ -20,36 +19,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// Counts the bytes that this thread has allocated and not freed, and the most so far.
-struct Counting;
-
-thread_local! {
-    static BYTES: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    let _ = BYTES.try_with(|count| {
-        count.set(count.get() + bytes);
-        MOST.set(MOST.get().max(count.get()));
-    });
-}
-
-// SAFETY: hands everything to the system's allocator, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -60,25 +29,9 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-async fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let (client, server) = join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
-    (client.unwrap(), server.unwrap().0)
-}
-
-async fn until(mut true_now: impl FnMut() -> bool) {
-    while !true_now() {
-        yield_now().await;
-    }
 }
 
 /// What a server's handlers have reported, by text and number.
@@ -112,14 +65,14 @@ async fn leaves_nothing<F: Future<Output = ()>>(
         round().await;
         settle().await;
     }
-    let before = (descriptors(), all_tasks().len(), BYTES.get());
+    let before = (descriptors(), all_tasks().len(), Counting::bytes());
     let began = thread_time();
     for _ in 0..rounds {
         round().await;
     }
     settle().await;
     let each = (thread_time() - began) / rounds as u32;
-    let after = (descriptors(), all_tasks().len(), BYTES.get());
+    let after = (descriptors(), all_tasks().len(), Counting::bytes());
     let idle = thread_time();
     sleep(Duration::from_millis(50)).await;
     let idle = thread_time() - idle;
@@ -281,8 +234,8 @@ fn a_slow_reader_costs_no_memory() {
         let most = Rc::new(Cell::new(0));
         leaves_nothing("slow reader", 1, &server, || async {
             let mut client = client(&server).await;
-            let before = BYTES.get();
-            MOST.set(before);
+            let before = Counting::bytes();
+            Counting::forget_most();
             let (mut room, mut place) = (vec![0; 100_000], 0);
             while let n @ 1.. = client.read(&mut room).await.unwrap() {
                 assert!(room[..n].iter().enumerate().all(|(at, byte)| *byte == ((place + at) % 251) as u8));
@@ -291,7 +244,7 @@ fn a_slow_reader_costs_no_memory() {
                 yield_now().await;
             }
             assert_eq!(place, ALL);
-            most.set(MOST.get() - before);
+            most.set(Counting::most() - before);
         })
         .await;
         println!("slow reader: at most {} bytes of memory for {ALL}", most.get());

@@ -1,10 +1,8 @@
 //! Files into streams.
 
 use evenloop_streams::pipe::pipe;
-use evenloop_streams::{
-    SendFileFailed, StreamWriter, TakesFiles, TcpListener, TcpStream, UnixStream, sendfile,
-};
-use evenloop_tests::on_reactor;
+use evenloop_streams::{SendFileFailed, StreamWriter, TakesFiles, UnixStream, sendfile};
+use evenloop_tests::{connected, on_reactor};
 use futures::future::join;
 use futures::{AsyncReadExt, AsyncWrite, AsyncWriteExt, poll};
 use std::fs::File;
@@ -24,12 +22,6 @@ fn file(content: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content).unwrap();
     file
-}
-
-async fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let (client, server) = join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
-    (client.unwrap(), server.unwrap().0)
 }
 
 /// What arrives of `file`, sent as a whole by the kernel, and ended by dropping the writer.

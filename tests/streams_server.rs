@@ -6,17 +6,12 @@ use evenloop_streams::{
     Server, ServerConfig, StreamReader, StreamWriter, TcpListener, UnixReader, UnixWriter, open_connection,
     open_unix_connection, start_server, start_unix_server,
 };
-use evenloop_tests::on_loop;
+use evenloop_tests::{loopback, on_loop, until};
 use futures::{future, poll};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
-}
 
 async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
     loop {
@@ -31,13 +26,6 @@ async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<
 
 async fn connect(server: &Server) -> (StreamReader, StreamWriter) {
     open_connection("127.0.0.1", server.local_addr().unwrap().port()).await.unwrap()
-}
-
-/// Lets the loop run until something has come true elsewhere on it.
-async fn until(mut true_now: impl FnMut() -> bool) {
-    while !true_now() {
-        yield_now().await;
-    }
 }
 
 #[test]

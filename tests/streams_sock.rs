@@ -2,21 +2,17 @@
 
 use evenloop_executor::yield_now;
 use evenloop_streams::{Address, AsyncFd, lookup_host};
-use evenloop_tests::{on_loop, on_reactor};
+use evenloop_tests::{loopback, on_loop, on_reactor};
 use futures::poll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
-
-fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
-}
 
 fn pair() -> (Rc<AsyncFd<UnixStream>>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();

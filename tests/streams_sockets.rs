@@ -5,10 +5,10 @@ use evenloop_core::{Park, Reactor, Readiness, Ready, Runtime};
 use evenloop_streams::{
     AsyncFd, IoFailure, ReactorDriver, StreamReader, TcpListener, TcpStream, UnixListener, UnixStream,
 };
-use evenloop_tests::{drive, on_reactor};
+use evenloop_tests::{connected, drive, loopback, on_reactor};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,18 +22,6 @@ static_assertions::assert_impl_all!(UnixStream: Send, Sync, Unpin, std::fmt::Deb
 static_assertions::assert_impl_all!(AsyncFd<OwnedFd>: Send, Sync, Unpin, std::fmt::Debug);
 static_assertions::assert_impl_all!(evenloop_streams::ReactorHandle: Send, Sync, Clone);
 static_assertions::assert_impl_all!(ReactorDriver: Send, AsFd);
-
-fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
-}
-
-/// A connection and the end that was accepted.
-async fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind(loopback()).unwrap();
-    let (client, server) =
-        future::join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
-    (client.unwrap(), server.unwrap().0)
-}
 
 /// Counts its wake-ups.
 #[derive(Default)]

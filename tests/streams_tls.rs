@@ -10,28 +10,17 @@ use evenloop_streams::{
     Protocol, StreamReader, StreamWriter, TcpStream, Transport, UnixStream, connect_accepted_socket,
     open_connection, start_server,
 };
-use evenloop_tests::{on_jumping_loop, on_loop};
+use evenloop_tests::{loopback, on_jumping_loop, on_loop, until};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use pki_types::PrivateKeyDer;
 use rustls::{CertificateError, ProtocolVersion};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-
-fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
-}
-
-async fn until(mut true_now: impl FnMut() -> bool) {
-    while !true_now() {
-        yield_now().await;
-    }
-}
 
 /// A certificate for `localhost` that vouches for itself, in memory and in files.
 struct Identity {

@@ -1,11 +1,11 @@
 //! The traits of tokio and of hyper, on the streams as they are: nothing is wrapped, and no tokio runs.
 
 use evenloop::hyper::{Executor, Timer};
+use evenloop::streams::UnixStream;
 use evenloop::streams::pipe::pipe;
-use evenloop::streams::{TcpListener, TcpStream, UnixStream};
 use evenloop::time::VirtualClock;
 use evenloop::{create_task, event_loop_on, sleep};
-use evenloop_tests::on_reactor;
+use evenloop_tests::{connected, on_reactor};
 use futures::future::{join, try_join};
 use futures::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
@@ -17,12 +17,6 @@ use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
-
-async fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let (client, server) = join(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).await;
-    (client.unwrap(), server.unwrap().0)
-}
 
 /// More bytes than the kernel holds, each known by its place.
 fn many_bytes() -> Vec<u8> {

@@ -20,9 +20,8 @@ use evenloop_sync::{
     Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Limiter, Lock, PriorityQueue, Queue, RwLock,
     Semaphore, oneshot,
 };
-use evenloop_tests::Woken;
+use evenloop_tests::{Counting, Woken};
 use futures::{SinkExt, StreamExt};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -794,32 +793,6 @@ fn u4_hostile_wakers_neither_block_nor_break_a_primitive() {
 
 // === U5 ===
 
-/// Counts the bytes that this thread has allocated and not freed.
-struct Counting;
-
-thread_local! {
-    static BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
-}
-
-// SAFETY: hands everything to the system's allocator, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -829,15 +802,15 @@ fn u5_memory_does_not_grow() {
         let wakers = [Woken::waker().1, Woken::waker().1];
         let mut stays = waiting(scene, &wakers[0]);
         drop(waiting(scene, &wakers[1])); // warms up
-        let before = BYTES.get();
+        let before = Counting::bytes();
         for waker in wakers.iter().cycle().take(MANY) {
             assert!(poll(&mut stays, waker).is_pending());
         }
-        assert_eq!(BYTES.get(), before, "polled often");
+        assert_eq!(Counting::bytes(), before, "polled often");
         for waker in wakers.iter().cycle().take(MANY) {
             drop(waiting(scene, waker));
         }
-        assert_eq!((BYTES.get(), scene.waiters()), (before, 1), "made and dropped often");
+        assert_eq!((Counting::bytes(), scene.waiters()), (before, 1), "made and dropped often");
         drop(stays);
         assert_eq!(scene.waiters(), 0);
     });
@@ -848,12 +821,12 @@ fn u5_nothing_is_allocated_per_wait() {
     for_every_row(|scene| {
         let mut many: Vec<_> = (0..100).map(|_| waiting(scene, Waker::noop())).collect();
         many.clear();
-        let before = BYTES.get();
+        let before = Counting::bytes();
         let future = scene.wait();
-        let alone = BYTES.get() - before; // the test's own box
+        let alone = Counting::bytes() - before; // the test's own box
         drop(future);
         many.extend((0..100).map(|_| waiting(scene, Waker::noop())));
-        assert_eq!(BYTES.get() - before, 100 * alone);
+        assert_eq!(Counting::bytes() - before, 100 * alone);
     });
 }
 
