@@ -10,12 +10,9 @@
 
 #![allow(unsafe_code)]
 
-use crate::pipe::{Receiver, Sender};
-use crate::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, Split, WriteHalf, sealed::Duplex};
-use crate::tcp::TcpStream;
-use crate::unix::UnixStream;
+use crate::split::sealed::Duplex;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -37,67 +34,5 @@ fn fill(
     })
 }
 
-macro_rules! reads {
-    ($([$($generics:tt)*] $reader:ty: $this:ident => $stream:expr;)*) => {$(
-        impl<$($generics)*> Read for $reader {
-            fn poll_read(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: ReadBufCursor<'_>,
-            ) -> Poll<io::Result<()>> {
-                let $this = &*self;
-                fill(buf, |room, read| $stream.poll_read_by(cx, room, read))
-            }
-        }
-    )*};
-}
-
-reads! {
-    [] TcpStream: this => this;
-    [] UnixStream: this => this;
-    [] Receiver: this => this;
-    [S: Split] ReadHalf<'_, S>: this => this.0;
-    [S: Split] OwnedReadHalf<S>: this => this.0;
-}
-
-macro_rules! writes {
-    ($([$($generics:tt)*] $writer:ty;)*) => {$(
-        impl<$($generics)*> Write for $writer {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bytes: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                futures_io::AsyncWrite::poll_write(self, cx, bytes)
-            }
-
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bytes: &[IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                futures_io::AsyncWrite::poll_write_vectored(self, cx, bytes)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                true
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                futures_io::AsyncWrite::poll_flush(self, cx)
-            }
-
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                futures_io::AsyncWrite::poll_close(self, cx)
-            }
-        }
-    )*};
-}
-
-writes! {
-    [] TcpStream;
-    [] UnixStream;
-    [] Sender;
-    [S: Split] WriteHalf<'_, S>;
-    [S: Split] OwnedWriteHalf<S>;
-}
+crate::foreign::reads!(Read, ReadBufCursor<'_>, fill);
+crate::foreign::writes!(Write);

@@ -29,7 +29,7 @@
 //! | [`process`] | child processes: their pipes, their end, signals to them                    |
 //! | `tls`      | TLS around any stream (feature `tls`)                                        |
 //! | `signal`   | signals as streams and as handlers (feature `signal`)                        |
-//! | `tokio`, `hyper` | the traits of these crates on the streams (features of these names)     |
+//! | `foreign`, `tokio`, `hyper` | the traits of these crates on the streams (features of these names) |
 //! | `error`    | what a failed call was doing, and with whom                                  |
 //!
 //! What this crate does not know: who runs its futures, and what time it is. It finds both in
@@ -83,6 +83,9 @@ pub mod tls;
 
 #[cfg(feature = "signal")]
 pub mod signal;
+
+#[cfg(any(feature = "hyper", feature = "tokio"))]
+mod foreign;
 
 #[cfg(feature = "tokio")]
 mod tokio;
