@@ -1,7 +1,8 @@
 //! One connection: its state, and the task that moves it.
 //!
 //! Two sides share the state, on one thread: the handle, which is called at any time, also from inside the protocol's
-//! methods; and the task, [`Drive`], which reads, sends what the handle could not, and tells the protocol.
+//! methods; and the task, [`Drive`], which reads, sends what the handle could not, and tells the protocol. The state and what
+//! the handle calls stand here; sending, receiving, going over to TLS and the task have files of their own.
 //!
 //! C1. Foreign code (the protocol's methods and destructor, wakers) runs while nothing of the state is borrowed. So it may
 //!     call any method of any transport.
@@ -17,26 +18,30 @@
 //! The protocol holds a handle and the connection holds the protocol: that circle is cut when `connection_lost` has been
 //! called, or when the task is dropped.
 
+mod drive;
+
+mod receive;
+
+mod send;
+
+#[cfg(feature = "tls")]
+mod upgrade;
+
+pub(crate) use drive::Drive;
+
 use super::Transport;
 use super::extra::ExtraInfo;
 use super::flow::Flow;
 use super::wire::Wire;
 use crate::buffer::Buffer;
 use crate::protocol::{AnyProtocol, call};
-use crate::reader::Room;
-use evenloop_core::After;
-use evenloop_core::cancel::{Cancelled, Catcher};
 use evenloop_core::shim::StdArc;
-use evenloop_core::{Runtime, Spawn};
-use futures_io::{AsyncRead, AsyncWrite};
+use evenloop_core::{After, Spawn};
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::Future;
 use std::io;
-use std::mem;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 /// How often a turn reads before others get theirs.
 const TURN_READS: usize = 16;
@@ -346,306 +351,6 @@ impl Connection {
         let given_up = (self.protocol.take(), self.wire.take());
         drop(given_up); // C1
     }
-
-    // === Sending ===
-
-    /// Sends what the stream takes at once of `bytes`, as the task would (C3).
-    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        let waker = self.waker.borrow();
-        let mut cx = Context::from_waker(&waker);
-        // A stream whose own code calls back here is busy; then the bytes wait for the task.
-        let Ok(mut wire) = self.wire.try_borrow_mut() else { return Ok(0) };
-        let Some(wire) = wire.as_mut() else { return Ok(0) };
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match write_some(wire, &mut cx, &bytes[sent..]) {
-                Poll::Ready(Ok(n)) => sent += n,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-        self.flushed.set(flush_all(wire, &mut cx)?.is_ready());
-        Ok(sent)
-    }
-
-    /// Sends what the stream takes at once of what is unsent.
-    fn send_unsent(&self) -> io::Result<()> {
-        let mut unsent = self.unsent.take();
-        let sent = self.send_now(unsent.filled());
-        match sent {
-            Ok(sent) => {
-                unsent.discard(sent);
-                *self.unsent.borrow_mut() = unsent;
-                Ok(())
-            }
-            Err(error) => {
-                let answer = io::Error::new(error.kind(), error.to_string());
-                self.end(Some(error));
-                Err(answer)
-            }
-        }
-    }
-
-    /// Sends what is unsent, then the end if it is due. Answers whether everything is on its way.
-    fn poll_send(&self) -> bool {
-        if !self.unsent.borrow().is_empty() || !self.flushed.get() {
-            if self.send_unsent().is_err() {
-                return false;
-            }
-            self.fell();
-        }
-        if !self.unsent.borrow().is_empty() || !self.flushed.get() {
-            return false;
-        }
-        self.eof.get() != Eof::Due || self.poll_shut()
-    }
-
-    /// Ends our direction of the stream.
-    fn poll_shut(&self) -> bool {
-        let polled = {
-            let waker = self.waker.borrow();
-            let mut wire = self.wire.borrow_mut();
-            let Some(wire) = wire.as_mut() else { return false };
-            Pin::new(&mut wire.io).poll_close(&mut Context::from_waker(&waker))
-        };
-        match polled {
-            Poll::Pending => false,
-            Poll::Ready(Ok(())) => {
-                self.eof.set(Eof::Sent);
-                true
-            }
-            // The peer has ended in order and does not listen any more: what is left is our farewell.
-            Poll::Ready(Err(_)) if self.at_eof.get() && self.phase.get() == Phase::Closing => true,
-            Poll::Ready(Err(error)) => {
-                self.end(Some(error));
-                false
-            }
-        }
-    }
-
-    /// A close in order: sends everything, and where that is the custom waits for the peer's end.
-    fn poll_farewell(&self, cx: &mut Context<'_>) {
-        let lingers = self.wire.borrow().as_ref().and_then(|wire| wire.lingers);
-        if let Some(limit) = lingers {
-            if self.is_overdue(limit, cx) {
-                let message = "the peer has not ended the connection within the shutdown time-out";
-                return self.end(Some(io::Error::new(io::ErrorKind::TimedOut, message)));
-            }
-        }
-        if !self.poll_send() || self.phase.get() != Phase::Closing {
-            return;
-        }
-        if lingers.is_none() {
-            return self.end(None);
-        }
-        if self.eof.get() != Eof::Sent && !self.poll_shut() {
-            return;
-        }
-        if self.at_eof.get() || self.poll_discard(cx) {
-            self.end(None);
-        }
-    }
-
-    /// Whether a close has taken longer than `limit`. Without timers it never has.
-    fn is_overdue(&self, limit: std::time::Duration, cx: &mut Context<'_>) -> bool {
-        let mut farewell = self.farewell.borrow_mut();
-        if farewell.is_none() {
-            let timers = Runtime::current_timers("Transport::close").ok();
-            *farewell = timers.map(|timers| After::new(timers, limit));
-        }
-        farewell.as_mut().is_some_and(|after| Pin::new(after).poll(cx).is_ready())
-    }
-
-    /// Reads what nobody wants any more, up to the end.
-    fn poll_discard(&self, cx: &mut Context<'_>) -> bool {
-        let mut room = Room::take();
-        for _ in 0..TURN_READS {
-            match self.poll_wire(cx, &mut room.bytes) {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => return true,
-            }
-        }
-        cx.waker().wake_by_ref(); // C6
-        false
-    }
-
-    // === Receiving ===
-
-    /// Reads and hands on, until there is nothing, or nobody wants it, or it is others' turn.
-    fn poll_receive(&self, cx: &mut Context<'_>) {
-        for _ in 0..TURN_READS {
-            if !self.is_reading() {
-                return; // C5
-            }
-            let Some(protocol) = self.protocol() else { return };
-            let received = match &protocol {
-                AnyProtocol::Streaming(protocol) => {
-                    let mut room = Room::take();
-                    let polled = self.poll_some(cx, &mut room.bytes);
-                    if let Poll::Ready(Ok(n @ 1..)) = polled {
-                        self.guarded("data_received", || protocol.data_received(&room.bytes[..n]));
-                    }
-                    polled
-                }
-                AnyProtocol::Buffered(protocol) => {
-                    let polled = self.poll_lent(cx, &**protocol);
-                    if let Poll::Ready(Ok(n @ 1..)) = polled {
-                        self.guarded("buffer_updated", || protocol.buffer_updated(n));
-                    }
-                    polled
-                }
-            };
-            match received {
-                Poll::Pending => return,
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0)) => return self.received_eof(),
-                Poll::Ready(Err(error)) => return self.end(Some(error)),
-            }
-        }
-        cx.waker().wake_by_ref(); // C6
-    }
-
-    /// Reads into what the protocol lends.
-    fn poll_lent(
-        &self,
-        cx: &mut Context<'_>,
-        protocol: &dyn crate::protocol::BufferedProtocol,
-    ) -> Poll<io::Result<usize>> {
-        let size_hint = match self.unread.borrow().len() {
-            0 => super::flow::HIGH,
-            unread => unread,
-        };
-        let mut lent = match call(&*self.host, "get_buffer", || protocol.get_buffer(size_hint)) {
-            Ok(lent) => lent,
-            Err(panicked) => return Poll::Ready(Err(panicked.into())),
-        };
-        if !self.is_reading() {
-            return Poll::Pending; // `get_buffer` paused or ended it.
-        }
-        if lent.is_empty() {
-            let message = "the protocol's `get_buffer` lent an empty buffer";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, message)));
-        }
-        self.poll_some(cx, &mut lent)
-    }
-
-    /// What was put back, else what the stream has.
-    fn poll_some(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        {
-            let mut unread = self.unread.borrow_mut();
-            if !unread.is_empty() {
-                return Poll::Ready(Ok(unread.move_to(room)));
-            }
-        }
-        self.poll_wire(cx, room)
-    }
-
-    fn poll_wire(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut wire = self.wire.borrow_mut();
-        let Some(wire) = wire.as_mut() else { return Poll::Pending };
-        let most = room.len();
-        Pin::new(&mut wire.io).poll_read(cx, room).map(|read| match read? {
-            n if n > most => {
-                Err(io::Error::other(format!("the stream says that it read {n} bytes into room for {most}")))
-            }
-            n => Ok(n),
-        })
-    }
-
-    /// For a connection that cannot be read from.
-    fn poll_nobody_listens(&self, cx: &mut Context<'_>) {
-        match self.poll_wire(cx, &mut [0]) {
-            Poll::Pending => {}
-            Poll::Ready(Err(error)) => self.end(Some(error)),
-            Poll::Ready(Ok(_)) => {
-                let lost = !self.unsent.borrow().is_empty();
-                self.end(lost.then(|| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads any more")));
-            }
-        }
-    }
-
-    fn received_eof(&self) {
-        self.at_eof.set(true);
-        let keeps = self.tell("eof_received", AnyProtocol::eof_received);
-        if keeps == Some(false) || (keeps == Some(true) && !self.half_closes.get()) {
-            self.close();
-        }
-    }
-
-    // === Going over to TLS ===
-
-    /// Keeps the connection for whoever takes its stream away. Reads no more; sends what is unsent.
-    #[cfg(feature = "tls")]
-    pub(super) fn begin_upgrade(&self) -> io::Result<()> {
-        self.check_writable("start_tls")?;
-        self.phase.set(Phase::Upgrading);
-        self.wake();
-        Ok(())
-    }
-
-    /// Ready with the connection's end, if it comes while it goes over to TLS.
-    #[cfg(feature = "tls")]
-    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let before = self.upgrader.replace(Some(cx.waker().clone()));
-        drop(before);
-        match self.phase.get() {
-            Phase::Upgrading => Poll::Pending,
-            _ => Poll::Ready(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the connection ended before it had gone over to TLS",
-            )),
-        }
-    }
-
-    /// Takes the stream away once everything written is sent, with what was put back.
-    #[cfg(feature = "tls")]
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Wire, Buffer)>> {
-        if let Poll::Ready(gone) = self.poll_gone(cx) {
-            return Poll::Ready(Err(gone));
-        }
-        if !self.unsent.borrow().is_empty() || !self.flushed.get() {
-            return Poll::Pending;
-        }
-        let wire = self.wire.borrow_mut().take().expect("an upgrade takes it once");
-        Poll::Ready(Ok((wire, self.unread.take())))
-    }
-
-    /// Goes on with another stream.
-    #[cfg(feature = "tls")]
-    pub(super) fn finish_upgrade(&self, wire: Wire) {
-        self.half_closes.set(wire.half_closes);
-        *self.info.borrow_mut() = wire.info.clone();
-        let mut flow = self.flow.get();
-        flow.set_default(super::flow::HIGH_TLS);
-        self.flow.set(flow);
-        *self.wire.borrow_mut() = Some(wire);
-        self.phase.set(Phase::Open);
-        self.wake();
-    }
-
-    #[cfg(feature = "tls")]
-    pub(super) fn is_upgrading(&self) -> bool {
-        self.phase.get() == Phase::Upgrading
-    }
-}
-
-/// One write to the stream: at least one byte, or an error.
-fn write_some(wire: &mut Wire, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-    Pin::new(&mut wire.io).poll_write(cx, bytes).map(|written| match written? {
-        0 => Err(io::ErrorKind::WriteZero.into()),
-        n if n > bytes.len() => {
-            Err(io::Error::other(format!("the stream says that it wrote {n} bytes of {}", bytes.len())))
-        }
-        n => Ok(n),
-    })
-}
-
-fn flush_all(wire: &mut Wire, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-    match Pin::new(&mut wire.io).poll_flush(cx) {
-        Poll::Ready(flushed) => flushed.map(Poll::Ready),
-        Poll::Pending => Ok(Poll::Pending),
-    }
 }
 
 impl fmt::Debug for Connection {
@@ -667,92 +372,5 @@ impl fmt::Debug for Connection {
             ""
         };
         write!(f, "{paused}, unsent: {}", self.unsent_len())
-    }
-}
-
-// === Drive ===
-
-/// The task of a connection. Ready when `connection_lost` has been called. Dropping it calls that too.
-///
-/// A cancellation from a scope around it (a server that closes its clients, a loop that ends) closes the connection in
-/// order; a second one aborts it.
-pub(crate) struct Drive {
-    connection: Rc<Connection>,
-    /// `connection_made` was called.
-    made: bool,
-    catcher: Catcher,
-    cancelled: Option<Cancelled>,
-}
-
-impl Drive {
-    /// For a connection whose `connection_made` was called already (`made`), or is to be called in the first poll.
-    pub(crate) fn new(connection: Rc<Connection>, made: bool) -> Self {
-        Self { connection, made, catcher: Catcher::new(), cancelled: None }
-    }
-
-    fn heed_cancellation(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(cancelled) = self.catcher.poll_cancelled(cx) {
-            match self.cancelled.is_some() {
-                false => self.connection.close(),
-                true => self.connection.end(None),
-            }
-            Cancelled::gather(&mut self.cancelled, cancelled);
-        }
-    }
-}
-
-impl Future for Drive {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let connection = this.connection.clone();
-        if connection.phase.get() == Phase::Ending {
-            connection.lost(); // C2
-        }
-        if connection.phase.get() == Phase::Lost {
-            this.catcher.leave();
-            this.cancelled.take().into_iter().for_each(Cancelled::absorb);
-            return Poll::Ready(());
-        }
-        let known = connection.waker.borrow().will_wake(cx.waker());
-        if !known {
-            let before = connection.waker.replace(cx.waker().clone());
-            drop(before); // C1
-        }
-        if !mem::replace(&mut this.made, true) {
-            connection.made();
-        }
-        this.heed_cancellation(cx);
-        if connection.phase.get() == Phase::Upgrading && connection.poll_send() {
-            connection.wake_upgrader();
-        }
-        if connection.phase.get() == Phase::Open {
-            connection.poll_send();
-            match connection.reads {
-                true => connection.poll_receive(cx),
-                false => connection.poll_nobody_listens(cx),
-            }
-        }
-        if connection.phase.get() == Phase::Closing {
-            connection.poll_farewell(cx);
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Drive {
-    fn drop(&mut self) {
-        let connection = &self.connection;
-        if connection.phase.get() == Phase::Lost {
-            return;
-        }
-        if self.made {
-            let message = "the task of the connection was dropped: its loop or its server ended";
-            connection.end(Some(io::Error::new(io::ErrorKind::ConnectionAborted, message)));
-            connection.lost();
-        } else {
-            connection.forget();
-        }
     }
 }

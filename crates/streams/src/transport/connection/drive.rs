@@ -1,0 +1,95 @@
+//! The task that moves a connection.
+
+use super::{Connection, Phase};
+use evenloop_core::cancel::{Cancelled, Catcher};
+use std::future::Future;
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// The task of a connection. Ready when `connection_lost` has been called. Dropping it calls that too.
+///
+/// A cancellation from a scope around it (a server that closes its clients, a loop that ends) closes the connection in
+/// order; a second one aborts it.
+pub(crate) struct Drive {
+    connection: Rc<Connection>,
+    /// `connection_made` was called.
+    made: bool,
+    catcher: Catcher,
+    cancelled: Option<Cancelled>,
+}
+
+impl Drive {
+    /// For a connection whose `connection_made` was called already (`made`), or is to be called in the first poll.
+    pub(crate) fn new(connection: Rc<Connection>, made: bool) -> Self {
+        Self { connection, made, catcher: Catcher::new(), cancelled: None }
+    }
+
+    fn heed_cancellation(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(cancelled) = self.catcher.poll_cancelled(cx) {
+            match self.cancelled.is_some() {
+                false => self.connection.close(),
+                true => self.connection.end(None),
+            }
+            Cancelled::gather(&mut self.cancelled, cancelled);
+        }
+    }
+}
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let connection = this.connection.clone();
+        if connection.phase.get() == Phase::Ending {
+            connection.lost(); // C2
+        }
+        if connection.phase.get() == Phase::Lost {
+            this.catcher.leave();
+            this.cancelled.take().into_iter().for_each(Cancelled::absorb);
+            return Poll::Ready(());
+        }
+        let known = connection.waker.borrow().will_wake(cx.waker());
+        if !known {
+            let before = connection.waker.replace(cx.waker().clone());
+            drop(before); // C1
+        }
+        if !mem::replace(&mut this.made, true) {
+            connection.made();
+        }
+        this.heed_cancellation(cx);
+        if connection.phase.get() == Phase::Upgrading && connection.poll_send() {
+            connection.wake_upgrader();
+        }
+        if connection.phase.get() == Phase::Open {
+            connection.poll_send();
+            match connection.reads {
+                true => connection.poll_receive(cx),
+                false => connection.poll_nobody_listens(cx),
+            }
+        }
+        if connection.phase.get() == Phase::Closing {
+            connection.poll_farewell(cx);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Drive {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        if connection.phase.get() == Phase::Lost {
+            return;
+        }
+        if self.made {
+            let message = "the task of the connection was dropped: its loop or its server ended";
+            connection.end(Some(io::Error::new(io::ErrorKind::ConnectionAborted, message)));
+            connection.lost();
+        } else {
+            connection.forget();
+        }
+    }
+}
