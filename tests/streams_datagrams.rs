@@ -20,6 +20,8 @@ fn datagrams_keep_their_borders_and_their_senders() {
         assert_eq!(other.recv_from(&mut room[..2]).await.unwrap().0, 2, "cut, and the rest is lost");
         let nothing = other.try_recv_from(&mut room).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(one.try_send_to(b"at once", other.local_addr().unwrap()).unwrap(), 7);
+        assert_eq!(other.recv_from(&mut room).await.unwrap().0, 7);
     });
 }
 

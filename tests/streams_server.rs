@@ -211,9 +211,15 @@ fn who_serves_for_ever_closes_when_it_is_dropped_and_cancels_the_handlers() {
 
 #[test]
 fn one_server_listens_in_several_places_and_within_one_limit() {
+    check_several_places(|config, listeners| config.start_on(listeners, echo));
+    // With tasks that the host may move between threads.
+    check_several_places(|config, listeners| config.start_on_send(listeners, echo));
+}
+
+fn check_several_places(start: impl FnOnce(ServerConfig, [TcpListener; 2]) -> io::Result<Server>) {
     on_loop(async {
         let listeners = [TcpListener::bind(loopback()).unwrap(), TcpListener::bind(loopback()).unwrap()];
-        let server = ServerConfig::new().max_connections(1).start_on(listeners, echo).unwrap();
+        let server = start(ServerConfig::new().max_connections(1), listeners).unwrap();
         let [one, other] = server.local_addrs() else { panic!("two places") };
         assert_eq!((server.local_addr(), one.port() == other.port()), (Some(*one), false));
         let (mut first, mut first_writer) = open_connection("127.0.0.1", one.port()).await.unwrap();

@@ -262,6 +262,19 @@ fn giving_a_descriptor_away_deregisters_it() {
 }
 
 #[test]
+fn options_of_a_connection_are_set() {
+    on_reactor(async {
+        let (stream, _peer) = connected().await;
+        for on in [true, false] {
+            stream.set_nodelay(on).unwrap();
+            stream.set_keepalive(on).unwrap();
+            assert_eq!(stream.nodelay().unwrap(), on);
+            assert_eq!(rustix::net::sockopt::socket_keepalive(&stream).unwrap(), on);
+        }
+    });
+}
+
+#[test]
 fn what_cannot_be_watched_comes_back_and_leaves_no_trace() {
     let driver = ReactorDriver::new().unwrap();
     let runtime = Runtime::builder("test").reactor(StdArc::new(driver.handle())).build();

@@ -315,12 +315,6 @@ impl Wait {
 pub struct Waits(Vec<Wait>);
 
 impl Waits {
-    /// Whether a poll that noted `fresh` leaves this record as it is: then there is no need to lock it.
-    pub fn is_unchanged_by(&self, fresh: &Fresh) -> bool {
-        let plain = |wait: &Wait, note: &Note| wait.is(note) && note.waker == 0 && note.stack.is_none();
-        self.0.len() == fresh.0.len() && self.0.iter().zip(&fresh.0).all(|(wait, note)| plain(wait, note))
-    }
-
     /// Brings the record up to date with what a poll that was Pending noted; it ended at `now` by the host's clock.
     ///
     /// What children with wakers of their own wait for stays, as long as the task notes nothing with its own waker, or says
