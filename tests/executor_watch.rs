@@ -168,6 +168,46 @@ fn a_lock_that_was_given_to_a_future_that_nobody_polls_is_named() {
 }
 
 #[test]
+fn whatever_way_a_lock_goes_who_holds_it_now_is_all_that_is_told() {
+    use evenloop_core::watch::{Holder, address, holders};
+    watched(|number| async move {
+        let key = |name| Holder { task: Some(named(&snapshot(), number, name).key), untaken: false };
+        let (lock, semaphore) = (Rc::new(Lock::new(())), Rc::new(evenloop::sync::Semaphore::new(1)));
+        let told = || holders(address(&*lock)); // a lock begins with its permits
+        let takes = |name| {
+            let lock = lock.clone();
+            spawn(name, async move {
+                let _guard = lock.acquire().await;
+                sleep(10 * SECOND).await;
+            });
+        };
+        takes("one");
+        takes("other");
+        yield_now().await;
+        assert_eq!(told(), [key("one")]);
+        sleep(15 * SECOND).await; // handed on in line
+        assert_eq!(told(), [key("other")]);
+        sleep(10 * SECOND).await; // released with nobody in line
+        assert_eq!(told(), []);
+        takes("third");
+        yield_now().await;
+        assert_eq!(told(), [key("third")]);
+
+        // A semaphore's permits have no holders, in whatever way they go.
+        let permit = semaphore.try_acquire().unwrap();
+        let waiting = semaphore.clone();
+        let waiter = create_task(async move { drop(waiting.acquire().await.unwrap()) });
+        let cancelled = semaphore.clone();
+        let cancelled = create_task(async move { drop(cancelled.acquire().await.unwrap()) });
+        yield_now().await;
+        cancelled.cancel("not needed");
+        drop(permit);
+        waiter.await;
+        assert_eq!(holders(address(&*semaphore)), []);
+    });
+}
+
+#[test]
 fn joins_groups_and_gather_are_edges_of_the_call_graph() {
     watched(|host| async move {
         spawn("outer", async {

@@ -4,6 +4,8 @@
 //! callgrind with N and with 2 N, the difference is N operations without the start of the process. `counts.toml` holds the
 //! figures; three hundredths more fail, three hundredths less ask for a new figure (`--bless`). Two instructions either way
 //! are the compiler's mood.
+//!
+//! Then the same without the feature `watch`: what it costs while nobody asks may be a hundredth, and no more.
 
 use crate::ci::Skips;
 use crate::{Outcome, models, sh, tree};
@@ -16,22 +18,19 @@ const TIMES: u64 = 2000;
 const TOLERANCE: f64 = 0.03;
 const LEAST: f64 = 2.0;
 
+/// By how much the feature `watch` may add to a figure while nobody asks what tasks wait for.
+const WATCH: f64 = 0.01;
+
 /// Compares, or with `bless` writes, the figures.
 pub(crate) fn run(bless: bool, skips: &mut Skips) -> Outcome {
     if !skips.unless_found("valgrind", "counting instructions") {
         return Ok(());
     }
-    let mut build = sh::cargo("bench --package evenloop-benches --bench counts --no-run --quiet");
-    let programs = models::executables(&sh::read(build.arg("--message-format=json-render-diagnostics"))?);
-    let (_, program) =
-        programs.into_iter().find(|(name, _)| name == "counts").ok_or("cargo built no `counts`")?;
-    let program = program.to_string_lossy().into_owned();
+    let program = build("")?;
     let operations = sh::read(&mut sh::command(&program, "list"))?;
     let operations: Vec<_> = operations.split_whitespace().collect();
-    let counted = models::in_parallel(&operations, |operation| {
-        let count = |times| instructions(&program, operation, times);
-        Ok::<_, String>((count(2 * TIMES)? - count(TIMES)?) as f64 / TIMES as f64)
-    });
+    let counted = count(&program, &operations)?;
+    let unwatched = count(&build("--no-default-features")?, &operations)?;
 
     let file = sh::root().join("benches/counts.toml");
     let known = tree::manifest(&file);
@@ -39,13 +38,20 @@ pub(crate) fn run(bless: bool, skips: &mut Skips) -> Outcome {
     let mut text = String::from(
         "# Instructions of one operation, as `cargo xtask counts` counts them; `--bless` writes them.\n\n",
     );
-    for (operation, counted) in operations.iter().zip(counted) {
-        let counted = counted?;
+    for ((operation, counted), unwatched) in operations.iter().zip(counted).zip(unwatched) {
         let floor = known.get(*operation).and_then(|known| known.as_float());
         println!(
-            "{operation:32} {counted:>10.1}  was {}",
+            "{operation:36} {counted:>10.1}  was {:10}  without watch {unwatched:.1}",
             floor.map_or("unknown".into(), |floor| floor.to_string())
         );
+        let added = (counted - unwatched) / unwatched;
+        if added > WATCH {
+            failures.push(format!(
+                "{operation}: {counted:.1} instructions, {unwatched:.1} without the feature `watch`: {:+.1} %, where it is to \
+                 cost nothing while nobody asks (crates/core/src/watch.rs says how)",
+                added * 100.0
+            ));
+        }
         let off = floor.map(|floor| (counted - floor) / floor);
         match off {
             None => failures.push(format!("counts.toml does not know `{operation}`: cargo xtask counts --bless")),
@@ -63,6 +69,24 @@ pub(crate) fn run(bless: bool, skips: &mut Skips) -> Outcome {
         return std::fs::write(&file, text).map_err(|error| format!("counts.toml: {error}"));
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+/// Builds the operations, and answers the program.
+fn build(features: &str) -> Result<String, String> {
+    let mut build =
+        sh::cargo(&format!("bench --package evenloop-benches --bench counts --no-run --quiet {features}"));
+    let programs = models::executables(&sh::read(build.arg("--message-format=json-render-diagnostics"))?);
+    let program = programs.into_iter().find(|(name, _)| name == "counts").ok_or("cargo built no `counts`")?.1;
+    Ok(program.to_string_lossy().into_owned())
+}
+
+/// The instructions of one of each.
+fn count(program: &str, operations: &[&str]) -> Result<Vec<f64>, String> {
+    let counted = models::in_parallel(operations, |operation| {
+        let count = |times| instructions(program, operation, times);
+        Ok((count(2 * TIMES)? - count(TIMES)?) as f64 / TIMES as f64)
+    });
+    counted.into_iter().collect()
 }
 
 /// The instructions of a process that does `operation` so many times.

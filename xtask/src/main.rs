@@ -44,7 +44,7 @@ cargo xtask COMMAND
   sanitize [address|thread|valgrind...]
                             the tests under the sanitizers
   bench [NAME...] [--table] run the benches and write the README's table (--table: from the last measurement)
-  counts [--bless]          instructions of the key operations against benches/counts.toml
+  counts [--bless]          instructions of the key operations against benches/counts.toml, and without `watch`
   plant [WORD...]           put the faults of plants.toml into a copy and see the named check fail
   proof [--check]           write the tables of crates/PROOF.md; the tests it names have to exist
   fuzz [TARGET...] [--seconds N]

@@ -230,6 +230,29 @@ fn drop_of_receiver_races_closed() {
     });
 }
 
+/// When a sender that waits for the end moves to another task while the receiver is dropped, does it see what the receiver did
+/// before?
+#[test]
+fn waker_moves_while_drop_of_receiver() {
+    model(|| {
+        let witness = StdArc::new(Witness::new(0));
+        let (mut sender, receiver) = oneshot::channel::<Item>();
+        let (_, waker) = Woken::waker();
+        let mut closed = sender.closed();
+        assert!(poll(Pin::new(&mut closed), &waker).is_pending());
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(receiver);
+            }
+        });
+        block_on(closed);
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+    });
+}
+
 /// Does a sender that only looks see what the receiver did before it was dropped?
 #[test]
 fn drop_of_receiver_races_is_closed() {

@@ -16,12 +16,15 @@
 
 use crate::wait_list::{Place, Waiters};
 use evenloop_core::shim::Mutex;
-use evenloop_core::shim::atomic::{AtomicBool, Ordering};
+use evenloop_core::shim::atomic::{AtomicU8, Ordering};
 use evenloop_core::watch::{self, On};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+
+const UNSET: u8 = 0;
+const SET: u8 = 1;
 
 /// A flag that tasks wait for: [`set`](Self::set) releases everybody, until [`clear`](Self::clear).
 ///
@@ -41,7 +44,8 @@ use std::task::{Context, Poll};
 /// ```
 #[doc(alias("Notify", "ManualResetEvent"))]
 pub struct Event {
-    set: AtomicBool,
+    /// [`SET`] or [`UNSET`].
+    flag: AtomicU8,
     waiters: Mutex<Waiters<()>>,
 }
 
@@ -59,13 +63,13 @@ impl Event {
     /// An event that is not set.
     #[cfg(not(evenloop_loom))]
     pub const fn new() -> Self {
-        Self { set: AtomicBool::new(false), waiters: Mutex::new(Waiters::new()) }
+        Self { flag: AtomicU8::new(UNSET), waiters: Mutex::new(Waiters::new()) }
     }
 
     /// An event that is not set.
     #[cfg(evenloop_loom)]
     pub fn new() -> Self {
-        Self { set: AtomicBool::new(false), waiters: Mutex::new(Waiters::new()) }
+        Self { flag: AtomicU8::new(UNSET), waiters: Mutex::new(Waiters::new()) }
     }
 
     /// Sets the event and releases everybody who waits at this moment, in order, even if [`clear`](Self::clear) follows
@@ -73,12 +77,12 @@ impl Event {
     pub fn set(&self) {
         // ORDERING: Release publishes what came before this `set`, though an earlier one set the flag (see Discussion);
         // pairs with the Acquire in `clear`, `is_set` and `wait`. Failure decides nothing.
-        if self.set.compare_exchange(true, true, Ordering::Release, Ordering::Relaxed).is_ok() {
+        if self.flag.compare_exchange(SET, SET, Ordering::Release, Ordering::Relaxed).is_ok() {
             return; // E2: nobody waits
         }
         let mut waiters = self.waiters.lock();
         // ORDERING: Release, as above. A read-modify-write, so that what an earlier `set` published stays published.
-        self.set.swap(true, Ordering::Release);
+        self.flag.swap(SET, Ordering::Release);
         let chosen = waiters.choose_all(|()| {});
         drop(waiters);
         chosen.wake(&self.waiters, |waiters| waiters);
@@ -88,13 +92,17 @@ impl Event {
     pub fn clear(&self) {
         let _no_set_is_half_done = self.waiters.lock();
         // ORDERING: Acquire sees what came before the `set` that this undoes; pairs with the Release in `set`.
-        self.set.swap(false, Ordering::Acquire);
+        self.flag.swap(UNSET, Ordering::Acquire);
     }
 
     /// Whether the event is set. May be out of date by the time it returns.
     pub fn is_set(&self) -> bool {
+        self.flag() == SET
+    }
+
+    fn flag(&self) -> u8 {
         // ORDERING: Acquire sees what came before the `set`; pairs with the Release there.
-        self.set.load(Ordering::Acquire)
+        self.flag.load(Ordering::Acquire)
     }
 
     /// Waits until the event is set; returns at once if it is.
@@ -147,27 +155,52 @@ impl Future for EventWait<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let event = self.event;
-        let polled = match self.place {
+        match self.place {
             Place::New => {
-                if event.is_set() {
+                if self.event.is_set() {
                     self.place = Place::Done;
                     return Poll::Ready(());
                 }
-                let waker = cx.waker().clone();
-                let mut waiters = event.waiters.lock();
-                if event.is_set() {
-                    drop(waiters); // before the waker
-                    self.place = Place::Done;
-                    return Poll::Ready(());
-                }
-                self.place = Place::Waiting(waiters.push(waker, ()));
-                Poll::Pending
+                // While somebody asks what tasks wait for no flag looks like this, so nobody else pays for the question.
+                self.join(watch::zero() as u8, cx.waker().clone())
             }
-            Place::Waiting(_) => self.place.poll(&event.waiters, |waiters| waiters, cx.waker()),
-            Place::Done => panic!("`Event::wait` was polled after it had finished"),
-        };
-        watch::noted(polled, cx, "Event::wait", || On::object(event))
+            Place::Waiting(_) => {
+                let event = self.event;
+                let polled = self.place.poll(&event.waiters, |waiters| waiters, cx.waker());
+                watch::noted(polled, cx, CALL, || On::object(event))
+            }
+            Place::Done => panic!("`{CALL}` was polled after it had finished"),
+        }
+    }
+}
+
+const CALL: &str = "Event::wait";
+
+impl EventWait<'_> {
+    /// Joins the line, unless the event was set meanwhile. A flag that is not `unset` says that it was, or that somebody asks.
+    #[inline(always)]
+    fn join(&mut self, unset: u8, waker: Waker) -> Poll<()> {
+        let mut waiters = self.event.waiters.lock();
+        let flag = self.event.flag();
+        if flag != unset {
+            drop(waiters); // before the waker
+            return self.join_or_be_done(flag, waker);
+        }
+        self.place = Place::Waiting(waiters.push(waker, ()));
+        Poll::Pending
+    }
+
+    #[cold]
+    fn join_or_be_done(&mut self, flag: u8, waker: Waker) -> Poll<()> {
+        if flag == SET {
+            self.place = Place::Done;
+            return Poll::Ready(());
+        }
+        let polled = self.join(UNSET, waker.clone());
+        if polled.is_pending() {
+            watch::wait(&waker, CALL, || On::object(self.event));
+        }
+        polled
     }
 }
 

@@ -15,7 +15,7 @@
 //! Discussion: no owner is recorded and no guard is told from another, so a task that acquires twice waits for itself for
 //! ever, as in asyncio. The name of whoever holds a lock belongs to tools that see tasks; this crate knows no tasks.
 
-use crate::permits::{Bet, Permits};
+use crate::permits::{Bet, Call, Permits};
 use crate::wait_list::Place;
 use evenloop_core::shim::{StdArc, UnsafeCell};
 use std::fmt;
@@ -335,7 +335,7 @@ impl<'a, T> Future for LockAcquire<'a, T> {
         // Never closed, so Ready means granted.
         this.lock
             .permits
-            .poll_acquire(&mut this.place, 1, FREE, cx, "Lock::acquire")
+            .poll_acquire(&mut this.place, 1, cx, const { &Call::new("Lock::acquire", FREE) })
             .map(|_| LockGuard::new(this.lock))
     }
 }
@@ -368,7 +368,7 @@ impl<T> Future for LockAcquireOwned<T> {
         let this = self.get_mut();
         this.lock
             .permits
-            .poll_acquire(&mut this.place, 1, FREE, cx, "Lock::acquire_owned")
+            .poll_acquire(&mut this.place, 1, cx, const { &Call::new("Lock::acquire_owned", FREE) })
             .map(|_| OwnedLockGuard { lock: this.lock.clone(), _lends: PhantomData })
     }
 }

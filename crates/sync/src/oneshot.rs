@@ -18,7 +18,6 @@
 //! asyncio has no such type: there, a `Future` serves.
 
 use crate::slot::{self, Giver, Outlook, Taker};
-use evenloop_core::watch::{self, On};
 use futures_core::future::FusedFuture;
 use std::error::Error;
 use std::fmt;
@@ -158,7 +157,7 @@ impl<T> Future for Closed<'_, T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        watch::noted(self.sender.giver.poll_closed(cx.waker()), cx, "oneshot::Sender::closed", || On::Nothing)
+        self.sender.giver.poll_closed(cx.waker())
     }
 }
 
@@ -221,7 +220,7 @@ impl<T> Future for Receiver<T> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(taker) = &mut self.taker {
-            ready!(watch::noted(taker.poll_ready(cx.waker()), cx, "oneshot::Receiver", || On::Nothing));
+            ready!(taker.poll_ready(cx.waker()));
         }
         Poll::Ready(self.finish())
     }

@@ -27,9 +27,11 @@
 //! too small; a release changes that same word. Whichever comes second sees the other: the waiter's exchange fails and it
 //! looks again, or the release finds `WAITERS`, and then the spin lock, which the waiter holds until it is in line.
 //!
-//! Who asks what tasks wait for (see `evenloop_core::watch`) is told who holds the permits of a lock. That costs the fast path
-//! nothing: what it bets the word to be is read from memory, and while somebody asks no word is like that, so every bet is
-//! lost and the slow path tells. Semaphores, which bet nothing, have no holders.
+//! Who asks what tasks wait for (see `evenloop_core::watch`) is told who holds the permits of a lock. That costs nothing while
+//! nobody does: what a bet takes the word to be is read from memory, and so is what a free spin lock looks like to whoever joins
+//! the line. While somebody asks neither looks like that, so every bet is lost and everybody joins by the cold path, which
+//! tells; and who joined that way has a mark in its note, by which the grant is told as well. Semaphores, which bet nothing,
+//! have no holders. Who joined before somebody asked is not known (V4 there).
 //!
 //! ORDERING: a Relaxed look at the word decides nothing by itself: the exchange that follows it does, or the spin lock, or the
 //! look is a snapshot and called one.
@@ -50,12 +52,32 @@ const _: () = assert!(ONE == 4, "a bet on one permit reads `watch::four`");
 /// The greatest number of permits.
 pub(crate) const MAX: usize = usize::MAX / ONE;
 
-/// Permits and the line for them. A waiter's note is how many it asks for; 0 says that the line was closed.
+/// Permits and the line for them.
 pub(crate) struct Permits {
     /// See the table above.
     word: AtomicUsize,
     /// Its lock also owns the word while `WAITERS` is set.
-    waiters: SpinLock<Waiters<u32>>,
+    waiters: SpinLock<Waiters<Wish>>,
+}
+
+/// A waiter's note.
+#[derive(Clone, Copy, Default)]
+struct Wish {
+    /// How many it asks for, and after the grant was granted.
+    count: u32,
+    besides: Besides,
+}
+
+/// What a waiter learns besides that it was granted some.
+#[derive(Clone, Copy, Default)]
+enum Besides {
+    #[default]
+    Nothing,
+    /// It joined the line while somebody asked what tasks wait for: so who asks is told when it is granted some, and when it
+    /// has come for that.
+    Told,
+    /// The line was closed, and it was granted nothing.
+    Closed,
 }
 
 /// Why there are no permits now.
@@ -89,6 +111,19 @@ impl Bet {
     /// Whether it is told who holds the permits.
     fn has_holders(self) -> bool {
         matches!(self, Self::Free(_))
+    }
+}
+
+/// What a user called to wait for permits. One reference, so that the slow paths have few arguments.
+pub(crate) struct Call {
+    /// As the user wrote it, for messages.
+    name: &'static str,
+    bet: Bet,
+}
+
+impl Call {
+    pub(crate) const fn new(name: &'static str, bet: Bet) -> Self {
+        Self { name, bet }
     }
 }
 
@@ -139,7 +174,7 @@ impl Permits {
     }
 
     /// Takes `count` permits if that overtakes nobody.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_acquire(&self, count: u32, bet: Bet) -> Result<(), Refused> {
         let Bet::Free(free) = bet else {
             return self.try_acquire_from(self.word.load(Ordering::Relaxed), count);
@@ -164,7 +199,7 @@ impl Permits {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_acquire_from(&self, mut word: usize, count: u32) -> Result<(), Refused> {
         loop {
             let left = take(word, count)?;
@@ -177,95 +212,118 @@ impl Permits {
         }
     }
 
-    /// Polls for `count` permits. After Ready, `place` is Done. `call` is what the user wrote, for the message.
-    #[inline]
+    /// Polls for `count` permits. After Ready, `place` is Done.
+    #[inline(always)]
     pub(crate) fn poll_acquire(
         &self,
         place: &mut Place,
         count: u32,
-        bet: Bet,
         cx: &mut Context<'_>,
-        call: &'static str,
+        call: &'static Call,
     ) -> Poll<Result<(), Closed>> {
         if matches!(place, Place::New) {
             ready!(poll_spend(cx));
-            if self.try_acquire(count, bet).is_ok() {
+            if self.try_acquire(count, call.bet).is_ok() {
                 *place = Place::Done;
                 return Poll::Ready(Ok(()));
             }
+            let polled = self.join_slow(place, count, cx.waker());
+            return polled.unwrap_or_else(|| self.join_told(place, count, cx.waker(), call));
         }
-        self.poll_acquire_slow(place, count, bet, cx.waker(), call)
+        self.poll_in_line(place, cx.waker(), call)
     }
 
+    /// The first poll, when there was not enough. `None`: it has done nothing, for the spin lock is not free, or somebody asks.
     #[inline(never)]
-    fn poll_acquire_slow(
-        &self,
-        place: &mut Place,
-        count: u32,
-        bet: Bet,
-        waker: &Waker,
-        call: &'static str,
-    ) -> Poll<Result<(), Closed>> {
-        if watch::asked() {
-            return self.poll_acquire_watched(place, count, bet, waker, call);
-        }
-        self.poll_acquire_in_line(place, count, waker, call)
-    }
-
-    fn poll_acquire_in_line(
-        &self,
-        place: &mut Place,
-        count: u32,
-        waker: &Waker,
-        call: &'static str,
-    ) -> Poll<Result<(), Closed>> {
-        match place {
-            Place::New => self.join(place, count, waker.clone()),
-            Place::Waiting(_) => {
-                place.poll(&self.waiters, |waiters| waiters, waker).map(|count| match count {
-                    0 => Err(Closed),
-                    _ => Ok(()),
-                })
+    fn join_slow(&self, place: &mut Place, count: u32, waker: &Waker) -> Option<Poll<Result<(), Closed>>> {
+        let fresh = waker.clone(); // P5
+        match self.waiters.lock_unless_asked(watch::zero()) {
+            Some(waiters) => Some(self.join(waiters, place, count, Besides::Nothing, fresh)),
+            None => {
+                drop(fresh);
+                None
             }
-            Place::Done => panic!("`{call}` was polled after it had finished"),
         }
     }
 
-    /// As `poll_acquire_in_line`, and tells who asks.
+    /// A later poll.
+    #[inline(never)]
+    fn poll_in_line(
+        &self,
+        place: &mut Place,
+        waker: &Waker,
+        call: &'static Call,
+    ) -> Poll<Result<(), Closed>> {
+        assert!(!matches!(place, Place::Done), "`{}` was polled after it had finished", call.name);
+        let number = place.number();
+        match place.poll(&self.waiters, |waiters| waiters, waker) {
+            Poll::Ready(Wish { besides: Besides::Nothing, .. }) => Poll::Ready(Ok(())),
+            polled => self.poll_told(polled, number, waker, call),
+        }
+    }
+
+    /// Joins the line, once the spin lock is free, and tells who asks.
     #[cold]
-    fn poll_acquire_watched(
+    fn join_told(
         &self,
         place: &mut Place,
         count: u32,
-        bet: Bet,
         waker: &Waker,
-        call: &'static str,
+        call: &'static Call,
     ) -> Poll<Result<(), Closed>> {
-        let before = place.number();
-        let polled = self.poll_acquire_in_line(place, count, waker, call);
-        match (&polled, before) {
-            (Poll::Pending, None) if bet.has_holders() => {
-                let number = place.number().expect("who is pending is in line");
-                watch::queue(watch::address(self), number);
+        let (fresh, asked) = (waker.clone(), watch::asked()); // P5
+        let besides = if asked { Besides::Told } else { Besides::Nothing };
+        let polled = self.join(self.waiters.lock(), place, count, besides, fresh);
+        if asked {
+            match place.number() {
+                _ if !call.bet.has_holders() => {}
+                Some(number) => watch::queue(watch::address(self), number),
+                None => watch::hold(watch::address(self)),
             }
-            (Poll::Ready(Ok(())), None) if bet.has_holders() => watch::hold(watch::address(self)),
-            (Poll::Ready(Ok(())), Some(number)) if bet.has_holders() => {
-                watch::take(watch::address(self), number)
-            }
-            _ => {}
-        }
-        if polled.is_pending() {
-            let free = self.free();
-            watch::wait(waker, call, || {
-                if bet.has_holders() { On::object(self) } else { On::counted(self, free, 0) }
-            });
+            self.note(&polled, waker, call);
         }
         polled
     }
 
+    /// What a poll in line came to, if it was not simply granted something; tells who asks.
+    #[cold]
+    fn poll_told(
+        &self,
+        polled: Poll<Wish>,
+        number: Option<usize>,
+        waker: &Waker,
+        call: &'static Call,
+    ) -> Poll<Result<(), Closed>> {
+        let polled = polled.map(|wish| match wish.besides {
+            Besides::Closed => Err(Closed),
+            Besides::Nothing | Besides::Told => Ok(()),
+        });
+        if let (Poll::Ready(Ok(())), Some(number), true) = (&polled, number, call.bet.has_holders()) {
+            watch::take(watch::address(self), number);
+        }
+        self.note(&polled, waker, call);
+        polled
+    }
+
+    fn note<T>(&self, polled: &Poll<T>, waker: &Waker, call: &'static Call) {
+        if polled.is_pending() {
+            let free = self.free();
+            watch::wait(waker, call.name, || {
+                if call.bet.has_holders() { On::object(self) } else { On::counted(self, free, 0) }
+            });
+        }
+    }
+
     /// Takes the permits after all, or joins the line.
-    fn join(&self, place: &mut Place, count: u32, waker: Waker) -> Poll<Result<(), Closed>> {
-        let mut waiters = self.waiters.lock();
+    #[inline(always)]
+    fn join(
+        &self,
+        mut waiters: SpinGuard<'_, Waiters<Wish>>,
+        place: &mut Place,
+        count: u32,
+        besides: Besides,
+        waker: Waker,
+    ) -> Poll<Result<(), Closed>> {
         let mut word = self.word.load(Ordering::Relaxed);
         let outcome = loop {
             let (new, outcome) = match take(word, count) {
@@ -284,7 +342,7 @@ impl Permits {
             }
         };
         if outcome.is_pending() {
-            *place = Place::Waiting(waiters.push(waker, count));
+            *place = Place::Waiting(waiters.push(waker, Wish { count, besides }));
         } else {
             drop(waiters);
             drop(waker); // P5
@@ -303,7 +361,7 @@ impl Permits {
         self.release_from(count, limit, Bet::None)
     }
 
-    #[inline]
+    #[inline(always)]
     fn release_from(&self, count: usize, limit: usize, bet: Bet) -> Result<(), TooMany> {
         let Bet::Free(free) = bet else {
             let done = self.release_to_nobody(count, limit)?;
@@ -313,12 +371,12 @@ impl Permits {
         // ORDERING: Release, as in `release_to_nobody`.
         match self.word.compare_exchange_weak(bet.word(), more, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => Ok(()),
-            Err(_) => self.release_after_a_lost_bet(count, limit),
+            Err(_) => self.release_slow(count, limit),
         }
     }
 
     /// Gives back what a guard or permit stands for. Beyond [`MAX`] free permits nothing is added.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_back(&self, count: u32, bet: Bet) {
         let _more_than_anybody_can_take = self.release_from(count as usize, MAX, bet);
     }
@@ -340,33 +398,34 @@ impl Permits {
         }
     }
 
-    #[inline(never)]
-    fn release_after_a_lost_bet(&self, count: usize, limit: usize) -> Result<(), TooMany> {
-        if !watch::asked() {
-            return self.release_slow(count, limit);
-        }
-        watch::release(watch::address(self)); // before anybody else can take it
-        self.release_watched(count, limit)
-    }
-
+    /// As `release`, when somebody is in line, or a bet was lost.
     #[inline(never)]
     fn release_slow(&self, count: usize, limit: usize) -> Result<(), TooMany> {
         let waiters = self.waiters.lock();
-        // The line may have become empty while we came here.
-        if !self.release_to_nobody(count, limit)? {
-            self.settle(waiters, count, |_| ());
+        // The line may have become empty while we came here; or somebody asks what tasks wait for, and nobody was in line.
+        if self.release_to_nobody(count, limit)? {
+            self.tell_release();
+        } else {
+            self.settle::<true>(waiters, count);
         }
         Ok(())
     }
 
-    /// As `release_slow`, and tells who asks to whom the permits go.
+    /// Tells who asks that permits came back.
     #[cold]
-    fn release_watched(&self, count: usize, limit: usize) -> Result<(), TooMany> {
-        let waiters = self.waiters.lock();
-        if !self.release_to_nobody(count, limit)? {
-            self.settle(waiters, count, |number| watch::grant(watch::address(self), number));
+    fn tell_release(&self) {
+        if watch::asked() {
+            watch::release(watch::address(self));
         }
-        Ok(())
+    }
+
+    /// Tells who asks that the waiter with this number was granted some; `BACK`: which came back just now.
+    #[cold]
+    fn tell_grant<const BACK: bool>(&self, number: usize) {
+        if BACK {
+            self.tell_release();
+        }
+        watch::grant(watch::address(self), number);
     }
 
     /// Gives a future's place up: its drop. Permits that it was granted go to the next in line.
@@ -379,36 +438,26 @@ impl Permits {
 
     #[inline(never)]
     fn leave_slow(&self, place: &mut Place) {
-        let watched = watch::asked();
         let number = place.number();
         let Place::Waiting(key) = std::mem::replace(place, Place::Done) else { return };
         let mut waiters = self.waiters.lock();
         let left = waiters.leave(key);
-        if let (true, Some(number)) = (watched, number) {
+        if let (Besides::Told, Some(number)) = (left.note.besides, number) {
             watch::leave_line(watch::address(self), number);
         }
-        let granted = |number| {
-            if watched {
-                watch::grant(watch::address(self), number);
-            }
-        };
         if !left.granted {
-            self.settle(waiters, 0, granted); // the next may ask for less, or the line be empty
+            self.settle::<false>(waiters, 0); // the next may ask for less, or the line be empty
         } else {
             drop(waiters);
-            let _more_than_anybody_can_take = if watched {
-                self.release_watched(left.note as usize, MAX)
-            } else {
-                self.release_from(left.note as usize, MAX, Bet::None)
-            };
+            let _more_than_anybody_can_take = self.release_from(left.note.count as usize, MAX, Bet::None);
         }
     }
 
     /// Restores P1 and P2 after `count` permits came back or a waiter left: grants as far as the permits go, in order.
-    /// `granted` is told the number of each who is granted some.
     ///
     /// The caller holds the spin lock and has found, or set, `WAITERS`: the word is ours.
-    fn settle(&self, mut waiters: SpinGuard<'_, Waiters<u32>>, count: usize, mut granted: impl FnMut(usize)) {
+    #[inline(always)]
+    fn settle<const BACK: bool>(&self, mut waiters: SpinGuard<'_, Waiters<Wish>>, count: usize) {
         // ORDERING: Relaxed: what was done under the permits that are free already was acquired by whoever set `WAITERS`
         // (see `join`), and came here through the spin lock.
         let word = self.word.load(Ordering::Relaxed);
@@ -416,9 +465,11 @@ impl Permits {
         let mut free = word / ONE + count;
         let mut chosen = Chosen::default();
         while waiters.choose_first_if(&mut chosen, |number, wanted| {
-            let Some(left) = free.checked_sub(*wanted as usize) else { return false };
+            let Some(left) = free.checked_sub(wanted.count as usize) else { return false };
             free = left;
-            granted(number);
+            if let Besides::Told = wanted.besides {
+                self.tell_grant::<BACK>(number);
+            }
             true
         }) {}
         let flag = if waiters.is_empty() { 0 } else { WAITERS };
@@ -442,7 +493,7 @@ impl Permits {
         ) {
             word = now;
         }
-        let chosen = waiters.choose_all(|count| *count = 0);
+        let chosen = waiters.choose_all(|wish| *wish = Wish { count: 0, besides: Besides::Closed });
         drop(waiters);
         chosen.wake(&self.waiters, |waiters| waiters);
     }

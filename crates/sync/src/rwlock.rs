@@ -11,7 +11,7 @@
 //! Unsafe code lives here beside `lock.rs` because the guards differ in what they lend; through one shared cell type, the
 //! reasons would stand in another file than the permits that they rest on.
 
-use crate::permits::{Bet, Permits};
+use crate::permits::{Bet, Call, Permits};
 use crate::wait_list::Place;
 use evenloop_core::shim::{StdArc, UnsafeCell};
 use std::fmt;
@@ -360,7 +360,12 @@ impl<'a, T> Future for RwLockRead<'a, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Never closed, so Ready means granted.
-        let granted = this.lock.permits.poll_acquire(&mut this.place, 1, Bet::None, cx, "RwLock::read");
+        let granted = this.lock.permits.poll_acquire(
+            &mut this.place,
+            1,
+            cx,
+            const { &Call::new("RwLock::read", Bet::None) },
+        );
         granted.map(|_| ReadGuard { lock: this.lock, _lends: PhantomData })
     }
 }
@@ -392,7 +397,12 @@ impl<'a, T> Future for RwLockWrite<'a, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Never closed, so Ready means granted.
-        let granted = this.lock.permits.poll_acquire(&mut this.place, READERS, FREE, cx, "RwLock::write");
+        let granted = this.lock.permits.poll_acquire(
+            &mut this.place,
+            READERS,
+            cx,
+            const { &Call::new("RwLock::write", FREE) },
+        );
         granted.map(|_| WriteGuard { lock: this.lock, _lends: PhantomData })
     }
 }
@@ -424,7 +434,12 @@ impl<T> Future for RwLockReadOwned<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Never closed, so Ready means granted.
-        let granted = this.lock.permits.poll_acquire(&mut this.place, 1, Bet::None, cx, "RwLock::read_owned");
+        let granted = this.lock.permits.poll_acquire(
+            &mut this.place,
+            1,
+            cx,
+            const { &Call::new("RwLock::read_owned", Bet::None) },
+        );
         granted.map(|_| OwnedReadGuard { lock: this.lock.clone() })
     }
 }
@@ -456,8 +471,12 @@ impl<T> Future for RwLockWriteOwned<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Never closed, so Ready means granted.
-        let granted =
-            this.lock.permits.poll_acquire(&mut this.place, READERS, FREE, cx, "RwLock::write_owned");
+        let granted = this.lock.permits.poll_acquire(
+            &mut this.place,
+            READERS,
+            cx,
+            const { &Call::new("RwLock::write_owned", FREE) },
+        );
         granted.map(|_| OwnedWriteGuard { lock: this.lock.clone() })
     }
 }

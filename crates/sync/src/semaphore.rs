@@ -5,7 +5,7 @@
 //! S1. A [`Permit`] stands for permits that are not free; dropping it puts them back, [`Permit::forget`] does not.
 //! S2. Closing is for good, whatever is released or forgotten afterwards.
 
-use crate::permits::{Bet, Permits, Refused};
+use crate::permits::{Bet, Call, Permits, Refused};
 use crate::wait_list::Place;
 use evenloop_core::shim::StdArc;
 use std::error::Error;
@@ -408,7 +408,8 @@ impl<'a> Future for SemaphoreAcquire<'a> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { permits, count, place } = self.get_mut();
-        let poll = permits.poll_acquire(place, *count, Bet::None, cx, "Semaphore::acquire");
+        let poll =
+            permits.poll_acquire(place, *count, cx, const { &Call::new("Semaphore::acquire", Bet::None) });
         poll.map(|outcome| match outcome {
             Ok(()) => Ok(Permit { permits, count: *count }),
             Err(_) => Err(SemaphoreClosed),
@@ -449,7 +450,12 @@ impl Future for SemaphoreAcquireOwned {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { lender, count, place } = self.get_mut();
-        let poll = lender.permits().poll_acquire(place, *count, Bet::None, cx, "Semaphore::acquire_owned");
+        let poll = lender.permits().poll_acquire(
+            place,
+            *count,
+            cx,
+            const { &Call::new("Semaphore::acquire_owned", Bet::None) },
+        );
         poll.map(|outcome| match outcome {
             Ok(()) => Ok(OwnedPermit { lender: lender.clone(), count: *count }),
             Err(_) => Err(SemaphoreClosed),

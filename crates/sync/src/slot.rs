@@ -39,6 +39,7 @@
 use crate::wait_list::wake;
 use evenloop_core::shim::UnsafeCell;
 use evenloop_core::shim::atomic::{AtomicU8, Ordering};
+use evenloop_core::watch::{self, On};
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
@@ -398,8 +399,45 @@ impl<T> Shared<T> {
     ///
     /// `place` and `waits` are the calling half's own, `ended` is the other one's, and nobody else calls this or
     /// [`withdraw`](Self::withdraw) for it meanwhile.
+    #[inline]
     unsafe fn wait(&self, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
-        // ORDERING: Acquire sees what the other half did before it ended; pairs with its Release.
+        // ORDERING: Relaxed: a word in which nothing has happened yet has nothing to be seen; any other is looked at again.
+        let seen = self.word.load(Ordering::Relaxed);
+        // While somebody asks what tasks wait for no word looks like this, so nobody else pays for the question.
+        if seen != watch::zero() as u8 {
+            // SAFETY: as for this function.
+            return unsafe { self.wait_otherwise(place, waits, ended, waker) };
+        }
+        let fresh = waker.clone();
+        // SAFETY: S2, S4: `waits` was not set, so the place is ours and empty.
+        unsafe { place.put(fresh) };
+        // SAFETY: it is full since just now.
+        unsafe { self.publish(seen, place, waits, ended) }
+    }
+
+    /// As [`wait`](Self::wait), when something has happened already; tells who asks.
+    ///
+    /// # Safety
+    ///
+    /// As for [`wait`](Self::wait).
+    #[inline(never)]
+    unsafe fn wait_otherwise(&self, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
+        // SAFETY: as for this function.
+        let polled = unsafe { self.wait_again(place, waits, ended, waker) };
+        if polled.is_pending() {
+            let call = if waits == TAKER_WAITS { "oneshot::Receiver" } else { "oneshot::Sender::closed" };
+            watch::wait(waker, call, || On::Nothing);
+        }
+        polled
+    }
+
+    /// As [`wait`](Self::wait), whatever has happened already.
+    ///
+    /// # Safety
+    ///
+    /// As for [`wait`](Self::wait).
+    unsafe fn wait_again(&self, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
+        // ORDERING: Acquire, as in `wait`.
         let seen = self.word.load(Ordering::Acquire);
         if seen & ended != 0 {
             return Poll::Ready(());
@@ -424,7 +462,21 @@ impl<T> Shared<T> {
         }
         // SAFETY: S2, S4: `waits` is not set and was not when the other half ended, if it has, so the place is ours and empty.
         unsafe { place.put(fresh) };
-        // ORDERING: Release publishes the waker; pairs with the Acquire of the half that ends. Failure: as above.
+        // SAFETY: it is full since just now.
+        let polled = unsafe { self.publish(seen, place, waits, ended) };
+        drop(old);
+        polled
+    }
+
+    /// Says that `place` is full, unless the other half has ended: then empties it again. `seen` is the word as it was found
+    /// last.
+    ///
+    /// # Safety
+    ///
+    /// As for [`wait`](Self::wait); the caller has filled the place, and `waits` is not set.
+    #[inline(always)]
+    unsafe fn publish(&self, mut seen: u8, place: &WakerPlace, waits: u8, ended: u8) -> Poll<()> {
+        // ORDERING: Release publishes the waker; pairs with the Acquire of the half that ends. Failure: Acquire, as in `wait`.
         while let Err(now) =
             self.word.compare_exchange_weak(seen, seen | waits, Ordering::Release, Ordering::Acquire)
         {
@@ -435,7 +487,6 @@ impl<T> Shared<T> {
             }
             seen = now;
         }
-        drop(old);
         Poll::Pending
     }
 

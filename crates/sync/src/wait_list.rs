@@ -128,7 +128,7 @@ impl<T> Waiters<T> {
 
 impl<T: Default> Waiters<T> {
     /// Joins the end of the line. `waker` was cloned before the lock was taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, waker: Waker, note: T) -> Key {
         self.slab.get_or_insert_with(Slab::boxed).push(waker, note)
     }
@@ -497,7 +497,7 @@ impl<T: Default> Slab<T> {
         &mut self.entries[index as usize]
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, waker: Waker, note: T) -> Key {
         let last = self.line.tail;
         let entry = Entry { prev: last, next: NONE, waker: Some(waker), note, stage: Stage::Waiting };

@@ -211,7 +211,7 @@ impl Sleep {
             self.state = State::Done;
             return Poll::Ready(Ok(()));
         }
-        watch::wait(cx.waker(), call, || On::Until(deadline));
+        watch::wait_in(cx.waker(), || (self.call(), self.deadline().map_or(On::Nothing, On::Until)));
         Poll::Pending
     }
 }
