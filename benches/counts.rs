@@ -32,6 +32,7 @@ const OPERATIONS: &[Operation] = &[
     ("timer_set_and_dropped", timer_set_and_dropped),
     ("yield_among_1000_tasks", yield_among_1000_tasks),
     ("yield_one_task", yield_one_task),
+    ("yield_one_task_watched", yield_one_task_watched),
 ];
 
 fn main() {
@@ -123,6 +124,15 @@ fn coroutine_resume(rounds: u64) {
 
 fn yield_one_task(rounds: u64) {
     EventLoop::new().run_until_complete(async {
+        for _ in 0..rounds {
+            yield_now().await;
+        }
+    });
+}
+
+/// What a watched loop pays for a poll: two looks at the clock, and a record that stays as it is.
+fn yield_one_task_watched(rounds: u64) {
+    EventLoop::builder().watch(true).build().run_until_complete(async {
         for _ in 0..rounds {
             yield_now().await;
         }

@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Connections, and bytes in a message.
 const SITUATIONS: [(usize, usize); 3] = [(64, 64), (1000, 64), (64, 16 * 1024)];
-const SERVERS: [&str; 5] = ["limit: bare epoll", "evenloop", "tokio", "smol", "monoio"];
+/// `evenloop, watched` tells how much it costs that somebody asks what tasks wait for: a console, say.
+const SERVERS: [&str; 6] = ["limit: bare epoll", "evenloop", "evenloop, watched", "tokio", "smol", "monoio"];
 /// More than any message, so that one read of the load generator takes it whole.
 const ROOM: usize = 32 * 1024;
 
@@ -269,7 +270,8 @@ fn serve(name: &str, room: usize) {
     };
     match name {
         "limit: bare epoll" => bare_epoll(tell, room),
-        "evenloop" => on_evenloop(tell, room),
+        "evenloop" => on_evenloop(tell, room, false),
+        "evenloop, watched" => on_evenloop(tell, room, true),
         "tokio" => on_tokio(tell, room),
         "smol" => on_smol(tell, room),
         "monoio" => on_monoio(tell, room),
@@ -330,13 +332,14 @@ fn bare_epoll(tell: impl Fn(SocketAddr), room_bytes: usize) {
     }
 }
 
-fn on_evenloop(tell: impl Fn(SocketAddr), room_bytes: usize) {
+fn on_evenloop(tell: impl Fn(SocketAddr), room_bytes: usize, watched: bool) {
     use futures::{AsyncReadExt, AsyncWriteExt};
     let reactor = ReactorDriver::new().expect("a reactor");
     let handle = Arc::new(reactor.handle());
     let driver = Driver::new(reactor, Clock::Real);
     let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
+    let builder = EventLoop::builder().runtime(runtime).park(Box::new(driver));
+    let event_loop = builder.watch(watched).build();
     event_loop.run_until_complete(async {
         let listener = TcpListener::from_std(bind()).expect("it can be watched");
         tell(listener.local_addr().unwrap());

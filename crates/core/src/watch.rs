@@ -336,11 +336,20 @@ impl Wait {
 pub struct Waits(Vec<Wait>);
 
 impl Waits {
+    /// Whether a poll that noted `fresh` leaves this record as it is: the usual case, a task that waits again where it waited.
+    fn is_unchanged_by(&self, fresh: &Fresh) -> bool {
+        let plain = |wait: &Wait, note: &Note| wait.is(note) && note.waker == 0 && note.stack.is_none();
+        self.0.len() == fresh.0.len() && self.0.iter().zip(&fresh.0).all(|(wait, note)| plain(wait, note))
+    }
+
     /// Brings the record up to date with what a poll that was Pending noted; it ended at `now` by the host's clock.
     ///
     /// What children with wakers of their own wait for stays, as long as the task notes nothing with its own waker, or says
     /// that it waits for many (V2).
     pub fn merge(&mut self, fresh: &mut Fresh, now: Instant) {
+        if self.is_unchanged_by(fresh) {
+            return fresh.0.clear();
+        }
         let own = |note: &Note| note.waker == 0;
         let in_the_same_place = !fresh.0.iter().any(own) || fresh.0.iter().any(|note| own(note) && note.many);
         let before = std::mem::take(&mut self.0);

@@ -198,7 +198,7 @@ impl Builder {
     }
 
     /// Watches the loop's tasks from the start: [`snapshot`](crate::snapshot) and [`dump`](crate::dump) tell what each waits
-    /// for. Costs about 100 ns a poll. Default: not.
+    /// for. Costs about 100 ns a poll, 3 % of an echo over TCP. Default: not.
     pub fn watch(mut self, watch: bool) -> Self {
         self.watch = watch;
         self

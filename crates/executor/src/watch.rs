@@ -108,21 +108,21 @@ impl Watch {
         let key = TaskKey { host: self.record.number, task: record.id };
         let mut fresh = self.fresh.take();
         let entered = watch::enter(key, waker, &mut fresh);
-        let began = self.record.now();
-        record.begin(self.record.since_epoch());
+        let (began, real) = self.record.times();
+        record.begin(real);
         Polling { began, entered }
     }
 
     /// Ends a poll: the task waits for what was noted, or is over.
     pub(crate) fn end(&self, record: &TaskRecord, polling: Polling, hook: impl FnOnce() -> Option<Rc<Hook>>) {
         let Polling { began, entered } = polling;
-        let now = self.record.now();
+        let (now, real) = self.record.times();
         let mut fresh = Fresh::default();
         entered.leave(&mut fresh);
         let took = now.saturating_duration_since(began);
-        let real = record.end(took, &mut fresh, now, self.record.since_epoch());
+        let span = record.end(took, &mut fresh, now, real);
         self.fresh.replace(fresh);
-        self.record.polled(record.id, real);
+        self.record.polled(record.id, span);
         if self.debug.get() && took >= SLOW {
             let words = format!("it took {took:.3?}");
             Unhandled::new(

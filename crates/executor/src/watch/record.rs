@@ -20,7 +20,7 @@ pub(crate) struct LoopRecord {
     /// The name of its thread.
     pub(crate) thread: String,
     pub(crate) handle: Handle,
-    /// The loop's own clock; without timers the machine's.
+    /// The loop's own clock, if it is not the machine's.
     clock: Option<StdArc<dyn Timers>>,
     /// From here the real time of spans is counted.
     epoch: Instant,
@@ -83,7 +83,7 @@ impl LoopRecord {
             number,
             thread: std::thread::current().name().unwrap_or("unnamed").to_owned(),
             handle,
-            clock,
+            clock: clock.filter(|clock| clock.advance(Duration::ZERO)), // one that can be moved is virtual
             epoch: Instant::now(),
             tasks: GlobalMutex::new(BTreeMap::new()),
             spawned: AtomicU64::new(0),
@@ -101,7 +101,19 @@ impl LoopRecord {
 
     /// Real nanoseconds since the watch began.
     pub(crate) fn since_epoch(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.nanos(Instant::now())
+    }
+
+    /// The present instant of the loop's clock, and real nanoseconds since the watch began: one look at a clock, if both are the
+    /// same.
+    pub(crate) fn times(&self) -> (Instant, u64) {
+        let real = Instant::now();
+        (self.clock.as_ref().map_or(real, |clock| clock.now()), self.nanos(real))
+    }
+
+    fn nanos(&self, real: Instant) -> u64 {
+        let nanos = real.saturating_duration_since(self.epoch).as_nanos();
+        u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn insert(&self, task: StdArc<TaskRecord>) {
