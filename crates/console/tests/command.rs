@@ -1,7 +1,8 @@
 //! The command, against an agent in this process.
 
 use evenloop_console::{Agent, listen};
-use evenloop_executor::{EventLoop, create_task, yield_now};
+use evenloop_executor::{EventLoop, create_eager_task, create_task, yield_now};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -65,16 +66,57 @@ fn trace_writes_what_chrome_and_perfetto_open() {
     let event_loop = EventLoop::builder().watch(true).build();
     event_loop.run_until_complete(async {
         while !traced.is_finished() {
+            create_eager_task(async {}).await; // a poll inside of a poll
             yield_now().await;
         }
     });
     let (text, fine) = traced.join().unwrap();
     assert!(fine && text.contains(" polls in "), "{text}");
     let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    let events = trace["traceEvents"].as_array().unwrap();
-    let polls: Vec<_> = events.iter().filter(|event| event["ph"] == "X").collect();
-    assert!(polls.len() > 1 && polls.iter().all(|poll| poll["ts"].is_number() && poll["dur"].is_number()));
-    assert!(events.iter().any(|event| event["ph"] == "M" && event["name"] == "thread_name"));
+    let (polls, depth) = check_chrome_format(&trace);
+    assert!(polls.contains("Task-1") && depth == 2, "{polls:?}, one within the other: {depth}");
+}
+
+/// Checks all that Chrome's format asks of a trace of complete events, and that they nest. Answers their names, and how
+/// deep they nest.
+fn check_chrome_format(trace: &serde_json::Value) -> (BTreeSet<&str>, usize) {
+    assert!(["ms", "ns"].map(Some).contains(&trace["displayTimeUnit"].as_str()));
+    let mut threads = BTreeMap::<_, Vec<_>>::new();
+    let mut named = BTreeSet::new();
+    for event in trace["traceEvents"].as_array().expect("an array of events") {
+        let number = |field: &str| event[field].as_f64().unwrap_or_else(|| panic!("no {field} in {event}"));
+        assert_eq!(event["pid"], std::process::id());
+        let thread = event["tid"].as_u64().unwrap_or_else(|| panic!("no thread in {event}"));
+        assert!(event["name"].is_string(), "{event}");
+        match event["ph"].as_str() {
+            Some("M") => {
+                assert_eq!(event["name"], "thread_name");
+                assert!(event["args"]["name"].is_string() && named.insert(thread), "{event}");
+            }
+            Some("X") => {
+                assert!(number("ts") >= 0.0 && number("dur") >= 0.0, "{event}");
+                threads.entry(thread).or_default().push(event);
+            }
+            _ => panic!("neither a name nor a complete event: {event}"),
+        }
+    }
+    let (mut names, mut depth) = (BTreeSet::new(), 0);
+    for (thread, polls) in &mut threads {
+        assert!(named.contains(thread), "thread {thread} has no name");
+        let from = |poll: &serde_json::Value| poll["ts"].as_f64().unwrap();
+        let until = |poll: &serde_json::Value| from(poll) + poll["dur"].as_f64().unwrap();
+        polls.sort_by(|a, b| from(a).total_cmp(&from(b)).then(until(b).total_cmp(&until(a))));
+        let mut open: Vec<f64> = Vec::new(); // what has begun and not ended yet ends at these times
+        for poll in polls.iter() {
+            // A clock's tick may lie between the end of one and the begin of the next.
+            open.retain(|until| from(poll) + 0.001 < *until);
+            assert!(open.last().is_none_or(|outer| until(poll) <= outer + 0.001), "{poll} does not nest");
+            open.push(until(poll));
+            depth = depth.max(open.len());
+            names.insert(poll["name"].as_str().unwrap());
+        }
+    }
+    (names, depth)
 }
 
 #[test]
