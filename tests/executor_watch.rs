@@ -287,6 +287,43 @@ fn children_with_wakers_of_their_own_are_listed_until_they_are_done() {
     });
 }
 
+#[test]
+fn races_signals_and_children_tell_what_is_waited_for() {
+    use evenloop::process::{Command, Ending, SubprocessProtocol, subprocess_exec};
+    use evenloop::streams::signal::{SignalKind, signal};
+    struct Silent;
+    impl SubprocessProtocol for Silent {}
+    watched(|number| async move {
+        spawn("race", async {
+            let attempts = [2_u32, 1].map(|n| async move {
+                sleep(n * SECOND).await;
+                Err::<(), u32>(n)
+            });
+            evenloop::staggered_race(attempts, None).await;
+        });
+        spawn("signal", async {
+            let mut listens = signal(SignalKind::USER_2).unwrap();
+            listens.recv().await.unwrap();
+        });
+        spawn("child", async {
+            let mut child = Command::new("sleep").arg("600").on_drop(Ending::Kill).spawn().unwrap();
+            child.wait().await.unwrap();
+        });
+        let (transport, _) = subprocess_exec(|| Silent, Command::new("sleep").arg("600")).unwrap();
+        for _ in 0..3 {
+            yield_now().await;
+        }
+        let calls = |name| waits(name).into_iter().map(|(call, _)| call).collect::<Vec<_>>();
+        assert_eq!(calls("race"), ["staggered_race", "sleep"]);
+        assert_eq!(calls("signal"), ["Signal::recv", "read"]);
+        assert_eq!(calls("child"), ["Process::wait"]);
+        let snapshot = snapshot();
+        let serves = |task: &&TaskSnapshot| task.waits.iter().any(|wait| wait.call == "SubprocessTransport");
+        assert_eq!(snapshot.tasks().filter(|task| task.key.host == number).filter(serves).count(), 1);
+        transport.kill().unwrap();
+    });
+}
+
 #[derive(Default)]
 struct Steps(RefCell<Vec<String>>);
 
@@ -299,6 +336,9 @@ impl Instrument for Steps {
     }
     fn task_spawned(&self, task: &Step<'_>) {
         self.0.borrow_mut().push(format!("spawned {}", task.name()));
+    }
+    fn task_scheduled(&self, task: &Step<'_>) {
+        self.0.borrow_mut().push(format!("ready {}", task.name()));
     }
     fn before_task_step(&self, task: &Step<'_>) {
         self.0.borrow_mut().push(format!("step {} of {}", task.polls() + 1, task.name()));
@@ -321,7 +361,9 @@ fn an_instrument_sees_each_step_until_it_is_taken_out() {
     let expected = [
         "run",
         "spawned Task-1",
+        "ready Task-1",
         "step 1 of Task-1",
+        "ready Task-1", // its yield
         "stepped Task-1",
         "step 2 of Task-1",
         "exited Task-1",

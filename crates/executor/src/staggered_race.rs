@@ -2,6 +2,7 @@
 
 use crate::named::named;
 use evenloop_core::cancel::{CancelScope, Reason, Run};
+use evenloop_core::watch::{self, On};
 use evenloop_core::{RaceParts, Runtime, Staggered};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -53,7 +54,7 @@ where
             (timers.unwrap_or_else(|error| panic!("{error}")), delay)
         });
         let mut race = Staggered::new(attempts.into_iter().map(Attempt::new), delay);
-        let winner = poll_fn(|cx| race.poll_winner(cx)).await;
+        let winner = poll_fn(|cx| noted(race.poll_winner(cx), cx)).await;
         let mut ends: Vec<RaceEnd<E>> = (0..race.started()).map(|_| RaceEnd::Cancelled).collect();
         let RaceParts { running, failed } = race.into_parts();
         let mut losers: Vec<_> = running.into_iter().map(|(_, attempt)| attempt).collect();
@@ -62,7 +63,7 @@ where
         }
         poll_fn(|cx| {
             losers.retain_mut(|loser| Pin::new(loser).poll(cx).is_pending());
-            if losers.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            noted(if losers.is_empty() { Poll::Ready(()) } else { Poll::Pending }, cx)
         })
         .await;
         for (number, error) in failed {
@@ -75,6 +76,14 @@ where
         }
         Race { winner, ends }
     })
+}
+
+/// Notes that the task waits for attempts, which note what they wait for.
+fn noted<T>(polled: Poll<T>, cx: &Context<'_>) -> Poll<T> {
+    if polled.is_pending() {
+        watch::wait_many(cx.waker(), "staggered_race", || On::Nothing);
+    }
+    polled
 }
 
 /// What losers are told.

@@ -96,6 +96,11 @@ impl Watch {
         self.tell(|instrument| instrument.task_spawned(&Step(&record)));
     }
 
+    /// A task has become ready.
+    pub(crate) fn scheduled(&self, record: &TaskRecord) {
+        self.tell(|instrument| instrument.task_scheduled(&Step(record)));
+    }
+
     /// Takes a task that is over out of the table.
     pub(crate) fn finished(&self, record: &TaskRecord) {
         self.record.remove(record.id);

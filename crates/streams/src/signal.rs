@@ -13,6 +13,7 @@ use crate::async_fd::AsyncFd;
 pub use crate::signal_kind::SignalKind;
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering};
 use evenloop_core::shim::{GlobalMutex, OnceLock, StdArc};
+use evenloop_core::watch::{self, On};
 use evenloop_core::{Direction, Ready, Runtime};
 use futures_core::Stream;
 use signal_hook::SigId;
@@ -95,7 +96,11 @@ impl Signal {
         // All that have come are one (G1).
         let mut bytes = [0; 64];
         let mut read = |mut socket: &mio::net::UnixStream| socket.read(&mut bytes);
-        ready!(self.fd.poll_with(Direction::Read, cx, &mut read, |_| false))?;
+        let polled = self.fd.poll_with(Direction::Read, cx, &mut read, |_| false);
+        if polled.is_pending() {
+            watch::wait_many(cx.waker(), "Signal::recv", || On::Nothing); // the descriptor has noted what it waits for
+        }
+        ready!(polled)?;
         while self.fd.try_with(Direction::Read, &mut read).is_ok_and(|n| n > 0) {}
         Poll::Ready(Ok(()))
     }

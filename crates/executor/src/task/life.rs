@@ -3,6 +3,7 @@
 use super::TaskId;
 use super::annex::Annex;
 use super::raw::*;
+use super::shared::Queue;
 use crate::unhandled::Unhandled;
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
@@ -18,11 +19,11 @@ impl TaskPtr {
     #[inline]
     pub(super) unsafe fn schedule(self) {
         let schedule = |own: &mut Own| {
-            let fresh = own.flags & (SCHEDULED | OVER | DYING) == 0;
-            if fresh {
+            let plain = own.flags & (SCHEDULED | OVER | DYING | WATCHED) == 0;
+            if plain {
                 own.flags |= SCHEDULED;
             }
-            fresh
+            plain
         };
         // SAFETY: as for this function.
         if unsafe { self.own(schedule) } {
@@ -30,6 +31,38 @@ impl TaskPtr {
             let shared = unsafe { self.shared() };
             // SAFETY: this is the owner.
             unsafe { shared.own(|queue| queue.ready.push(self)) }
+        } else {
+            // SAFETY: as for this function.
+            unsafe { self.schedule_otherwise() }
+        }
+    }
+
+    /// As [`schedule`](Self::schedule), for a task that has a record, is in the queue already, or over; tells instruments.
+    ///
+    /// # Safety
+    ///
+    /// As for [`schedule`](Self::schedule).
+    #[cold]
+    unsafe fn schedule_otherwise(self) {
+        let schedule = |own: &mut Own| {
+            if own.flags & (SCHEDULED | OVER | DYING) != 0 {
+                return None;
+            }
+            own.flags |= SCHEDULED;
+            Some(own.annex.get().and_then(|extra| extra.record.clone()))
+        };
+        // SAFETY: as for this function.
+        let Some(record) = (unsafe { self.own(schedule) }) else { return };
+        // SAFETY: as for this function.
+        let shared = unsafe { self.shared() };
+        let schedule = |queue: &mut Queue| {
+            queue.ready.push(self);
+            queue.watch.clone()
+        };
+        // SAFETY: this is the owner.
+        let watch = unsafe { shared.own(schedule) };
+        if let (Some(watch), Some(record)) = (watch, record) {
+            watch.scheduled(&record);
         }
     }
 

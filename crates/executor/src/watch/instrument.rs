@@ -21,6 +21,9 @@ pub trait Instrument {
     /// A task was spawned.
     fn task_spawned(&self, task: &Step<'_>) {}
 
+    /// A task has become ready: it was spawned, or woken while it was not. Called inside of the call that wakes it.
+    fn task_scheduled(&self, task: &Step<'_>) {}
+
     /// A task is about to be polled.
     fn before_task_step(&self, task: &Step<'_>) {}
 

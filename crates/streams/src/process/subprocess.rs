@@ -23,6 +23,7 @@ use crate::reader::StreamReader;
 use crate::signal_kind::SignalKind;
 use crate::writer::StreamWriter;
 use evenloop_core::shim::StdArc;
+use evenloop_core::watch::{self, On};
 use evenloop_core::{Runtime, Spawn};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -500,6 +501,8 @@ impl Future for Drive {
         this.drive_output(2, cx, &mut told);
         this.told = told;
         if !(this.has_exited && told.iter().all(|told| *told)) {
+            let child = this.shared.handle.child();
+            watch::wait(cx.waker(), "SubprocessTransport", || On::object(child));
             return Poll::Pending;
         }
         let failure = this.shared.failure.take();
