@@ -1,11 +1,12 @@
 //! Models of core's `CancelScope`.
 
 use evenloop_core::cancel::{CancelScope, Cancelled, CatchCancel, catch_cancel};
+use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{Arc, Mutex, StdArc, thread};
 use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
 use std::future::{Future, Pending, pending, poll_fn};
 use std::pin::Pin;
-use std::task::{Poll, Waker};
+use std::task::{Poll, Wake, Waker};
 
 /// A future that needs one wake-up from elsewhere.
 struct Door(Mutex<(bool, Option<Waker>)>);
@@ -86,6 +87,37 @@ fn waker_moves_while_cancel() {
         assert!(block_on(run).is_err());
         assert_eq!(witness.get(), 1);
         other.join().unwrap();
+    });
+}
+
+/// A host's note that somebody woke: a flag that nobody reads before it is cleared.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: StdArc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Is a request found by a host that clears its flag blindly as a poll begins, so that the flag orders nothing?
+#[test]
+fn cancel_races_the_beginning_of_a_poll() {
+    model_reaching(["seen by this poll", "brought by the next"], |outcomes: Outcomes| {
+        let scope = CancelScope::new();
+        let flag = StdArc::new(Flag::default());
+        let waker = Waker::from(flag.clone());
+        let mut run = Box::pin(scope.run(pending::<()>()));
+        assert!(poll(run.as_mut(), &waker).is_pending());
+        let other = thread::spawn(move || scope.cancel("why"));
+        flag.0.store(false, Ordering::Relaxed);
+        let first = poll(run.as_mut(), &waker);
+        outcomes.count(if first.is_ready() { "seen by this poll" } else { "brought by the next" });
+        if first.is_pending() {
+            assert!(other.join().unwrap());
+            assert!(flag.0.load(Ordering::Relaxed), "the wake-up was cleared, and the request not seen");
+            assert!(poll(run.as_mut(), &waker).is_ready());
+        }
     });
 }
 

@@ -13,7 +13,7 @@ use super::marks::How;
 use super::reason::Reason;
 use super::round::{self, Way};
 use super::tree::Node;
-use crate::shim::atomic::{AtomicBool, Ordering};
+use crate::shim::atomic::{AtomicBool, Ordering, fence};
 use crate::shim::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Instant;
@@ -127,16 +127,25 @@ impl Inbox {
     /// Whether a turn has something to look at (I2).
     #[inline]
     pub(crate) fn asked(&self) -> bool {
-        // ORDERING: a read-modify-write on both sides, so that one of the two comes first and is seen by the other. If this
-        // one does (Release here, Acquire in `set_asked`), the wake-up that follows is later than this poll's beginning,
-        // and another poll comes (C6). Nothing is asked of the waker: it need not order anything. What is read because
-        // of the answer is read under the lock.
-        self.asked.fetch_or(false, Ordering::AcqRel)
+        // ORDERING: this poll has begun, then the fence, then the look; and on the other side the note, a fence, then the
+        // wake-up. So either the look sees the note, or the wake-up is later than this poll's beginning, and another poll
+        // comes (C6). Nothing is asked of the waker: it need not order anything. What is read because of the answer is
+        // read under the lock.
+        fence(Ordering::SeqCst);
+        self.asked.load(Ordering::Relaxed)
     }
 
-    fn set_asked(&self, asked: bool) {
-        // ORDERING: Acquire as said in `asked`; Release is the mutex's.
-        self.asked.swap(asked, Ordering::Acquire);
+    /// Notes, under the lock, that there is something to look at. The wake-up comes after this.
+    fn note_asked(&self) {
+        // ORDERING: as in `asked`.
+        self.asked.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The scope has looked: notes, under the lock, whether something is left to look at.
+    fn looked(&self, asked: bool) {
+        // ORDERING: the mutex's: who notes something after this does so under the lock.
+        self.asked.store(asked, Ordering::Relaxed);
     }
 
     // === From any thread ===
@@ -147,7 +156,7 @@ impl Inbox {
         if !state.open(reason) {
             return None;
         }
-        self.set_asked(true);
+        self.note_asked();
         Some(Effects { scope: state.waker.take(), waiting: Vec::new() })
     }
 
@@ -158,7 +167,7 @@ impl Inbox {
             return false;
         }
         state.count += 1;
-        self.set_asked(true);
+        self.note_asked();
         true
     }
 
@@ -203,7 +212,7 @@ impl Inbox {
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) -> Effects {
         let mut state = self.state.lock();
         state.deadline = deadline;
-        self.set_asked(true);
+        self.note_asked();
         Effects { scope: state.waker.take(), waiting: Vec::new() }
     }
 
@@ -227,7 +236,7 @@ impl Inbox {
         match way {
             Way::Next(catcher) => {
                 state.next.push((catcher, id));
-                self.set_asked(true);
+                self.note_asked();
                 return Effects { scope: state.waker.take(), waiting: Vec::new() };
             }
             Way::Held => {}
@@ -258,7 +267,7 @@ impl Inbox {
             let closed = state.requests.remove(place);
             return Effects { scope: None, waiting: closed.waiting };
         }
-        self.set_asked(true);
+        self.note_asked();
         Effects { scope: state.waker.take(), waiting: Vec::new() }
     }
 
@@ -293,7 +302,7 @@ impl Inbox {
             .filter(|request| request.unanswered == 0)
             .map(|request| request.id)
             .collect();
-        self.set_asked(!due.is_empty() || !state.marked.is_empty() || !state.next.is_empty());
+        self.looked(!due.is_empty() || !state.marked.is_empty() || !state.next.is_empty());
         drop(state);
         drop(before); // C7
         due
@@ -306,7 +315,7 @@ impl Inbox {
         debug_assert_eq!(request.unanswered, 0, "C4");
         (request.passed_on, request.absorbed) = (false, false);
         state.mark(id, catchers);
-        self.set_asked(true);
+        self.note_asked();
         true
     }
 
@@ -316,7 +325,7 @@ impl Inbox {
         let Some(request) = state.find(id) else { return false };
         request.unanswered -= 1;
         state.mark(id, catchers);
-        self.set_asked(true);
+        self.note_asked();
         true
     }
 
@@ -370,7 +379,7 @@ impl Inbox {
         let requests = std::mem::take(&mut state.requests);
         let (marked, next) = (std::mem::take(&mut state.marked), std::mem::take(&mut state.next));
         let waker = state.waker.take();
-        self.set_asked(false);
+        self.looked(false);
         drop(state);
         drop((next, waker)); // C7
         for (catcher, id) in marked {

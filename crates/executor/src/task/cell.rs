@@ -60,13 +60,7 @@ impl<F: Future> TaskCell<F> {
         });
         let (prev, next) = (ptr::null_mut(), ptr::null_mut());
         let own = Own { refs: 0, flags: flags | LOOP, site, id: 0, prev, next, annex };
-        let header = Header {
-            word,
-            vtable: &Self::VTABLE,
-            shared,
-            below: UnsafeCell::new(ptr::null_mut()),
-            own: UnsafeCell::new(own),
-        };
+        let header = Header::new(word, &Self::VTABLE, shared, own);
         let stage = UnsafeCell::new(Stage { future: ManuallyDrop::new(future) });
         let cell = Self { header, stage };
         let cell = match kept {

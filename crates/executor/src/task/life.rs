@@ -74,7 +74,7 @@ impl TaskPtr {
     pub(super) unsafe fn free(self) {
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
-        let (shared, settled) = (header.shared, header.word.is_settled());
+        let (shared, settled) = (header.shared(), header.word.is_settled());
         // SAFETY: as for this function.
         unsafe { self.free_cell(false) }
         if settled {
@@ -100,7 +100,9 @@ impl TaskPtr {
     /// As for [`free`](Self::free). `keep`: as for `free_here`.
     unsafe fn free_cell(self, keep: bool) {
         // SAFETY: as for this function.
-        let vtable = unsafe { self.header() }.vtable;
+        let header = unsafe { self.header() };
+        let vtable = header.vtable;
+        header.ends();
         // Taken out by hand, so that a model sees that this thread comes after the owner's last touch.
         // SAFETY: nobody refers to the task, so this thread stands in for the owner.
         let annex = unsafe { self.own(|own| std::mem::replace(&mut own.annex, Annex::EMPTY)) };
@@ -153,7 +155,7 @@ impl TaskPtr {
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
         // SAFETY: T5: the loop is open, so `shared` came from an `StdArc` that lives; `free` gives this reference back.
-        unsafe { StdArc::increment_strong_count(header.shared) };
+        unsafe { StdArc::increment_strong_count(header.shared()) };
         if header.word.settle(own_half) {
             // SAFETY: T4: the last waker was released meanwhile.
             unsafe { self.free() }

@@ -51,7 +51,7 @@ use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::UnsafeCell;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::task::Context;
 
 /// Tells how a task ended, given what points to its outcome.
@@ -65,12 +65,31 @@ pub(super) struct Header {
     /// What other threads may touch.
     pub(super) word: Word,
     pub(super) vtable: &'static VTable,
-    /// The loop that owns the task (T5).
-    pub(super) shared: *const Shared,
+    /// The loop that owns the task (T5). Never changes; in a cell so that a model sees who reads it before it is freed.
+    shared: UnsafeCell<*const Shared>,
     /// The task below this one in the inbox. Whoever set QUEUED writes it; the owner reads it after taking the inbox.
     pub(super) below: UnsafeCell<*mut Header>,
     /// The owner's part (T1).
     pub(super) own: UnsafeCell<Own>,
+}
+
+impl Header {
+    pub(super) fn new(word: Word, vtable: &'static VTable, shared: *const Shared, own: Own) -> Self {
+        let (shared, own) = (UnsafeCell::new(shared), UnsafeCell::new(own));
+        Self { word, vtable, shared, below: UnsafeCell::new(ptr::null_mut()), own }
+    }
+
+    /// The loop that owns the task.
+    #[inline]
+    pub(super) fn shared(&self) -> *const Shared {
+        // SAFETY: nobody writes it.
+        self.shared.with(|shared| unsafe { *shared })
+    }
+
+    /// Says to a model that from here on nobody may read this: it is about to be freed.
+    pub(super) fn ends(&self) {
+        self.shared.with_mut(|_| ());
+    }
 }
 
 /// What only the owner touches (T1). As small as it gets: a program may have a million tasks.
@@ -213,7 +232,7 @@ impl TaskPtr {
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
         // SAFETY: T5.
-        unsafe { &*header.shared }
+        unsafe { &*header.shared() }
     }
 }
 

@@ -83,7 +83,7 @@ impl<T> RawTask<T> {
             // SAFETY: as above.
             let header = unsafe { self.task.header() };
             // SAFETY: T5: it lives as long as the task. Borrowed only, so it is never dropped.
-            let shared = unsafe { StdArc::from_raw(header.shared) };
+            let shared = unsafe { StdArc::from_raw(header.shared()) };
             let sched = ManuallyDrop::new(Sched { shared, not_send: PhantomData });
             entry.schedule(&sched, info, end);
             return DoneCallbackId::default();
@@ -252,7 +252,7 @@ impl<T> RawTask<T> {
     pub(crate) fn belongs_to(&self, sched: &Sched) -> bool {
         // SAFETY: HANDLE keeps it alive.
         let header = unsafe { self.task.header() };
-        ptr::eq(header.shared, StdArc::as_ptr(&sched.shared))
+        ptr::eq(header.shared(), StdArc::as_ptr(&sched.shared))
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) unsafe fn here(task: TaskPtr) -> bool {
     // SAFETY: as for this function.
     let header = unsafe { task.header() };
     // T5: the address cannot be that of a newer loop: while a reference to the task is left, its loop's is taken.
-    header.shared == running()
+    header.shared() == running()
 }
 
 /// Counts in plain memory, if that is the owner's right, and answers whether it did.
