@@ -157,3 +157,35 @@ fn slow_clients_hold_up_nobody_and_many_are_turned_away() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn loops_that_the_facade_makes_show_their_tasks_to_whoever_listens() {
+    use evenloop::time::VirtualClock;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    struct Counts(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+    impl Subscriber for Counts {
+        fn enabled(&self, data: &Metadata<'_>) -> bool {
+            data.target().starts_with("tokio::task")
+        }
+        fn new_span(&self, span: &Attributes<'_>) -> Id {
+            assert_eq!(span.metadata().name(), "runtime.spawn");
+            Id::from_u64(1 + self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) as u64)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+    let spawned = std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
+    let run = || {
+        let event_loop = evenloop::event_loop_on(VirtualClock::new().into());
+        event_loop.run_until_complete(async { evenloop::create_task(async {}).await });
+    };
+    tracing::subscriber::with_default(Counts(spawned.clone()), run);
+    assert_eq!(spawned.load(std::sync::atomic::Ordering::Relaxed), 2);
+    run(); // nobody listens
+    assert_eq!(spawned.load(std::sync::atomic::Ordering::Relaxed), 2);
+}

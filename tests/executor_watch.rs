@@ -306,7 +306,7 @@ fn races_signals_and_children_tell_what_is_waited_for() {
             listens.recv().await.unwrap();
         });
         spawn("child", async {
-            let mut child = Command::new("sleep").arg("600").on_drop(Ending::Kill).spawn().unwrap();
+            let child = Command::new("sleep").arg("600").on_drop(Ending::Kill).spawn().unwrap();
             child.wait().await.unwrap();
         });
         let (transport, _) = subprocess_exec(|| Silent, Command::new("sleep").arg("600")).unwrap();

@@ -49,6 +49,7 @@ const SECTIONS: &[Section] = &[
     long("soak", |_| soak::run(soak::SHORT)),
     long("faults", faults::run),
     long("children", |_| faults::children()),
+    long("tokio-console", |_| tokio_console()),
     long("fuzz", |skips| fuzz::run(fuzz::Options::long(), skips)),
     long("coverage", coverage::run),
     long("semver", semver::run),
@@ -189,6 +190,14 @@ fn alone() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The unmodified `console-subscriber` sees our tasks. It asks for a `cfg` of its own, and so for a folder of its own.
+fn tokio_console() -> Outcome {
+    let mut test =
+        sh::cargo("test --quiet --package evenloop-console --features tracing --test tokio_console");
+    test.args(["--target-dir", "target/tokio-console"]);
+    sh::run(test.env("RUSTFLAGS", "--cfg console_without_tokio_unstable"))
 }
 
 fn doc() -> Outcome {

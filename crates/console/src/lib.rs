@@ -16,6 +16,7 @@
 //! | `agent`  | the socket and who may connect                                 |
 //! | `wire`   | the protocol, version 1                                        |
 //! | `client` | asking                                                         |
+//! | `spans`  | tasks as `tracing` spans, for tokio-console (feature `tracing`) |
 //!
 //! Only loops that are watched are seen: built with `watch(true)`, in debug mode, or by `evenloop` with the variable set.
 
@@ -28,6 +29,11 @@ mod wire;
 
 mod client;
 
+#[cfg(feature = "tracing")]
+mod spans;
+
 pub use agent::{Agent, VARIABLE, default_path, listen, listen_if_asked};
 pub use client::{Client, ClientError, Spans, find};
+#[cfg(feature = "tracing")]
+pub use spans::TaskSpans;
 pub use wire::{Command, VERSION};

@@ -79,7 +79,20 @@ pub fn event_loop_builder(clock: Clock) -> evenloop_executor::Builder {
     let driver = Driver::new(reactor, clock);
     let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
     let builder = EventLoop::builder().runtime(runtime).park(Box::new(driver));
-    builder.watchdog(Some(Duration::from_secs(1))).watch(console_listens())
+    shown(builder.watchdog(Some(Duration::from_secs(1))).watch(console_listens()))
+}
+
+/// The loop, whose tasks are shown to `tracing` if somebody listens.
+#[cfg(feature = "tracing")]
+fn shown(builder: evenloop_executor::Builder) -> evenloop_executor::Builder {
+    use evenloop_console::TaskSpans;
+    if TaskSpans::are_wanted() { builder.instrument(std::rc::Rc::new(TaskSpans::new())) } else { builder }
+}
+
+/// Without the feature `tracing` nobody is shown anything.
+#[cfg(not(feature = "tracing"))]
+fn shown(builder: evenloop_executor::Builder) -> evenloop_executor::Builder {
+    builder
 }
 
 /// Whether this process has an agent for the command `evenloop`, because the environment says so: then loops are watched.

@@ -96,6 +96,7 @@ pub struct Builder {
     on_unhandled: Option<Rc<crate::unhandled::Hook>>,
     on_spawn: Option<Rc<SpawnHook>>,
     choose: Option<Box<ChooseHook>>,
+    instruments: Vec<Rc<dyn Instrument>>,
     pool: Option<ThreadPool>,
     watch: bool,
     debug: Option<bool>,
@@ -204,6 +205,13 @@ impl Builder {
         self
     }
 
+    /// Has `instrument` called at each step of the loop, which is watched from the start: see
+    /// [`EventLoop::add_instrument`].
+    pub fn instrument(mut self, instrument: Rc<dyn Instrument>) -> Self {
+        self.instruments.push(instrument);
+        self
+    }
+
     /// Debug mode: watches the tasks, and tells the hook of each poll that takes 100 ms or more by the loop's clock, and of
     /// tasks that are left at the end. Default: whether the environment variable `EVENLOOP_DEBUG` is set to something else
     /// than `0`.
@@ -245,6 +253,9 @@ impl Builder {
         if watch {
             event_loop.core.watch().set_debug(debug);
         }
+        for instrument in self.instruments {
+            event_loop.add_instrument(instrument);
+        }
         event_loop
     }
 }
@@ -271,6 +282,7 @@ impl EventLoop {
             on_unhandled: None,
             on_spawn: None,
             choose: None,
+            instruments: Vec::new(),
             pool: None,
             watch: false,
             debug: None,

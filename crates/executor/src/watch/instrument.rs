@@ -59,6 +59,11 @@ impl Step<'_> {
         self.0.spawned_at
     }
 
+    /// Whether it is being polled.
+    pub fn is_running(&self) -> bool {
+        self.0.polled_since().is_some()
+    }
+
     /// How many times it had been polled before this step.
     pub fn polls(&self) -> u64 {
         self.0.polls()

@@ -1,0 +1,176 @@
+//! Tasks as spans, seen by a subscriber that asks for the very names and fields that `console-subscriber` looks for.
+
+use evenloop_console::TaskSpans;
+use evenloop_executor::{EventLoop, create_named_task, create_task, yield_now};
+use std::cell::Cell;
+use std::fmt;
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+/// Writes down what happens, one line each.
+#[derive(Clone, Default)]
+struct Listener {
+    lines: Arc<Mutex<Vec<String>>>,
+    last: Arc<AtomicU64>,
+}
+
+/// Fields as text, those that say where in a file left out but for the file.
+#[derive(Default)]
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 += &format!(" {}={value:?}", field.name());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "loc.line" | "loc.col" => assert!(value > 0),
+            name => self.0 += &format!(" {name}={value}"),
+        }
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0 += &format!(" {}={value}", field.name());
+    }
+}
+
+impl Listener {
+    fn push(&self, line: String) {
+        self.lines.lock().unwrap().push(line);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        std::mem::take(&mut self.lines.lock().unwrap())
+    }
+}
+
+impl Subscriber for Listener {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (data, mut fields) = (span.metadata(), Fields::default());
+        span.record(&mut fields);
+        assert!(span.is_root());
+        self.push(format!("{id} = {} {}:{}", data.target(), data.name(), fields.0));
+        Id::from_u64(id)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        self.push(format!("{}:{}", event.metadata().target(), fields.0));
+    }
+    fn enter(&self, id: &Id) {
+        self.push(format!("{} entered", id.into_u64()));
+    }
+    fn exit(&self, id: &Id) {
+        self.push(format!("{} exited", id.into_u64()));
+    }
+    fn try_close(&self, id: Id) -> bool {
+        self.push(format!("{} let go", id.into_u64()));
+        true
+    }
+}
+
+fn shown() -> (EventLoop, Rc<TaskSpans>, Listener) {
+    let (event_loop, spans) = (EventLoop::new(), Rc::new(TaskSpans::new()));
+    event_loop.add_instrument(spans.clone());
+    (event_loop, spans, Listener::default())
+}
+
+/// Without the clones of a span that come and go.
+fn without_clones(lines: Vec<String>) -> Vec<String> {
+    let closed = |at: usize| lines[at + 1..].iter().all(|later| !later.starts_with(&lines[at][..2]));
+    let kept = |at: &usize| !lines[*at].ends_with("let go") || closed(*at);
+    (0..lines.len()).filter(kept).map(|at| lines[at].clone()).collect()
+}
+
+#[test]
+fn a_task_is_a_span_that_is_entered_while_it_is_polled() {
+    let (event_loop, spans, listener) = shown();
+    assert!(!TaskSpans::are_wanted());
+    tracing::subscriber::with_default(listener.clone(), || {
+        assert!(TaskSpans::are_wanted());
+        event_loop.run_until_complete(async {
+            create_named_task("child", async { yield_now().await }).await;
+        });
+    });
+    let expected = [
+        "1 = tokio::task runtime.spawn: kind=local task.name=Task-1 task.id=1 loc.file=crates/console/tests/tracing.rs",
+        "1 entered",
+        "2 = tokio::task runtime.spawn: kind=local task.name=child task.id=2 loc.file=crates/console/tests/tracing.rs",
+        "tokio::task::waker: op=waker.clone task.id=1", // it waits for the child
+        "1 exited",
+        "2 entered",
+        "tokio::task::waker: op=waker.wake_by_ref task.id=2", // the yield
+        "2 exited",
+        "2 entered",
+        "tokio::task::waker: op=waker.wake task.id=1",
+        "2 exited",
+        "2 let go",
+        "1 entered",
+        "1 exited",
+        "1 let go",
+    ];
+    assert_eq!(without_clones(listener.lines()), expected);
+    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0]");
+}
+
+#[test]
+fn a_task_that_is_cut_off_gives_its_waker_back_and_ends() {
+    let (event_loop, spans, listener) = shown();
+    tracing::subscriber::with_default(listener.clone(), || {
+        event_loop.create_task(pending::<()>()).detach();
+        let stopped = catch_unwind(AssertUnwindSafe(|| {
+            event_loop.run_until_complete(async {
+                event_loop.stop();
+                pending::<()>().await;
+            });
+        }));
+        assert!(stopped.is_err());
+        let lines = without_clones(listener.lines());
+        assert_eq!(lines[lines.len() - 2..], ["tokio::task::waker: op=waker.drop task.id=2", "2 let go"]);
+        event_loop.close();
+    });
+    let lines = without_clones(listener.lines());
+    assert_eq!(lines, ["tokio::task::waker: op=waker.wake task.id=1", "1 let go"]); // woken, to be dropped
+    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0]");
+}
+
+#[test]
+fn a_subscriber_that_spawns_tasks_harms_nothing() {
+    thread_local!(static DEPTH: Cell<u32> = const { Cell::new(0) });
+    struct Spawns(Listener);
+    impl Subscriber for Spawns {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, span: &Attributes<'_>) -> Id {
+            if DEPTH.replace(1) == 0 {
+                create_task(async {}).detach();
+            }
+            self.0.new_span(span)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+    let (event_loop, spans, listener) = shown();
+    tracing::subscriber::with_default(Spawns(listener), || {
+        event_loop.run_until_complete(async {
+            create_task(async {}).await;
+            yield_now().await;
+        });
+    });
+    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0]");
+}
