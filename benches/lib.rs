@@ -1,9 +1,12 @@
-//! What the benches share: the least loop that can run tasks, so that what is measured is the primitive.
+//! What the benches share: the least loop that can run tasks, so that what is measured is the primitive; servers and their
+//! load.
 
 #[path = "lib/counting.rs"]
 pub mod counting;
 #[path = "lib/executors.rs"]
 pub mod executors;
+#[path = "lib/load.rs"]
+pub mod load;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
