@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use evenloop_core::cancel::{CancelScope, catch_cancel};
 use evenloop_coroutine::{
-    Aclose, AsyncGenerator, Closed, LocalAsyncGenerator, Next, PinnedAsyncGenerator, SendAsyncGenerator,
-    aclosing,
+    Aclose, AsyncBody, AsyncGenerator, Closed, LocalAsyncGenerator, Next, PinnedAsyncGenerator,
+    SendAsyncGenerator, aclosing,
 };
 use futures::stream::{FusedStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt, executor::block_on};
@@ -19,11 +19,10 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 assert_impl_all!(SendAsyncGenerator<'static, String>: Send, Sync, Unpin);
 assert_impl_all!(LocalAsyncGenerator<'static, Rc<u8>>: Sync, Unpin);
 assert_not_impl_any!(LocalAsyncGenerator<'static, u8>: Send);
-assert_not_impl_any!(SendAsyncGenerator<'static, Rc<u8>>: Send);
-assert_impl_all!(Next<'static, u8, dyn Future<Output = ()> + Send>: Send, Sync);
-assert_impl_all!(Aclose<'static, u8, dyn Future<Output = ()> + Send>: Send, Sync);
+assert_impl_all!(Next<'static, u8, dyn AsyncBody<u8> + Send>: Send, Sync);
+assert_impl_all!(Aclose<'static, u8, dyn AsyncBody<u8> + Send>: Send, Sync);
 
-assert_not_impl_any!(PinnedAsyncGenerator<u8, ()>: Unpin);
+assert_not_impl_any!(PinnedAsyncGenerator<u8, dyn AsyncBody<u8>>: Unpin);
 
 /// Pending `times` times, waking itself.
 fn pause(times: usize) -> impl Future<Output = ()> {
@@ -337,18 +336,27 @@ fn dropping_aclose_at_every_poll_leaves_the_clean_up_to_the_next() {
 /// Showed as a panic of `aclose`, which blamed a body that had not been told.
 #[test]
 fn closed_is_told_again_if_its_yield_was_dropped_unheard() {
-    let mut told = false;
-    let mut body = AsyncGenerator::new(async |mut co| {
-        {
-            let other = pin!(pause(1));
-            futures::future::select(other, pin!(co.yield_(1))).await;
+    for (polls, dropped) in [(0, false), (1, false), (1, true)] {
+        let mut told = false;
+        let mut body = AsyncGenerator::new(async |mut co| {
+            {
+                let other = pin!(pause(1));
+                futures::future::select(other, pin!(co.yield_(1))).await;
+            }
+            told = co.yield_(2).await.is_err();
+        });
+        assert_eq!(block_on(body.next()), Some(1));
+        for _ in 0..polls {
+            assert!(poll_once(pin!(body.aclose())).is_pending());
+            assert_eq!(format!("{body:?}"), "AsyncGenerator [awaiting, closing]");
+            assert_eq!(block_on(body.next()), None, "closing has begun");
         }
-        told = co.yield_(2).await.is_err();
-    });
-    assert_eq!(block_on(body.next()), Some(1));
-    block_on(body.aclose());
-    drop(body);
-    assert!(told);
+        if !dropped {
+            block_on(body.aclose());
+        }
+        drop(body);
+        assert_eq!(told, !dropped);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use evenloop_coroutine::{
-    Co, Coroutine, Exhausted, LocalCoroutine, PinnedCoroutine, Resumed, SendCoroutine, Yield,
+    Body, Co, Coroutine, Exhausted, LocalCoroutine, PinnedCoroutine, Resumed, SendCoroutine, Yield,
 };
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -19,13 +19,11 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 assert_impl_all!(SendCoroutine<'static, u8, String, ()>: Send, Sync, Unpin);
 assert_impl_all!(LocalCoroutine<'static, u8, Rc<u8>, ()>: Sync, Unpin);
 assert_not_impl_any!(LocalCoroutine<'static, u8, u8, ()>: Send);
-assert_not_impl_any!(SendCoroutine<'static, u8, Rc<u8>, ()>: Send);
-assert_not_impl_any!(SendCoroutine<'static, Rc<u8>, u8, ()>: Send);
 assert_impl_all!(Co<'static, u8, String>: Send, Sync);
 assert_impl_all!(Yield<'static, 'static, u8, String>: Send, Sync);
 assert_not_impl_any!(Co<'static, Rc<u8>, u8>: Send, Sync);
 assert_not_impl_any!(Co<'static, u8, u8>: Clone, Copy);
-assert_not_impl_any!(PinnedCoroutine<u8, u8, ()>: Unpin);
+assert_not_impl_any!(PinnedCoroutine<u8, u8, dyn Body<u8, u8, Return = ()>>: Unpin);
 
 /// Counts its drops.
 #[derive(Debug, Clone)]
@@ -115,25 +113,134 @@ fn close_runs_the_destructors_of_the_body_at_once() {
     assert_eq!(alive.get(), 0);
 }
 
+/// Makes yields in its destructor: dropped at once, polled and dropped, polled twice, and one that is left behind.
+struct Tries<'y, 'a>(&'y mut Co<'a, Counted, Counted>, Rc<Cell<i64>>);
+
+impl Drop for Tries<'_, '_> {
+    fn drop(&mut self) {
+        drop(self.0.yield_(Counted::new(&self.1)));
+        assert!(self.0.yield_(Counted::new(&self.1)).now_or_never().is_none());
+        let mut twice = self.0.yield_(Counted::new(&self.1));
+        assert!((&mut twice).now_or_never().is_none());
+        assert!((&mut twice).now_or_never().is_none());
+        drop(twice);
+        assert!(self.0.argument().is_none());
+        let mut left = ManuallyDrop::new(self.0.yield_(Counted::new(&self.1)));
+        assert!((&mut *left).now_or_never().is_none());
+    }
+}
+
 #[test]
 fn a_destructor_of_the_body_may_not_yield_any_more_but_may_try() {
-    struct Tries<'y, 'a>(&'y mut Co<'a, (), Rc<str>>);
-    impl Drop for Tries<'_, '_> {
-        fn drop(&mut self) {
-            assert!(self.0.yield_("from a destructor".into()).now_or_never().is_none());
-            // And leaves one behind.
-            let mut left = ManuallyDrop::new(self.0.yield_("left behind".into()));
-            assert!((&mut *left).now_or_never().is_none());
-        }
-    }
+    let alive = Rc::new(Cell::new(0));
     let mut body = Coroutine::new(async |mut co| {
-        let tries = Tries(&mut co);
-        tries.0.yield_("first".into()).await;
+        let tries = Tries(&mut co, alive.clone());
+        tries.0.yield_(Counted::new(&alive)).await;
         drop(tries);
     });
-    assert_eq!(body.next().as_deref(), Some("first"));
+    let first = body.resume(Counted::new(&alive));
+    assert_eq!(alive.get(), 1, "the first value; the argument is gone");
     body.close();
-    assert!(body.next().is_none());
+    assert_eq!(alive.get(), 1);
+    drop(first);
+    assert_eq!(alive.get(), 0);
+    assert!(body.try_resume(Counted::new(&alive)).is_err());
+    assert_eq!(alive.get(), 0);
+}
+
+#[test]
+fn a_destructor_yields_nothing_when_the_body_returns_panics_or_waits_for_something_else() {
+    for end in ["return", "panic", "wait"] {
+        let alive = Rc::new(Cell::new(0));
+        let mut body = Coroutine::<Counted, Counted, _>::new(async |mut co| {
+            let _tries = Tries(&mut co, alive.clone());
+            match end {
+                "return" => {}
+                "panic" => panic!("on purpose"),
+                _ => std::future::pending().await,
+            }
+        });
+        let resumed =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body.resume(Counted::new(&alive))));
+        assert_eq!(resumed.is_ok_and(|resumed| matches!(resumed, Resumed::Returned(()))), end == "return");
+        assert!(body.done());
+        assert_eq!(alive.get(), 0, "{end}");
+    }
+}
+
+#[test]
+fn a_destructor_yields_nothing_where_the_body_leaked_its_last_yield() {
+    let alive = Rc::new(Cell::new(0));
+    let mut body = Coroutine::new(async |mut co| {
+        let tries = Tries(&mut co, alive.clone());
+        let mut leaked = ManuallyDrop::new(tries.0.yield_(Counted::new(&alive)));
+        poll_fn(|cx| leaked.poll_unpin(cx)).await;
+    });
+    let value = body.resume(Counted::new(&alive));
+    body.close();
+    assert_eq!(alive.get(), 1);
+    drop(value);
+    assert_eq!(alive.get(), 0);
+}
+
+/// Polls its yield, which has been polled before, when it is dropped.
+struct PollsLater<'y, 'a, R>(Yield<'y, 'a, R, Counted>);
+
+impl<R> Drop for PollsLater<'_, '_, R> {
+    fn drop(&mut self) {
+        assert!((&mut self.0).now_or_never().is_none());
+        assert!((&mut self.0).now_or_never().is_none());
+    }
+}
+
+#[test]
+fn a_yield_whose_value_was_taken_offers_nothing_when_it_is_polled_in_a_destructor() {
+    let alive = Rc::new(Cell::new(0));
+    let mut body = Coroutine::new(async |mut co| {
+        let mut later = PollsLater(co.yield_(Counted::new(&alive)));
+        poll_fn(|cx| later.0.poll_unpin(cx)).await;
+    });
+    let value = body.next();
+    body.close();
+    assert_eq!(alive.get(), 1);
+    drop(value);
+    assert_eq!(alive.get(), 0);
+}
+
+#[test]
+fn an_unheard_answer_is_dropped_once_even_if_that_panics() {
+    struct Panics(Option<Counted>);
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            assert!(self.0.is_none(), "in a destructor");
+        }
+    }
+    let alive = Rc::new(Cell::new(0));
+    let mut body = Coroutine::new(async |mut co| {
+        let mut later = PollsLater(co.yield_(Counted::new(&alive)));
+        let mut polls = 0;
+        poll_fn(|cx| {
+            polls += 1;
+            if polls == 1 { later.0.poll_unpin(cx).map(drop) } else { Poll::Pending }
+        })
+        .await;
+    });
+    let value = body.resume(Panics(None));
+    assert_eq!(panic_of(|| body.resume(Panics(Some(Counted::new(&alive))))), "in a destructor");
+    assert!(body.done());
+    assert_eq!(alive.get(), 1);
+    drop(value);
+    assert_eq!(alive.get(), 0);
+}
+
+#[test]
+fn a_yield_forgotten_before_it_is_polled_never_was() {
+    let mut body = Coroutine::new(async |mut co| {
+        std::mem::forget(co.yield_(1));
+        co.yield_(2).await;
+        std::mem::forget(co.yield_(3));
+    });
+    assert!(body.by_ref().eq([2]));
 }
 
 #[test]
@@ -215,11 +322,14 @@ fn a_destructor_that_panics_in_close_leaves_it_done() {
     let mut body = Coroutine::new(async |mut co| {
         let _held = Counted::new(&alive);
         let _panics = Panics;
-        co.yield_(()).await;
+        let tries = Tries(&mut co, alive.clone());
+        tries.0.yield_(Counted::new(&alive)).await;
     });
-    assert_eq!(body.next(), Some(()));
+    assert!(body.resume(Counted::new(&alive)).yielded().is_some());
     assert_eq!(panic_of(|| body.close()), "in a destructor");
     assert!(body.done());
+    body.close();
+    drop(body);
     assert_eq!(alive.get(), 0);
 }
 

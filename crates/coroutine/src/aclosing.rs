@@ -1,10 +1,8 @@
 //! `async with aclosing(generator)`: the scope that closes a generator on every way out.
 
-use std::future::Future;
-
 use evenloop_core::cancel::catch_cancel;
 
-use crate::AsyncGenerator;
+use crate::{AsyncBody, AsyncGenerator};
 
 /// Lends `generator` to `consumer`, and closes it, clean-up awaited, when the consumer is done; gives its result.
 ///
@@ -45,7 +43,7 @@ use crate::AsyncGenerator;
 /// println!("found");
 /// # });
 /// ```
-pub async fn aclosing<Y, B: ?Sized + Future<Output = ()>, T>(
+pub async fn aclosing<Y, B: ?Sized + AsyncBody<Y>, T>(
     mut generator: AsyncGenerator<Y, B>,
     consumer: impl AsyncFnOnce(&mut AsyncGenerator<Y, B>) -> T,
 ) -> T {

@@ -21,10 +21,13 @@
 //! G3. Once closing has begun, the stream is at its end for its consumer, whatever the body still does.
 //! G4. A body that awaits when closing begins is polled inside a cancel scope from then on, first once without a
 //!     request, so that its catchers join the scope, then with one. The scope is kept until the body yields or ends.
+//! G5. Once closing has begun, the body stands at no yield between two polls: if it is to hear from one, its answer lies
+//!     there. So a `next` asks whether it has begun only where it does not stand at a yield.
 
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -34,7 +37,7 @@ use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
 use crate::Co;
-use crate::frame::{Frame, Outcome, Phase, Start};
+use crate::frame::{Body, Closing, Held, Phase, Start, Stop, frame};
 
 /// What a yield gives when nobody will ask for another value: the body may await its clean-up, and returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,16 +70,35 @@ mod sealed {
     impl Ending for Result<(), super::Closed> {}
 }
 
-/// How far closing has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Closing {
-    No,
-    /// Begun; the body does not know yet.
-    Begun,
-    /// Its scope has been asked to end.
-    Asked,
-    /// A yield has been given `Err(Closed)`.
-    Told,
+/// The body of an asynchronous generator, as a type: where no more than this is said of it, it is `impl AsyncBody` or
+/// `dyn AsyncBody`.
+///
+/// `Y` is what it yields. What [`PinnedAsyncGenerator::new`] makes of an async closure is one, and nothing else.
+pub trait AsyncBody<Y>: Held<Result<(), Closed>> {
+    /// Lets it run to the next value that it yields, or to its end: `None`. Where it stands at a yield, that gives
+    /// `Ok(())`. Once closing has begun, only `closing` lets it run.
+    #[doc(hidden)]
+    fn step(self: Pin<&mut Self>, closing: bool, cx: &mut Context<'_>) -> Poll<Option<Y>>;
+}
+
+impl<Y, B: Body<Result<(), Closed>, Y, Return = ()>> AsyncBody<Y> for B {
+    #[inline]
+    fn step(mut self: Pin<&mut Self>, closing: bool, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+        // G5: no question at a yield.
+        if self.phase() != Phase::AtYield && self.closing() != Closing::No && !closing {
+            return Poll::Ready(None);
+        }
+        match self.as_mut().resume_in(Ok(()), false, cx) {
+            Stop::Yielded(value) => Poll::Ready(Some(value)),
+            Stop::Returned(()) | Stop::Refused(_) => Poll::Ready(None),
+            Stop::Waiting => Poll::Pending,
+            Stop::Unheard => panic!(
+                "the body of an `AsyncGenerator` did not poll its `yield_` when it went on, so nobody would ever; it \
+                 has been closed. Await a `yield_` directly or in `join!` and `select!`, not in a \
+                 `FuturesUnordered`, which polls only what was woken"
+            ),
+        }
+    }
 }
 
 // === PinnedAsyncGenerator ===
@@ -106,26 +128,26 @@ pin_project! {
     /// ```
     #[must_use = "a generator does nothing until it is asked for a value"]
     pub struct PinnedAsyncGenerator<Y, B: ?Sized> {
-        closing: Closing,
+        yielded: PhantomData<fn() -> Y>,
         // Around a body that awaits while it is being closed (G4).
         scope: Option<Box<Scope>>,
         #[pin]
-        frame: Frame<Result<(), Closed>, Y, B>,
+        body: B,
     }
 }
 
 impl<Y> PinnedAsyncGenerator<Y, ()> {
     /// Sets up a generator; `body` begins to run when the first value is asked for.
-    pub fn new<T, S>(body: S) -> PinnedAsyncGenerator<Y, impl Future<Output = ()>>
+    pub fn new<T, S>(body: S) -> PinnedAsyncGenerator<Y, impl AsyncBody<Y>>
     where
         S: for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T + Start<Result<(), Closed>, Y>,
         T: Ending,
     {
-        PinnedAsyncGenerator { closing: Closing::No, scope: None, frame: Frame::new(body, drop) }
+        PinnedAsyncGenerator { yielded: PhantomData, scope: None, body: frame(body, drop) }
     }
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> PinnedAsyncGenerator<Y, B> {
     /// See [`AsyncGenerator::next`].
     ///
     /// # Cancel safety
@@ -154,41 +176,40 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
 
     /// See [`AsyncGenerator::close`].
     pub fn close(self: Pin<&mut Self>) {
-        self.project().frame.close();
+        self.project().body.close();
     }
 
     /// See [`AsyncGenerator::done`].
     pub fn done(&self) -> bool {
-        self.frame.phase() == Phase::Done
+        self.body.phase() == Phase::Done
     }
 
     fn poll_aclose(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        let frame = &mut this.frame;
+        let this = self.project();
+        let (mut body, scope) = (this.body, this.scope);
         loop {
-            if frame.phase() == Phase::Fresh {
-                frame.as_mut().close();
+            match body.phase() {
+                Phase::Fresh => body.as_mut().close(),
+                Phase::AtYield => {
+                    body.as_mut().take_missed();
+                    body.as_mut().set_closing(Closing::Told);
+                    body.as_mut().answer(Err(Closed));
+                }
+                Phase::Awaiting | Phase::Done => {}
             }
-            if frame.phase() == Phase::Done && this.scope.as_ref().is_none_or(|scope| scope.is_running()) {
-                *this.scope = None; // of a body that was closed or panicked inside it
+            if body.phase() == Phase::Done && scope.as_ref().is_none_or(|scope| scope.is_running()) {
+                *scope = None; // of a body that was closed or panicked inside it
                 return Poll::Ready(());
             }
-            let at_yield = frame.phase() == Phase::AtYield;
-            if at_yield {
-                *this.closing = Closing::Told;
-            }
-            if *this.closing == Closing::Told {
-                let answer = at_yield.then(|| {
-                    frame.as_mut().take_missed();
-                    Err(Closed)
-                });
-                if ready!(Step(frame.as_mut()).poll_step(answer, cx)).is_some() {
-                    if frame.as_mut().take_missed() {
+            if body.closing() == Closing::Told {
+                if ready!(body.as_mut().step(true, cx)).is_some() {
+                    if body.as_mut().take_missed() {
                         // G2. Not in this poll: a body that never listens would never let go of the thread.
+                        body.as_mut().answer(Err(Closed)); // G5
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    frame.as_mut().close();
+                    body.as_mut().close();
                     panic!(
                         "the body of an `AsyncGenerator` yielded after a `yield_` had given `Err(Closed)`; it has \
                          been closed. It may await its clean-up then, but not yield"
@@ -196,98 +217,73 @@ impl<Y, B: ?Sized + Future<Output = ()>> PinnedAsyncGenerator<Y, B> {
                 }
                 continue;
             }
-            if *this.closing == Closing::No {
-                *this.closing = Closing::Begun;
+            if body.closing() == Closing::No {
+                body.as_mut().set_closing(Closing::Begun);
             }
             // G4. What the scope takes is this step; the body is dropped after it, and the scope polled to its end.
-            let scope = this.scope.get_or_insert_default();
-            let waiting = frame.phase() != Phase::Done;
-            let mut step = waiting.then_some(Step(frame.as_mut()));
-            let polled = scope.poll(Pin::new(&mut step), cx);
+            let around = scope.get_or_insert_default();
+            let waiting = body.phase() != Phase::Done;
+            let mut step = waiting.then_some(Step { body: body.as_mut(), yielded: PhantomData });
+            let polled = around.poll(Pin::new(&mut step), cx);
             let taken = step.is_none() && !matches!(polled, Poll::Ready(Ok(_)));
             if taken {
-                frame.as_mut().close();
+                body.as_mut().close();
             }
             match polled {
-                Poll::Ready(_) => *this.scope = None,
-                Poll::Pending if taken || *this.closing == Closing::Asked => return Poll::Pending,
+                Poll::Ready(_) => *scope = None,
+                Poll::Pending if taken || body.closing() == Closing::Asked => return Poll::Pending,
                 Poll::Pending => {
-                    *this.closing = Closing::Asked;
-                    scope.ask("the generator is being closed");
+                    body.as_mut().set_closing(Closing::Asked);
+                    around.ask("the generator is being closed");
                 }
             }
         }
     }
 }
 
-/// A run of the body to its next stop: the value that it yields, or `None` if it is done. A panic in it leaves the body
-/// dropped.
-struct Step<'f, Y, B: ?Sized>(Pin<&'f mut Frame<Result<(), Closed>, Y, B>>);
-
-impl<Y, B: ?Sized + Future<Output = ()>> Step<'_, Y, B> {
-    #[inline]
-    fn poll_step(&mut self, answer: Option<Result<(), Closed>>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
-        match self.0.as_mut().proceed(answer, cx) {
-            Outcome::Yielded(value) => Poll::Ready(Some(value)),
-            Outcome::Returned(()) => Poll::Ready(None),
-            Outcome::Waiting => Poll::Pending,
-            Outcome::Unheard => {
-                self.0.as_mut().close();
-                panic!(
-                    "the body of an `AsyncGenerator` did not poll its `yield_` when it went on, so nobody would ever; \
-                     it has been closed. Await a `yield_` directly or in `join!` and `select!`, not in a \
-                     `FuturesUnordered`, which polls only what was woken"
-                )
-            }
-        }
-    }
+/// A step of a body that is being closed, as a future.
+struct Step<'f, Y, B: ?Sized> {
+    body: Pin<&'f mut B>,
+    yielded: PhantomData<fn() -> Y>,
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> Future for Step<'_, Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> Future for Step<'_, Y, B> {
     type Output = Option<Y>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
-        self.poll_step(None, cx)
+        self.body.as_mut().step(true, cx)
     }
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> Stream for PinnedAsyncGenerator<Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> Stream for PinnedAsyncGenerator<Y, B> {
     type Item = Y;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
-        let this = self.project();
-        let frame = this.frame;
-        if *this.closing != Closing::No {
-            return Poll::Ready(None);
-        }
-        let answer = match frame.phase() {
-            Phase::Done => return Poll::Ready(None),
-            Phase::AtYield => Some(Ok(())),
-            Phase::Fresh | Phase::Awaiting => None,
-        };
-        Step(frame).poll_step(answer, cx)
+        self.project().body.step(false, cx)
     }
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> FusedStream for PinnedAsyncGenerator<Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> FusedStream for PinnedAsyncGenerator<Y, B> {
     fn is_terminated(&self) -> bool {
-        self.closing != Closing::No || self.done()
+        self.body.closing() != Closing::No || self.done()
     }
 }
 
-impl<Y, B: ?Sized> fmt::Debug for PinnedAsyncGenerator<Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> fmt::Debug for PinnedAsyncGenerator<Y, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_state(f, "PinnedAsyncGenerator", self)
     }
 }
 
-fn write_state<Y, B: ?Sized>(
+fn write_state<Y, B: ?Sized + AsyncBody<Y>>(
     f: &mut fmt::Formatter<'_>,
     name: &str,
     generator: &PinnedAsyncGenerator<Y, B>,
 ) -> fmt::Result {
-    let phase = generator.frame.phase();
-    let closing = if generator.closing != Closing::No && phase != Phase::Done { ", closing" } else { "" };
+    let phase = generator.body.phase();
+    let closing =
+        if generator.body.closing() != Closing::No && phase != Phase::Done { ", closing" } else { "" };
     write!(f, "{name} [{phase}{closing}]")
 }
 
@@ -336,19 +332,19 @@ fn write_state<Y, B: ?Sized>(
 /// ```
 #[must_use = "a generator does nothing until it is asked for a value"]
 #[doc(alias = "async_stream")]
-pub struct AsyncGenerator<Y, B: ?Sized = dyn Future<Output = ()>> {
+pub struct AsyncGenerator<Y, B: ?Sized + AsyncBody<Y> = dyn AsyncBody<Y>> {
     inner: Pin<Box<PinnedAsyncGenerator<Y, B>>>,
 }
 
 /// An [`AsyncGenerator`] whose body is hidden; it stays on its thread and may borrow for `'a`.
-pub type LocalAsyncGenerator<'a, Y> = AsyncGenerator<Y, dyn Future<Output = ()> + 'a>;
+pub type LocalAsyncGenerator<'a, Y> = AsyncGenerator<Y, dyn AsyncBody<Y> + 'a>;
 
 /// An [`AsyncGenerator`] whose body is hidden; it may go to other threads and may borrow for `'a`.
-pub type SendAsyncGenerator<'a, Y> = AsyncGenerator<Y, dyn Future<Output = ()> + Send + 'a>;
+pub type SendAsyncGenerator<'a, Y> = AsyncGenerator<Y, dyn AsyncBody<Y> + Send + 'a>;
 
 impl<Y> AsyncGenerator<Y> {
     /// Sets up a generator, in one allocation; `body` begins to run when the first value is asked for.
-    pub fn new<T, S>(body: S) -> AsyncGenerator<Y, impl Future<Output = ()>>
+    pub fn new<T, S>(body: S) -> AsyncGenerator<Y, impl AsyncBody<Y>>
     where
         S: for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T + Start<Result<(), Closed>, Y>,
         T: Ending,
@@ -357,7 +353,7 @@ impl<Y> AsyncGenerator<Y> {
     }
 }
 
-impl<Y, B: Future<Output = ()>> AsyncGenerator<Y, B> {
+impl<Y, B: AsyncBody<Y>> AsyncGenerator<Y, B> {
     /// Hides the body's type and keeps that it may go to another thread. Allocates nothing.
     pub fn boxed<'a>(self) -> SendAsyncGenerator<'a, Y>
     where
@@ -375,7 +371,7 @@ impl<Y, B: Future<Output = ()>> AsyncGenerator<Y, B> {
     }
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> AsyncGenerator<Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> AsyncGenerator<Y, B> {
     /// Waits for the next value; `None` at the end, and after that.
     ///
     /// # Cancel safety
@@ -430,7 +426,7 @@ impl<Y, B: ?Sized + Future<Output = ()>> AsyncGenerator<Y, B> {
     }
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> Stream for AsyncGenerator<Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> Stream for AsyncGenerator<Y, B> {
     type Item = Y;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
@@ -438,13 +434,13 @@ impl<Y, B: ?Sized + Future<Output = ()>> Stream for AsyncGenerator<Y, B> {
     }
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> FusedStream for AsyncGenerator<Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> FusedStream for AsyncGenerator<Y, B> {
     fn is_terminated(&self) -> bool {
         self.inner.is_terminated()
     }
 }
 
-impl<Y, B: ?Sized> fmt::Debug for AsyncGenerator<Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> fmt::Debug for AsyncGenerator<Y, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_state(f, "AsyncGenerator", &self.inner)
     }
@@ -455,11 +451,11 @@ impl<Y, B: ?Sized> fmt::Debug for AsyncGenerator<Y, B> {
 /// The future of [`AsyncGenerator::next`].
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
-pub struct Next<'g, Y, B: ?Sized> {
+pub struct Next<'g, Y, B: ?Sized + AsyncBody<Y>> {
     generator: Pin<&'g mut PinnedAsyncGenerator<Y, B>>,
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> Future for Next<'_, Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> Future for Next<'_, Y, B> {
     type Output = Option<Y>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
@@ -470,11 +466,11 @@ impl<Y, B: ?Sized + Future<Output = ()>> Future for Next<'_, Y, B> {
 /// The future of [`AsyncGenerator::aclose`].
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
-pub struct Aclose<'g, Y, B: ?Sized> {
+pub struct Aclose<'g, Y, B: ?Sized + AsyncBody<Y>> {
     generator: Pin<&'g mut PinnedAsyncGenerator<Y, B>>,
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> Future for Aclose<'_, Y, B> {
+impl<Y, B: ?Sized + AsyncBody<Y>> Future for Aclose<'_, Y, B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -3,12 +3,12 @@
 //! The handle belongs to its body and cannot leave it: its lifetime is one that nobody outside can name (invariant F3
 //! of `frame.rs`). `yield_` borrows it exclusively, so one body has one yield under way: joining two does not compile.
 //!
-//! The value is put into the exchange at once and offered by the first poll, so the future is a reference and nothing
+//! The value is put into the exchange at once and offered by the first poll, so the future is one pointer and nothing
 //! else:
 //!
 //! ```text
-//! Prepared ── poll ──► Offer ── taken by the resumer ──► Nothing ── answered ──► Answer ── poll ──► Nothing: done
-//!     └── drop: the exchange is emptied ──┴───────────────────────────────────────────┘
+//! not polled ── poll: the value is offered ──► polled ── poll, once the resumer has answered ──► done
+//!     └── drop: the exchange is emptied ──────────┘
 //! ```
 
 use std::fmt;
@@ -70,12 +70,11 @@ impl<'a, R, Y> Co<'a, R, Y> {
     ///
     /// # Panics
     ///
-    /// When the value of an earlier yield, leaked with `mem::forget`, has not been taken. The future panics when it is
-    /// polled after it gave its value.
+    /// When an earlier yield was polled and leaked (`mem::forget`) in the same resume, so that its value has not been taken.
+    /// The future panics when it is polled after it gave its value.
     #[inline]
     pub fn yield_(&mut self, value: Y) -> Yield<'_, 'a, R, Y> {
-        self.link.exchange().prepare(value);
-        Yield { link: self.link.lend() }
+        Yield { link: self.link.put_value(value) }
     }
 
     /// Takes the value that the first resume brought in, before any yield could receive it.
@@ -99,7 +98,7 @@ impl<'a, R, Y> Co<'a, R, Y> {
     /// assert_eq!(sum.resume(2), Resumed::Yielded(3));
     /// ```
     pub fn argument(&mut self) -> Option<R> {
-        self.link.exchange().hear()
+        self.link.hear()
     }
 }
 
@@ -120,15 +119,8 @@ impl<R, Y> Future for Yield<'_, '_, R, Y> {
 
     /// Registers no waker: whoever resumes the body polls it.
     #[inline]
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
-        self.link.exchange().poll_yield()
-    }
-}
-
-impl<R, Y> Drop for Yield<'_, '_, R, Y> {
-    #[inline]
-    fn drop(&mut self) {
-        self.link.exchange().withdraw();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
+        self.link.poll()
     }
 }
 

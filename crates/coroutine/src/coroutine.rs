@@ -12,15 +12,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Waker};
 
 use pin_project_lite::pin_project;
 
 use crate::Co;
-use crate::frame::{Frame, Outcome, Phase, Start};
+use crate::frame::{Body, Phase, Start, Stop, frame};
 
 /// What a resumed coroutine answers.
 ///
@@ -103,34 +101,35 @@ pin_project! {
     /// ```
     #[must_use = "a coroutine does nothing until it is resumed"]
     pub struct PinnedCoroutine<R, Y, B: ?Sized> {
+        exchanged: PhantomData<fn(R) -> Y>,
         #[pin]
-        frame: Frame<R, Y, B>,
+        body: B,
     }
 }
 
 impl<R, Y> PinnedCoroutine<R, Y, ()> {
     /// Sets up a coroutine; `body` begins to run at the first resume.
-    pub fn new<T, S>(body: S) -> PinnedCoroutine<R, Y, impl Future<Output = T>>
+    pub fn new<T, S>(body: S) -> PinnedCoroutine<R, Y, impl Body<R, Y, Return = T>>
     where
         S: for<'a> AsyncFnOnce(Co<'a, R, Y>) -> T + Start<R, Y, Future: Future<Output = T>>,
     {
-        PinnedCoroutine { frame: Frame::new(body, |value| value) }
+        PinnedCoroutine { exchanged: PhantomData, body: frame(body, |value| value) }
     }
 }
 
-impl<R, Y, B: ?Sized> PinnedCoroutine<R, Y, B> {
+impl<R, Y, B: ?Sized + Body<R, Y>> PinnedCoroutine<R, Y, B> {
     /// See [`Coroutine::done`].
     pub fn done(&self) -> bool {
-        self.frame.phase() == Phase::Done
+        self.body.phase() == Phase::Done
     }
 
     /// See [`Coroutine::close`].
     pub fn close(self: Pin<&mut Self>) {
-        self.project().frame.close();
+        self.project().body.close();
     }
 }
 
-impl<R, Y, B: ?Sized + Future> PinnedCoroutine<R, Y, B> {
+impl<R, Y, B: ?Sized + Body<R, Y>> PinnedCoroutine<R, Y, B> {
     /// See [`Coroutine::resume`].
     ///
     /// # Panics
@@ -138,7 +137,7 @@ impl<R, Y, B: ?Sized + Future> PinnedCoroutine<R, Y, B> {
     /// As there.
     #[inline]
     #[track_caller]
-    pub fn resume(self: Pin<&mut Self>, value: R) -> Resumed<Y, B::Output> {
+    pub fn resume(self: Pin<&mut Self>, value: R) -> Resumed<Y, B::Return> {
         match self.try_resume(value) {
             Ok(resumed) => resumed,
             Err(Exhausted(_)) => panic!(
@@ -157,16 +156,14 @@ impl<R, Y, B: ?Sized + Future> PinnedCoroutine<R, Y, B> {
     /// As there.
     #[inline]
     #[track_caller]
-    pub fn try_resume(self: Pin<&mut Self>, value: R) -> Result<Resumed<Y, B::Output>, Exhausted<R>> {
-        let mut frame = self.project().frame;
-        if frame.phase() == Phase::Done {
-            return Err(Exhausted(value));
-        }
-        match frame.as_mut().proceed(Some(value), &mut Context::from_waker(Waker::noop())) {
-            Outcome::Yielded(value) => Ok(Resumed::Yielded(value)),
-            Outcome::Returned(value) => Ok(Resumed::Returned(value)),
-            Outcome::Waiting | Outcome::Unheard => {
-                frame.close();
+    pub fn try_resume(self: Pin<&mut Self>, value: R) -> Result<Resumed<Y, B::Return>, Exhausted<R>> {
+        let mut body = self.project().body;
+        match body.as_mut().resume(value) {
+            Stop::Yielded(value) => Ok(Resumed::Yielded(value)),
+            Stop::Returned(value) => Ok(Resumed::Returned(value)),
+            Stop::Refused(value) => Err(Exhausted(value)),
+            Stop::Waiting | Stop::Unheard => {
+                body.close();
                 panic!(
                     "the body of a `Coroutine` awaited something other than its own `yield_`, which nobody would \
                      wake; it has been closed. A body that awaits other futures is an `AsyncGenerator`"
@@ -176,14 +173,14 @@ impl<R, Y, B: ?Sized + Future> PinnedCoroutine<R, Y, B> {
     }
 }
 
-impl<V, E, Y, B: ?Sized + Future> PinnedCoroutine<Result<V, E>, Y, B> {
+impl<V, E, Y, B: ?Sized + Body<Result<V, E>, Y>> PinnedCoroutine<Result<V, E>, Y, B> {
     /// See [`Coroutine::send`].
     ///
     /// # Panics
     ///
     /// As there.
     #[track_caller]
-    pub fn send(self: Pin<&mut Self>, value: V) -> Resumed<Y, B::Output> {
+    pub fn send(self: Pin<&mut Self>, value: V) -> Resumed<Y, B::Return> {
         self.resume(Ok(value))
     }
 
@@ -195,8 +192,8 @@ impl<V, E, Y, B: ?Sized + Future> PinnedCoroutine<Result<V, E>, Y, B> {
     ///
     /// As there.
     #[track_caller]
-    pub fn throw(mut self: Pin<&mut Self>, error: E) -> Result<Resumed<Y, B::Output>, E> {
-        match self.frame.phase() {
+    pub fn throw(mut self: Pin<&mut Self>, error: E) -> Result<Resumed<Y, B::Return>, E> {
+        match self.body.phase() {
             Phase::AtYield => Ok(self.resume(Err(error))),
             Phase::Fresh | Phase::Awaiting | Phase::Done => {
                 self.as_mut().close();
@@ -206,16 +203,16 @@ impl<V, E, Y, B: ?Sized + Future> PinnedCoroutine<Result<V, E>, Y, B> {
     }
 }
 
-impl<Y, B: ?Sized + Future> PinnedCoroutine<(), Y, B> {
+impl<Y, B: ?Sized + Body<(), Y>> PinnedCoroutine<(), Y, B> {
     /// See [`Coroutine::values`].
     pub fn values(self: Pin<&mut Self>) -> Values<'_, Y, B> {
         Values { coroutine: self, returned: None }
     }
 }
 
-impl<R, Y, B: ?Sized> fmt::Debug for PinnedCoroutine<R, Y, B> {
+impl<R, Y, B: ?Sized + Body<R, Y>> fmt::Debug for PinnedCoroutine<R, Y, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PinnedCoroutine [{}]", self.frame.phase())
+        write!(f, "PinnedCoroutine [{}]", self.body.phase())
     }
 }
 
@@ -262,22 +259,22 @@ impl<R, Y, B: ?Sized> fmt::Debug for PinnedCoroutine<R, Y, B> {
 /// ```
 #[must_use = "a coroutine does nothing until it is resumed"]
 #[doc(alias = "generator")]
-pub struct Coroutine<R, Y, T, B: ?Sized + Future<Output = T> = dyn Future<Output = T>> {
+pub struct Coroutine<R, Y, T, B: ?Sized + Body<R, Y, Return = T> = dyn Body<R, Y, Return = T>> {
     inner: Pin<Box<PinnedCoroutine<R, Y, B>>>,
     returns: PhantomData<fn() -> T>,
 }
 
 /// A [`Coroutine`] whose body is hidden; it stays on its thread and may borrow for `'a`.
-pub type LocalCoroutine<'a, R, Y, T> = Coroutine<R, Y, T, dyn Future<Output = T> + 'a>;
+pub type LocalCoroutine<'a, R, Y, T> = Coroutine<R, Y, T, dyn Body<R, Y, Return = T> + 'a>;
 
 /// A [`Coroutine`] whose body is hidden; it may be resumed on any thread and may borrow for `'a`.
-pub type SendCoroutine<'a, R, Y, T> = Coroutine<R, Y, T, dyn Future<Output = T> + Send + 'a>;
+pub type SendCoroutine<'a, R, Y, T> = Coroutine<R, Y, T, dyn Body<R, Y, Return = T> + Send + 'a>;
 
 impl<R, Y, T> Coroutine<R, Y, T> {
     /// Sets up a coroutine, in one allocation; `body` begins to run at the first resume.
     ///
     /// The value of that resume is [`Co::argument`].
-    pub fn new<S>(body: S) -> Coroutine<R, Y, T, impl Future<Output = T>>
+    pub fn new<S>(body: S) -> Coroutine<R, Y, T, impl Body<R, Y, Return = T>>
     where
         S: for<'a> AsyncFnOnce(Co<'a, R, Y>) -> T + Start<R, Y, Future: Future<Output = T>>,
     {
@@ -285,7 +282,7 @@ impl<R, Y, T> Coroutine<R, Y, T> {
     }
 }
 
-impl<R, Y, T, B: Future<Output = T>> Coroutine<R, Y, T, B> {
+impl<R, Y, T, B: Body<R, Y, Return = T>> Coroutine<R, Y, T, B> {
     /// Hides the body's type and keeps that it may go to another thread. Allocates nothing.
     ///
     /// # Examples
@@ -316,7 +313,7 @@ impl<R, Y, T, B: Future<Output = T>> Coroutine<R, Y, T, B> {
     }
 }
 
-impl<R, Y, T, B: ?Sized + Future<Output = T>> Coroutine<R, Y, T, B> {
+impl<R, Y, T, B: ?Sized + Body<R, Y, Return = T>> Coroutine<R, Y, T, B> {
     /// Runs the body to its next yield or to its end, with `value` as what its present yield gives.
     ///
     /// The first resume starts the body, and its value is [`Co::argument`].
@@ -382,7 +379,7 @@ impl<R, Y, T, B: ?Sized + Future<Output = T>> Coroutine<R, Y, T, B> {
     }
 }
 
-impl<V, E, Y, T, B: ?Sized + Future<Output = T>> Coroutine<Result<V, E>, Y, T, B> {
+impl<V, E, Y, T, B: ?Sized + Body<Result<V, E>, Y, Return = T>> Coroutine<Result<V, E>, Y, T, B> {
     /// Resumes with `Ok(value)`. See [`throw`](Self::throw).
     ///
     /// # Panics
@@ -431,7 +428,7 @@ impl<V, E, Y, T, B: ?Sized + Future<Output = T>> Coroutine<Result<V, E>, Y, T, B
     }
 }
 
-impl<Y, T, B: ?Sized + Future<Output = T>> Coroutine<(), Y, T, B> {
+impl<Y, T, B: ?Sized + Body<(), Y, Return = T>> Coroutine<(), Y, T, B> {
     /// An iterator over what it yields, which keeps what it returns.
     ///
     /// A coroutine that returns nothing is an iterator by itself.
@@ -458,7 +455,7 @@ impl<Y, T, B: ?Sized + Future<Output = T>> Coroutine<(), Y, T, B> {
     }
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> Iterator for Coroutine<(), Y, (), B> {
+impl<Y, B: ?Sized + Body<(), Y, Return = ()>> Iterator for Coroutine<(), Y, (), B> {
     type Item = Y;
 
     #[inline]
@@ -467,30 +464,30 @@ impl<Y, B: ?Sized + Future<Output = ()>> Iterator for Coroutine<(), Y, (), B> {
     }
 }
 
-impl<Y, B: ?Sized + Future<Output = ()>> std::iter::FusedIterator for Coroutine<(), Y, (), B> {}
+impl<Y, B: ?Sized + Body<(), Y, Return = ()>> std::iter::FusedIterator for Coroutine<(), Y, (), B> {}
 
-impl<R, Y, T, B: ?Sized + Future<Output = T>> fmt::Debug for Coroutine<R, Y, T, B> {
+impl<R, Y, T, B: ?Sized + Body<R, Y, Return = T>> fmt::Debug for Coroutine<R, Y, T, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Coroutine [{}]", self.inner.frame.phase())
+        write!(f, "Coroutine [{}]", self.inner.body.phase())
     }
 }
 
 // === Values ===
 
 /// The iterator of [`Coroutine::values`].
-pub struct Values<'c, Y, B: ?Sized + Future> {
+pub struct Values<'c, Y, B: ?Sized + Body<(), Y>> {
     coroutine: Pin<&'c mut PinnedCoroutine<(), Y, B>>,
-    returned: Option<B::Output>,
+    returned: Option<B::Return>,
 }
 
-impl<Y, B: ?Sized + Future> Values<'_, Y, B> {
+impl<Y, B: ?Sized + Body<(), Y>> Values<'_, Y, B> {
     /// What the coroutine returned; `None` if it has not, or had ended before.
-    pub fn into_returned(self) -> Option<B::Output> {
+    pub fn into_returned(self) -> Option<B::Return> {
         self.returned
     }
 }
 
-impl<Y, B: ?Sized + Future> Iterator for Values<'_, Y, B> {
+impl<Y, B: ?Sized + Body<(), Y>> Iterator for Values<'_, Y, B> {
     type Item = Y;
 
     #[inline]
@@ -505,9 +502,9 @@ impl<Y, B: ?Sized + Future> Iterator for Values<'_, Y, B> {
     }
 }
 
-impl<Y, B: ?Sized + Future> std::iter::FusedIterator for Values<'_, Y, B> {}
+impl<Y, B: ?Sized + Body<(), Y>> std::iter::FusedIterator for Values<'_, Y, B> {}
 
-impl<Y, B: ?Sized + Future> fmt::Debug for Values<'_, Y, B> {
+impl<Y, B: ?Sized + Body<(), Y>> fmt::Debug for Values<'_, Y, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Values of {:?}", self.coroutine)
     }

@@ -41,7 +41,7 @@
 //! | throwing into a body that does not expect it            | a compile error: it is not resumed with a `Result`   |
 //! | a coroutine awaits something other than its yield       | a panic of `resume`; the body is closed              |
 //! | resuming one that has ended                             | a panic, or [`Exhausted`] from `try_resume`          |
-//! | yielding again while a leaked yield's value lies there  | a panic in the body                                  |
+//! | yielding again when a yield was polled and leaked       | a panic in the body                                  |
 //! | yielding after `Err(Closed)`                            | a panic of `aclose`; the body is closed              |
 
 #![deny(unsafe_code)]
@@ -60,10 +60,10 @@ mod frame;
 
 pub use aclosing::aclosing;
 pub use async_generator::{
-    Aclose, AsyncGenerator, Closed, Ending, LocalAsyncGenerator, Next, PinnedAsyncGenerator,
+    Aclose, AsyncBody, AsyncGenerator, Closed, Ending, LocalAsyncGenerator, Next, PinnedAsyncGenerator,
     SendAsyncGenerator,
 };
 pub use co::{Co, Yield};
 pub use coroutine::{Coroutine, Exhausted, LocalCoroutine, PinnedCoroutine, Resumed, SendCoroutine, Values};
 
-pub use frame::Start;
+pub use frame::{Body, Start};
