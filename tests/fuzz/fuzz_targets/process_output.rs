@@ -1,7 +1,7 @@
 //! What a child writes to both its outputs, line by line and with its source, against the bytes cut by hand.
 #![no_main]
 
-use evenloop::process::{Command, Source, Stdio};
+use evenloop::process::{Command, PIPE, Source};
 use evenloop::streams::StreamWriter;
 use futures::StreamExt as _;
 use futures::future::join;
@@ -19,9 +19,9 @@ fuzz_target!(|bytes: &[u8]| {
     evenloop::run(async {
         let command = Command::new("tee").arg("/dev/stderr");
         let mut child = command
-            .stdin(Stdio::Pipe)
-            .stdout(Stdio::Pipe)
-            .stderr(Stdio::Pipe)
+            .stdin(PIPE)
+            .stdout(PIPE)
+            .stderr(PIPE)
             .limit(1 << 20)
             .spawn()
             .expect("tee");

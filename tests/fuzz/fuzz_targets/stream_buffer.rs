@@ -11,10 +11,26 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+/// A few bytes, or more than there can be.
+#[derive(Arbitrary, Debug)]
+enum Size {
+    Some(u8),
+    Huge(u8),
+}
+
+impl Size {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Some(n) => usize::from(*n),
+            Self::Huge(less) => usize::MAX - usize::from(*less),
+        }
+    }
+}
+
 #[derive(Arbitrary, Debug)]
 enum Read {
-    Some(u8),
-    Exactly(u8),
+    Some(Size),
+    Exactly(Size),
     Line,
     Until(Vec<u8>),
     UntilAny(Vec<u8>, Vec<u8>),
@@ -80,22 +96,23 @@ fuzz_target!(|input: Input| {
         let rest = &whole[taken..];
         match read {
             Read::Some(n) => {
-                if let Some(got) = polled(reader.read(n.into()), polls) {
+                let n = n.bytes();
+                if let Some(got) = polled(reader.read(n), polls) {
                     let got = got.expect("no error is made here");
-                    assert!(rest.starts_with(&got) && got.len() <= n.into());
+                    assert!(rest.starts_with(&got) && got.len() <= n);
                     assert!(!got.is_empty() || n == 0 || rest.is_empty(), "nothing, but not at the end");
                     taken += got.len();
                 }
             }
-            Read::Exactly(n) => match polled(reader.readexactly(n.into()), polls) {
+            Read::Exactly(n) => match polled(reader.readexactly(n.bytes()), polls) {
                 None => {}
                 Some(Ok(got)) => {
-                    assert_eq!(got, rest[..n.into()]);
+                    assert_eq!(got, rest[..n.bytes()]);
                     taken += got.len();
                 }
                 Some(Err(ReadError::Incomplete(short))) => {
-                    assert_eq!((&short.partial[..], short.expected), (rest, Some(n.into())));
-                    assert!(rest.len() < n.into());
+                    assert_eq!((&short.partial[..], short.expected), (rest, Some(n.bytes())));
+                    assert!(rest.len() < n.bytes());
                     taken = whole.len();
                 }
                 Some(Err(other)) => panic!("{other}"),

@@ -2,6 +2,9 @@
 #![no_main]
 
 #[allow(dead_code)]
+#[path = "../../../crates/sync/src/spin_lock.rs"]
+mod spin_lock;
+#[allow(dead_code)]
 #[path = "../../../crates/sync/src/wait_list.rs"]
 mod wait_list;
 
@@ -61,9 +64,9 @@ fuzz_target!(|steps: Vec<Step>| {
                 granted.extend(line.drain(..));
                 let mut batch = evenloop_core::WakeBatch::new();
                 while list.take_due(&mut batch) {
-                    batch.wake();
+                    batch.wake_all();
                 }
-                batch.wake();
+                batch.wake_all();
             }
             Step::Leave(which) if !inside.is_empty() => {
                 let (number, key, counts) = inside.swap_remove(usize::from(which) % inside.len());
