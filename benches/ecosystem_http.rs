@@ -10,11 +10,9 @@
 //! Not measured: HTTP/2, large bodies, pipelining, connecting, TLS.
 
 use criterion::{Criterion, Throughput};
+use evenloop_benches::executors::with_sockets;
 use evenloop_benches::load::{Load, Server, Talk, alternating, bind, tell, was_another_process};
-use evenloop_core::Runtime;
-use evenloop_executor::EventLoop;
-use evenloop_streams::{ReactorDriver, TcpListener};
-use evenloop_time::{Clock, Driver};
+use evenloop_streams::TcpListener;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::rt::{Read, Write};
@@ -22,7 +20,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 const SERVERS: [&str; 3] = ["evenloop", "tokio", "smol"];
@@ -87,11 +84,7 @@ fn serve(name: &str, _: usize) {
 }
 
 fn on_evenloop() {
-    let reactor = ReactorDriver::new().expect("a reactor");
-    let handle = Arc::new(reactor.handle());
-    let driver = Driver::new(reactor, Clock::Real);
-    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
+    let event_loop = with_sockets().build();
     event_loop.run_until_complete(async {
         let listener = TcpListener::from_std(bind()).expect("it can be watched");
         tell(listener.local_addr().expect("bound"));

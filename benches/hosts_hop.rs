@@ -8,9 +8,9 @@
 //! Not measured: many timers at once, for which the host is asked once and not once each.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use evenloop_benches::executors::with_sockets;
 use evenloop_core::{Runtime, ThreadPark};
 use evenloop_executor::EventLoop;
-use evenloop_streams::ReactorDriver;
 use evenloop_time::{Clock, Driver, sleep, sleep_until};
 use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
@@ -145,11 +145,7 @@ async fn smols(times: u64) -> Duration {
 
 fn sockets(c: &mut Criterion) {
     let mut group = c.benchmark_group("byte_there_and_back");
-    let reactor = ReactorDriver::new().unwrap();
-    let handle = Arc::new(reactor.handle());
-    let driver = Driver::new(reactor, Clock::Real);
-    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    let event_loop = EventLoop::builder().park(Box::new(driver)).runtime(runtime).build();
+    let event_loop = with_sockets().build();
     group.bench_function("evenloop", |b| b.iter_custom(|times| event_loop.run_until_complete(ours(times))));
 
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -11,14 +11,11 @@
 //! Not measured: connecting, TLS, more than one processor, latency under partial load.
 
 use criterion::{Criterion, Throughput};
+use evenloop_benches::executors::with_sockets;
 use evenloop_benches::load::{Load, Server, Talk, alternating, bind, tell, was_another_process};
-use evenloop_core::Runtime;
-use evenloop_executor::EventLoop;
-use evenloop_streams::{ReactorDriver, TcpListener};
-use evenloop_time::{Clock, Driver};
+use evenloop_streams::TcpListener;
 use rustix::event::epoll;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections, and bytes in a message.
@@ -128,12 +125,7 @@ fn bare_epoll(room_bytes: usize) {
 
 fn on_evenloop(room_bytes: usize, watched: bool) {
     use futures::{AsyncReadExt, AsyncWriteExt};
-    let reactor = ReactorDriver::new().expect("a reactor");
-    let handle = Arc::new(reactor.handle());
-    let driver = Driver::new(reactor, Clock::Real);
-    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    let builder = EventLoop::builder().runtime(runtime).park(Box::new(driver));
-    let event_loop = builder.watch(watched).build();
+    let event_loop = with_sockets().watch(watched).build();
     event_loop.run_until_complete(async {
         let listener = TcpListener::from_std(bind()).expect("it can be watched");
         tell(listener.local_addr().unwrap());

@@ -8,15 +8,11 @@
 //! Not measured: programs that take long to load, uid and gid (std forks then), thousands of children.
 
 use criterion::{Criterion, Throughput};
-use evenloop_core::Runtime;
-use evenloop_executor::EventLoop;
-use evenloop_streams::ReactorDriver;
+use evenloop_benches::executors::with_sockets;
 use evenloop_streams::process::{Command, PIPE};
-use evenloop_time::{Clock, Driver};
 use futures::future::join_all;
 use std::future::Future;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "/bin/true";
@@ -186,11 +182,7 @@ fn std_head() -> std::process::Command {
 }
 
 fn on_evenloop<F: Future>(future: F) -> F::Output {
-    let reactor = ReactorDriver::new().expect("the reactor starts");
-    let handle = Arc::new(reactor.handle());
-    let driver = Driver::new(reactor, Clock::Real);
-    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    EventLoop::builder().runtime(runtime).park(Box::new(driver)).build().run_until_complete(future)
+    with_sockets().build().run_until_complete(future)
 }
 
 fn on_tokio<F: Future>(future: F) -> F::Output {

@@ -6,15 +6,12 @@
 //!
 //! Not measured: how they fare against other runtimes (`streams_echo`), connecting, partial load.
 
-use evenloop_core::Runtime;
-use evenloop_executor::EventLoop;
-use evenloop_streams::{Protocol, ReactorDriver, TcpListener, Transport, create_server};
-use evenloop_time::{Clock, Driver};
+use evenloop_benches::executors::with_sockets;
+use evenloop_streams::{Protocol, TcpListener, Transport, create_server};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use std::cell::OnceCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -36,11 +33,7 @@ impl Protocol for Echo {
 fn servers() -> ([SocketAddr; 2], i32) {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
-        let reactor = ReactorDriver::new().expect("a reactor");
-        let handle = Arc::new(reactor.handle());
-        let driver = Driver::new(reactor, Clock::Real);
-        let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-        let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
+        let event_loop = with_sockets().build();
         event_loop.run_until_complete(async {
             let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
             let listener = TcpListener::bind(anywhere).expect("a port");

@@ -5,11 +5,9 @@
 //!
 //! Not measured: handshakes (rustls' work, the same for both), other ciphers, many connections.
 
-use evenloop_core::Runtime;
-use evenloop_executor::EventLoop;
+use evenloop_benches::executors::with_sockets;
+use evenloop_streams::TcpStream;
 use evenloop_streams::tls::{TlsConnector, pki_types, rustls};
-use evenloop_streams::{ReactorDriver, TcpStream};
-use evenloop_time::{Clock, Driver};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -136,11 +134,7 @@ fn main() {
     let benches = std::env::args().any(|arg| arg == "--bench");
     let (rounds, bytes) = if benches { (15, 128 << 20) } else { (1, 1 << 20) };
     let configs = Configs::new();
-    let reactor = ReactorDriver::new().expect("a reactor");
-    let handle = Arc::new(reactor.handle());
-    let driver = Driver::new(reactor, Clock::Real);
-    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
-    let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
+    let event_loop = with_sockets().build();
     for receives in [false, true] {
         let (mut blocking, mut ours) = (vec![], vec![]);
         for _ in 0..rounds {

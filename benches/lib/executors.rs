@@ -1,10 +1,15 @@
 //! The executors that are measured side by side: how each runs a main future, spawns beside it, and joins.
 
+use evenloop_core::Runtime;
+use evenloop_executor::EventLoop;
+use evenloop_streams::ReactorDriver;
+use evenloop_time::{Clock, Driver};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 /// One executor on one thread.
@@ -38,6 +43,15 @@ pub fn yield_once() -> impl Future<Output = ()> {
     })
 }
 
+/// This project's loop, on timers and on sockets.
+pub fn with_sockets() -> evenloop_executor::Builder {
+    let reactor = ReactorDriver::new().expect("a reactor");
+    let handle = Arc::new(reactor.handle());
+    let driver = Driver::new(reactor, Clock::Real);
+    let runtime = Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
+    EventLoop::builder().runtime(runtime).park(Box::new(driver))
+}
+
 /// This project's loop.
 pub struct Evenloop;
 
@@ -46,7 +60,7 @@ impl Host for Evenloop {
     type Task = evenloop_executor::Task<()>;
 
     fn run<T: 'static>(main: impl Future<Output = T> + 'static) -> T {
-        evenloop_executor::EventLoop::new().run_until_complete(main)
+        EventLoop::new().run_until_complete(main)
     }
 
     fn spawn(future: impl Future<Output = ()> + 'static) -> Self::Task {
