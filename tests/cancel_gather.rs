@@ -393,6 +393,20 @@ fn shielded_code_that_awaits_what_was_cancelled_ends_cancelled() {
 }
 
 #[test]
+fn who_awaits_two_that_were_cancelled_ends_with_the_reason_of_the_first() {
+    let (reason, _, _) = run(async {
+        let cancelled = |reason: &'static str| {
+            let task = create_task(pending::<()>());
+            task.cancel(reason);
+            task
+        };
+        let mut task = create_task(async move { futures::join!(cancelled("first"), cancelled("second")) });
+        task.join().await.unwrap_err().reason()
+    });
+    assert_eq!(reason.text(), Some("first"));
+}
+
+#[test]
 fn shielded_code_that_ends_cancelled_passes_on_what_waited() {
     let ((), time, _) = run(async {
         let mut task = create_task(async {

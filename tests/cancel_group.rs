@@ -549,6 +549,32 @@ fn a_child_that_is_ready_as_its_starter_is_cancelled_is_not_lost() {
 }
 
 #[test]
+fn a_child_that_gets_ready_although_it_was_cancelled_is_given_and_the_cancellation_goes_on() {
+    let (started, took) = run(async {
+        let seen = Rc::new(RefCell::new(None));
+        let theirs = seen.clone();
+        let mut task = create_task(TaskGroup::<String>::run(async move |group| {
+            let start = group.start(|started| async {
+                let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+                sleep(SECOND).await;
+                started.started("all the same");
+                match cancelled.resume().await {}
+            });
+            let (value, _child): (_, evenloop::Child<()>) = start.await.unwrap();
+            *theirs.borrow_mut() = Some(value);
+            pending::<()>().await; // ends here
+            Ok(())
+        }));
+        yield_now().await;
+        yield_now().await;
+        task.cancel("outside");
+        assert_eq!(task.join().await.unwrap_err().reason().text(), Some("outside"));
+        seen.take()
+    });
+    assert_eq!((started, took), (Some("all the same"), SECOND));
+}
+
+#[test]
 fn a_child_that_answers_the_groups_request_with_a_value_does_not_keep_the_body() {
     let (end, took) = run(TaskGroup::run(async |group| {
         let stubborn = group.create_task(async {

@@ -49,12 +49,17 @@
 //! # use evenloop_core::cancel::{Reason, Requests, Root, Turn};
 //! # use std::{future::Future, pin::Pin, task::{Context, Poll}};
 //! # struct Task { future: Pin<Box<dyn Future<Output = u32>>>, root: Root }
-//! # fn poll_task(task: &mut Task, asked: &dyn Fn() -> Requests, cx: &mut Context<'_>) -> Poll<Result<u32, Reason>> {
+//! # fn poll_task(
+//! #     task: &mut Task, asked: &dyn Fn() -> Requests, ask: &dyn Fn(Reason), cx: &mut Context<'_>,
+//! # ) -> Poll<Result<u32, Reason>> {
 //! let requests = asked();
 //! if let Turn::Take(reason) = task.root.before(&requests, cx.waker()) {
 //!     return Poll::Ready(Err(reason)); // and drop the future, without polling it
 //! }
 //! let polled = task.root.enter(&requests, || task.future.as_mut().poll(cx));
+//! if let Some(reason) = task.root.take_raised() {
+//!     ask(reason); // it awaits what was cancelled
+//! }
 //! let requests = asked();
 //! match polled {
 //!     Poll::Ready(value) => match task.root.finish(&requests) {

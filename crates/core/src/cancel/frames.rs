@@ -317,7 +317,7 @@ pub(crate) fn cross(inbox: &Arc<Inbox>) {
 /// borrows): when the present poll is over, who catches inside is asked, innermost first. False: there is none.
 ///
 /// For a future that cannot give a value any more, such as the awaiting of a task that was cancelled. It is pending from
-/// then on: asyncio's `raise CancelledError`.
+/// then on: asyncio's `raise CancelledError`. Of a task that is cancelled more than once in one poll the first reason counts.
 ///
 /// # Examples
 ///
@@ -339,7 +339,7 @@ pub fn raise(reason: impl Into<Reason>) -> bool {
         let innermost = scopes.iter().rev().find(|at| frames[**at].kind != Kind::Scope)?;
         let frame = &mut frames[*innermost];
         if frame.kind == Kind::Root {
-            frame.raised = reason.take();
+            frame.raised = frame.raised.take().or(reason.take());
             return Some(None);
         }
         Some(Some(frame.inbox.get_or_insert_with(Inbox::new).clone()))
