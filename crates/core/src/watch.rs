@@ -23,7 +23,7 @@
 
 mod holders;
 
-pub use self::holders::{Holder, grant, hold, holders, leave_line, queue, release, take};
+pub use self::holders::{Follower, Holder, grant, hold, holders, leave_line, queue, release, take};
 
 use crate::shim::{GlobalAtomicUsize, GlobalMutex, StdArc, atomic::Ordering};
 use std::backtrace::Backtrace;
@@ -78,6 +78,14 @@ impl On {
     /// This very object, which holds `has` of at most `limit`; 0: as many as there come.
     pub fn counted<T: ?Sized>(object: &T, has: usize, limit: usize) -> Self {
         Self::Counted(address(object), has, limit)
+    }
+
+    /// Whether both are the same thing, however many are in it by now.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Counted(one, ..), Self::Counted(other, ..)) => one == other,
+            _ => self == other,
+        }
     }
 
     /// The address of the object, if it is one.
@@ -319,6 +327,10 @@ pub struct Wait {
     pub since: Instant,
     /// Where in its code, if somebody asked for that as well.
     pub stack: Option<StdArc<Backtrace>>,
+    /// Tells it from all other waits of its task. One that ends and begins anew within one poll keeps its number.
+    pub number: u64,
+    /// How many polls of it were Pending.
+    pub polls: u64,
     waker: usize,
     many: bool,
 }
@@ -330,19 +342,26 @@ impl Wait {
     }
 
     fn is(&self, note: &Note) -> bool {
-        self.call == note.call && self.on == note.on && self.waker == note.waker
+        self.call == note.call && self.on.is_same(&note.on) && self.waker == note.waker
     }
 }
 
 /// What one task waits for: a host's record of the notes of its polls.
 #[derive(Clone, Debug, Default)]
-pub struct Waits(Vec<Wait>);
+pub struct Waits {
+    waits: Vec<Wait>,
+    /// The number of the latest.
+    last: u64,
+}
 
 impl Waits {
     /// Whether a poll that noted `fresh` leaves this record as it is: the usual case, a task that waits again where it waited.
     fn is_unchanged_by(&self, fresh: &Fresh) -> bool {
-        let plain = |wait: &Wait, note: &Note| wait.is(note) && note.waker == 0 && note.stack.is_none();
-        self.0.len() == fresh.0.len() && self.0.iter().zip(&fresh.0).all(|(wait, note)| plain(wait, note))
+        let plain = |wait: &Wait, note: &Note| {
+            wait.is(note) && wait.on == note.on && note.waker == 0 && note.stack.is_none()
+        };
+        self.waits.len() == fresh.0.len()
+            && self.waits.iter().zip(&fresh.0).all(|(wait, note)| plain(wait, note))
     }
 
     /// Brings the record up to date with what a poll that was Pending noted; it ended at `now` by the host's clock.
@@ -351,37 +370,50 @@ impl Waits {
     /// that it waits for many (V2).
     pub fn merge(&mut self, fresh: &mut Fresh, now: Instant) {
         if self.is_unchanged_by(fresh) {
+            self.waits.iter_mut().for_each(|wait| wait.polls += 1);
             return fresh.0.clear();
         }
         let own = |note: &Note| note.waker == 0;
         let in_the_same_place = !fresh.0.iter().any(own) || fresh.0.iter().any(|note| own(note) && note.many);
-        let before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.waits);
         for note in fresh.0.drain(..) {
-            let since = before.iter().find(|wait| wait.is(&note)).map_or(now, |wait| wait.since);
-            let Note { call, on, waker, many, stack } = note;
-            self.0.push(Wait { call, on, since, stack, waker, many });
+            let known = before.iter().position(|wait| wait.is(&note)).map(|place| before.remove(place));
+            let wait = self.renewed(known, note, now);
+            self.waits.push(wait);
         }
         if in_the_same_place {
-            let fresh = self.0.len();
+            let fresh = self.waits.len();
             for wait in before.into_iter().filter(|wait| wait.waker != 0) {
-                let renewed = self.0[..fresh].iter().any(|newer| newer.waker == wait.waker);
+                let renewed = self.waits[..fresh].iter().any(|newer| newer.waker == wait.waker);
                 let met = matches!(wait.on, On::Until(when) if when <= now);
                 if !renewed && !met {
-                    self.0.push(wait);
+                    self.waits.push(wait);
                 }
+            }
+        }
+    }
+
+    /// The wait that was noted: it goes on, or is a new one.
+    fn renewed(&mut self, known: Option<Wait>, note: Note, now: Instant) -> Wait {
+        let Note { call, on, waker, many, stack } = note;
+        match known {
+            Some(wait) => Wait { on, stack, polls: wait.polls + 1, ..wait },
+            None => {
+                self.last += 1;
+                Wait { call, on, since: now, stack, number: self.last, polls: 1, waker, many }
             }
         }
     }
 
     /// Forgets everything: the task is over.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.waits.clear();
     }
 
     /// What the task waits for; futures that stand for many others come first.
     pub fn iter(&self) -> impl Iterator<Item = &Wait> {
-        let many = self.0.iter().filter(|wait| wait.many);
-        many.chain(self.0.iter().filter(|wait| !wait.many))
+        let many = self.waits.iter().filter(|wait| wait.many);
+        many.chain(self.waits.iter().filter(|wait| !wait.many))
     }
 }
 
@@ -428,6 +460,31 @@ mod tests {
         assert_eq!(waits.iter().map(|wait| wait.since).collect::<Vec<_>>(), [start, later]);
         poll(&mut waits, later, |own| wait(own, "two", || On::Nothing));
         assert_eq!(calls(&waits), ["two"]);
+    }
+
+    #[test]
+    fn a_wait_keeps_its_number_and_counts_its_polls_while_it_goes_on() {
+        let _asked = ask();
+        let (start, mut waits) = (Instant::now(), Waits::default());
+        let all =
+            |waits: &Waits| waits.iter().map(|wait| (wait.call, wait.number, wait.polls)).collect::<Vec<_>>();
+        let get = |own: &Waker, has| wait(own, "get", || On::Counted(8, has, 3));
+        poll(&mut waits, start, |own| get(own, 0));
+        poll(&mut waits, start, |own| get(own, 0));
+        assert_eq!(all(&waits), [("get", 1, 2)]);
+        let (child, later) = (child(), start + Duration::from_secs(1));
+        poll(&mut waits, later, |own| {
+            wait(&child, "of a child", || On::Nothing);
+            wait_many(own, "gather", || On::Nothing);
+            get(own, 1);
+        });
+        assert_eq!(all(&waits), [("gather", 3, 1), ("of a child", 2, 1), ("get", 1, 3)]);
+        let counted = waits.iter().last().unwrap(); // another count is no other wait
+        assert_eq!((counted.on, counted.since), (On::Counted(8, 1, 3), start));
+        poll(&mut waits, later, |own| wait_many(own, "gather", || On::Nothing));
+        assert_eq!(all(&waits), [("gather", 3, 2), ("of a child", 2, 1)]);
+        poll(&mut waits, later, |own| get(own, 1));
+        assert_eq!(all(&waits), [("get", 4, 1)]);
     }
 
     #[test]
