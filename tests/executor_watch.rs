@@ -378,6 +378,43 @@ fn an_instrument_sees_each_step_until_it_is_taken_out() {
     assert_eq!(Rc::strong_count(&steps), 1);
 }
 
+/// What each step left its task waiting for: the task, a call, how many polls of it.
+#[derive(Default)]
+struct Left(RefCell<Vec<String>>);
+
+impl Instrument for Left {
+    fn after_task_step(&self, task: &Step<'_>, _: Duration) {
+        let waits: Vec<_> = task.waits().iter().map(|wait| format!("{} {}", wait.call, wait.polls)).collect();
+        let TaskKey { host, task: number } = task.key();
+        assert!(host > 0 && number == task.id().get());
+        self.0.borrow_mut().push(format!("{number}: {}", waits.join(", ")));
+    }
+}
+
+#[test]
+fn an_instrument_sees_what_a_task_waits_for_after_each_step() {
+    let event_loop = EventLoop::new();
+    let left = Rc::new(Left::default());
+    event_loop.add_instrument(left.clone());
+    event_loop.run_until_complete(async {
+        let lock = Rc::new(Lock::new(()));
+        let guard = lock.acquire().await;
+        let shared = lock.clone();
+        let waiter = create_task(async move { drop(shared.acquire().await) });
+        yield_now().await;
+        drop(guard);
+        waiter.await;
+    });
+    let expected = [
+        "1: ",
+        "2: Lock::acquire 1",
+        "1: await 1",
+        "2: ", // over
+        "1: ",
+    ];
+    assert_eq!(*left.0.borrow(), expected);
+}
+
 #[test]
 fn an_instrument_that_panics_is_taken_out_and_the_loop_goes_on() {
     struct Panics;

@@ -33,7 +33,7 @@ pub use self::snapshot::{
 };
 pub use self::trace::{Span, Trace, end_trace, start_trace};
 pub use self::wire::{BadRecord, escape, unescape};
-pub use evenloop_core::watch::{Holder, On, TaskKey};
+pub use evenloop_core::watch::{Holder, On, TaskKey, Wait, Waits};
 
 use self::record::{LoopRecord, TaskRecord};
 use crate::unhandled::{Hook, Unhandled};
@@ -90,26 +90,30 @@ impl Watch {
         self.debug.get()
     }
 
+    fn step<'a>(&self, record: &'a TaskRecord) -> Step<'a> {
+        Step { record, host: self.record.number }
+    }
+
     /// Puts a task into the table.
     pub(crate) fn spawned(&self, record: StdArc<TaskRecord>) {
         self.record.insert(record.clone());
-        self.tell(|instrument| instrument.task_spawned(&Step(&record)));
+        self.tell(|instrument| instrument.task_spawned(&self.step(&record)));
     }
 
     /// A task has become ready.
     pub(crate) fn scheduled(&self, record: &TaskRecord) {
-        self.tell(|instrument| instrument.task_scheduled(&Step(record)));
+        self.tell(|instrument| instrument.task_scheduled(&self.step(record)));
     }
 
     /// Takes a task that is over out of the table.
     pub(crate) fn finished(&self, record: &TaskRecord) {
         self.record.remove(record.id);
-        self.tell(|instrument| instrument.task_exited(&Step(record)));
+        self.tell(|instrument| instrument.task_exited(&self.step(record)));
     }
 
     /// Begins a poll.
     pub(crate) fn begin(&self, record: &TaskRecord, waker: &Waker) -> Polling {
-        self.tell(|instrument| instrument.before_task_step(&Step(record)));
+        self.tell(|instrument| instrument.before_task_step(&self.step(record)));
         let key = TaskKey { host: self.record.number, task: record.id };
         let mut fresh = self.fresh.take();
         let entered = watch::enter(key, waker, &mut fresh);
@@ -138,7 +142,7 @@ impl Watch {
             .in_other_words(words)
             .report(hook());
         }
-        self.tell(|instrument| instrument.after_task_step(&Step(record), took));
+        self.tell(|instrument| instrument.after_task_step(&self.step(record), took));
     }
 
     pub(crate) fn before_park(&self, timeout: Option<Duration>) {

@@ -2,6 +2,7 @@
 
 use crate::task::TaskId;
 use crate::watch::record::TaskRecord;
+use evenloop_core::watch::{TaskKey, Waits};
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
@@ -41,32 +42,70 @@ pub trait Instrument {
 }
 
 /// The task that a step is about.
-pub struct Step<'a>(pub(crate) &'a TaskRecord);
+pub struct Step<'a> {
+    pub(crate) record: &'a TaskRecord,
+    /// The loop's number.
+    pub(crate) host: u64,
+}
 
 impl Step<'_> {
     /// The task's number.
     pub fn id(&self) -> TaskId {
-        TaskId::new(self.0.id)
+        TaskId::new(self.record.id)
+    }
+
+    /// Names the task in this process.
+    pub fn key(&self) -> TaskKey {
+        TaskKey { host: self.host, task: self.record.id }
     }
 
     /// The task's name: what it was given, else `Task-N` with its number.
     pub fn name(&self) -> String {
-        self.0.name()
+        self.record.name()
     }
 
     /// Where the task was spawned.
     pub fn spawned_at(&self) -> &'static Location<'static> {
-        self.0.spawned_at
+        self.record.spawned_at
     }
 
     /// Whether it is being polled.
     pub fn is_running(&self) -> bool {
-        self.0.polled_since().is_some()
+        self.record.polled_since().is_some()
     }
 
     /// How many times it had been polled before this step.
     pub fn polls(&self) -> u64 {
-        self.0.polls()
+        self.record.polls()
+    }
+
+    /// What it waits for, as its latest poll has told: a copy. In [`after_task_step`](Instrument::after_task_step) that is the
+    /// poll which has just ended. A task that is over waits for nothing, whatever its last poll has told.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_executor::watch::{Instrument, Step};
+    /// use evenloop_executor::{EventLoop, create_task, yield_now};
+    /// use std::rc::Rc;
+    /// use std::time::Duration;
+    ///
+    /// struct Waiting;
+    ///
+    /// impl Instrument for Waiting {
+    ///     fn after_task_step(&self, task: &Step<'_>, _: Duration) {
+    ///         for wait in task.waits().iter() {
+    ///             println!("{} waits in {}, poll {}", task.name(), wait.call, wait.polls);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let event_loop = EventLoop::new();
+    /// event_loop.add_instrument(Rc::new(Waiting));
+    /// event_loop.run_until_complete(async { create_task(yield_now()).await }); // Task-1 waits in await, poll 1
+    /// ```
+    pub fn waits(&self) -> Waits {
+        self.record.waits()
     }
 }
 

@@ -194,6 +194,10 @@ impl TaskRecord {
         self.told.lock().clone()
     }
 
+    pub(crate) fn waits(&self) -> Waits {
+        self.told.lock().waits.clone()
+    }
+
     pub(crate) fn set_name(&self, name: Box<str>) {
         let before = self.told.lock().name.replace(name);
         drop(before);
