@@ -16,7 +16,7 @@
 //! | `agent`  | the socket and who may connect                                 |
 //! | `wire`   | the protocol, version 1                                        |
 //! | `client` | asking                                                         |
-//! | `spans`  | tasks as `tracing` spans, for tokio-console (feature `tracing`) |
+//! | `spans`  | tasks and what they wait on as `tracing` spans, for tokio-console (feature `tracing`) |
 //!
 //! Only loops that are watched are seen: built with `watch(true)`, in debug mode, or by `evenloop` with the variable set.
 

@@ -1,7 +1,9 @@
-//! Tasks as spans, seen by a subscriber that asks for the very names and fields that `console-subscriber` looks for.
+//! Tasks, and what they wait on, as spans, seen by a subscriber that asks for the very names and fields that
+//! `console-subscriber` looks for.
 
 use evenloop_console::TaskSpans;
 use evenloop_executor::{EventLoop, create_named_task, create_task, yield_now};
+use evenloop_sync::Lock;
 use std::cell::Cell;
 use std::fmt;
 use std::future::pending;
@@ -57,8 +59,9 @@ impl Subscriber for Listener {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (data, mut fields) = (span.metadata(), Fields::default());
         span.record(&mut fields);
-        assert!(span.is_root());
-        self.push(format!("{id} = {} {}:{}", data.target(), data.name(), fields.0));
+        assert!(!span.is_contextual(), "a parent lives as long as its children");
+        let parent = span.parent().map_or_else(String::new, |parent| format!(" in {}", parent.into_u64()));
+        self.push(format!("{id} = {} {}{parent}:{}", data.target(), data.name(), fields.0));
         Id::from_u64(id)
     }
     fn record(&self, _: &Id, _: &Record<'_>) {}
@@ -121,7 +124,72 @@ fn a_task_is_a_span_that_is_entered_while_it_is_polled() {
         "1 let go",
     ];
     assert_eq!(without_clones(listener.lines()), expected);
-    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0]");
+    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0, resources: 0]");
+}
+
+/// What happens between the polls' begin and end, without wakers and without clones.
+fn of_resources(lines: Vec<String>) -> Vec<String> {
+    let tasks = |line: &String| line.contains("tokio::task") || line.contains("let go");
+    lines.into_iter().filter(|line| !tasks(line)).collect()
+}
+
+#[test]
+fn a_wait_is_told_of_within_its_resource_and_its_task() {
+    let (event_loop, spans, listener) = shown();
+    tracing::subscriber::with_default(listener.clone(), || {
+        event_loop.run_until_complete(async {
+            let lock = Rc::new(Lock::new(()));
+            let guard = lock.acquire().await; // without waiting: nothing is shown
+            let shared = lock.clone();
+            let waiter = create_named_task("waiter", async move { drop(shared.acquire().await) });
+            yield_now().await;
+            drop(guard);
+            waiter.await;
+        });
+    });
+    let expected = [
+        "1 entered",
+        "1 exited",
+        "2 entered",
+        "3 = runtime::resource runtime.resource: concrete_type=Lock kind=Sync is_internal=false",
+        "3 entered",
+        "runtime::resource::state_update: locked=true",
+        "runtime::resource::state_update: holders=Task-1",
+        "3 exited",
+        "3 entered",
+        "runtime::resource::state_update: waiters=1 waiters.op=override",
+        "3 exited",
+        "3 entered",
+        "4 = runtime::resource::async_op runtime.resource.async_op in 3: source=Lock::acquire inherits_child_attrs=false",
+        "3 exited",
+        "3 entered",
+        "4 entered",
+        "runtime::resource::poll_op: op_name=Lock::acquire is_ready=false",
+        "4 exited",
+        "3 exited",
+        "2 exited",
+        "1 entered",
+        "3 entered",
+        "runtime::resource::state_update: locked=true",
+        "runtime::resource::state_update: holders=waiter (granted)",
+        "3 exited",
+        "1 exited",
+        "2 entered",
+        "3 entered",
+        "runtime::resource::state_update: waiters=0 waiters.op=override",
+        "3 exited",
+        "3 entered",
+        "runtime::resource::state_update: locked=false",
+        "runtime::resource::state_update: holders=",
+        "3 exited",
+        "2 exited",
+        "1 entered",
+        "1 exited",
+    ];
+    let lines = listener.lines();
+    assert_eq!(lines.iter().filter(|line| *line == "4 let go").count(), 1, "the wait is over: {lines:?}");
+    assert_eq!(of_resources(lines), expected);
+    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0, resources: 1]"); // for a while yet
 }
 
 #[test]
@@ -142,7 +210,7 @@ fn a_task_that_is_cut_off_gives_its_waker_back_and_ends() {
     });
     let lines = without_clones(listener.lines());
     assert_eq!(lines, ["tokio::task::waker: op=waker.wake task.id=1", "1 let go"]); // woken, to be dropped
-    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0]");
+    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0, resources: 0]");
 }
 
 #[test]
@@ -172,5 +240,5 @@ fn a_subscriber_that_spawns_tasks_harms_nothing() {
             yield_now().await;
         });
     });
-    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0]");
+    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0, resources: 0]");
 }

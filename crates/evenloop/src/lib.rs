@@ -38,7 +38,8 @@
 //! `macros` (default): [`main`] and [`test`]. `signal` (default): Ctrl-C cancels what [`run`] runs. `watch` (default): leaf
 //! futures and locks tell what tasks wait for, while somebody asks. `console` (default): `EVENLOOP_CONSOLE=1` has a program listen
 //! for the command `evenloop`. `tokio`: tokio's `AsyncRead` and `AsyncWrite` on the streams. `hyper`: hyper's `Read` and `Write` on
-//! them, and its timer and executor. `tls`: TLS around streams and transports. `tracing`: tasks as spans, for tokio-console.
+//! them, and its timer and executor. `tls`: TLS around streams and transports. `tracing`: tasks and what they wait on as spans, for
+//! tokio-console.
 
 #![forbid(unsafe_code)]
 #![doc(test(attr(allow(unused), deny(unused_must_use))))]
