@@ -6,11 +6,14 @@ use evenloop_executor::{EventLoop, create_named_task, create_task, yield_now};
 use evenloop_sync::Lock;
 use std::cell::Cell;
 use std::fmt;
-use std::future::pending;
+use std::future::{Future as _, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -190,6 +193,60 @@ fn a_wait_is_told_of_within_its_resource_and_its_task() {
     assert_eq!(lines.iter().filter(|line| *line == "4 let go").count(), 1, "the wait is over: {lines:?}");
     assert_eq!(of_resources(lines), expected);
     assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0, resources: 1]"); // for a while yet
+}
+
+/// What was told of the state of resources.
+fn states(lines: Vec<String>) -> Vec<String> {
+    let of = |line: String| line.strip_prefix("runtime::resource::state_update: ").map(str::to_owned);
+    lines.into_iter().filter_map(of).collect()
+}
+
+#[test]
+fn what_callbacks_and_the_end_of_the_loop_change_is_told() {
+    let (event_loop, spans, listener) = shown();
+    tracing::subscriber::with_default(listener.clone(), || {
+        let lock: &'static Lock<()> = Box::leak(Box::new(Lock::new(()))); // a callback holds its guard
+        let step = || event_loop.run_once(Some(Duration::ZERO));
+        event_loop.create_task(async { drop(lock.acquire().await) }).detach();
+        let guard = lock.try_acquire().unwrap();
+        step();
+        assert_eq!(states(listener.lines()).last().unwrap(), "waiters=1 waiters.op=override");
+        let _ = event_loop.call_soon(move || drop(guard));
+        step();
+        step();
+        assert_eq!(states(listener.lines()).last().unwrap(), "holders=");
+        let guard = lock.try_acquire().unwrap();
+        step();
+        let _ = event_loop.call_soon(move || drop(guard));
+        step();
+        step();
+        let told = states(listener.lines());
+        assert_eq!(told, ["locked=true", "holders=no task", "locked=false", "holders="]);
+
+        let guard = lock.try_acquire().unwrap();
+        event_loop.create_task(async { drop(lock.acquire().await) }).detach();
+        step();
+        drop(listener.lines());
+        event_loop.close();
+        assert_eq!(states(listener.lines()).last().unwrap(), "waiters=0 waiters.op=override");
+        drop(guard);
+    });
+    assert_eq!(format!("{spans:?}"), "TaskSpans [tasks: 0, resources: 1]");
+}
+
+#[test]
+fn what_a_task_leaves_in_its_last_poll_is_no_wait() {
+    let (event_loop, _, listener) = shown();
+    tracing::subscriber::with_default(listener.clone(), || {
+        let lock = Lock::new(());
+        let _guard = lock.try_acquire().unwrap();
+        let mut acquire = pin!(lock.acquire());
+        event_loop.run_until_complete(poll_fn(|cx| {
+            assert!(acquire.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        }));
+    });
+    assert_eq!(of_resources(listener.lines()), ["1 entered", "1 exited"]);
 }
 
 #[test]

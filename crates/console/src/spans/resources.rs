@@ -404,18 +404,33 @@ mod tests {
         assert_eq!(format!("{:?}", resources.follower.borrow()), "Follower [objects: 0]");
     }
 
+    /// Waits for an event, no longer, and again.
+    fn once_waited_for(resources: &Resources, object: &u64) -> Ops {
+        let ops = step(resources, Ops::new(), "Event::wait", On::object(object));
+        end(resources, ops);
+        assert_eq!(resources.len(), 1, "for a while yet");
+        step(resources, Ops::new(), "Event::wait", On::object(object))
+    }
+
     #[test]
-    fn a_resource_stays_a_while_when_nobody_waits_for_it_any_more() {
-        let (resources, object, _asked) = resources(Duration::from_secs(3600));
-        let ops = step(&resources, Ops::new(), "Event::wait", On::object(&*object));
-        end(&resources, ops);
-        let ops = step(&resources, Ops::new(), "Event::wait", On::object(&*object));
+    fn a_resource_that_is_waited_for_again_does_not_go_when_its_time_is_over() {
+        let (mut resources, object, _asked) = resources(Duration::from_secs(3600));
+        let ops = once_waited_for(&resources, &object);
+        resources.linger = Duration::ZERO;
+        resources.settle(&name);
         assert_eq!(resources.len(), 1);
         end(&resources, ops);
-        assert_eq!((resources.len(), resources.idle.borrow().len()), (1, 2));
+        assert_eq!(resources.len(), 0);
+    }
+
+    #[test]
+    fn the_time_of_a_resource_counts_from_the_last_wait() {
+        let (mut resources, object, _asked) = resources(Duration::from_secs(3600));
+        let ops = once_waited_for(&resources, &object);
+        end(&resources, ops);
         let newest = resources.idle.borrow_mut().pop_back();
-        let resources = Resources { linger: Duration::ZERO, ..resources };
-        resources.settle(&name); // the older entry counts for nothing: somebody waited since
+        resources.linger = Duration::ZERO;
+        resources.settle(&name);
         assert_eq!(resources.len(), 1);
         resources.idle.borrow_mut().extend(newest);
         resources.settle(&name);
