@@ -5,6 +5,7 @@
 use evenloop_console::{Client, Command, Spans, find};
 use evenloop_executor::watch::{Snapshot, TaskKey};
 use serde_json::{Value, json};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};
@@ -152,7 +153,10 @@ fn chrome(spans: &Spans) -> Value {
             json!({"ph": "M", "name": "thread_name", "pid": spans.process, "tid": number, "args": {"name": name}})
         })
         .collect();
-    events.extend(spans.spans.iter().map(|(number, span)| {
+    let mut polls: Vec<_> = spans.spans.iter().collect();
+    // The outer one first, if two begin at once: Perfetto takes the second of those for the one inside.
+    polls.sort_by_key(|(number, span)| (*number, span.began_ns, Reverse(span.took_ns)));
+    events.extend(polls.into_iter().map(|(number, span)| {
         let key = TaskKey { host: *number, task: span.task };
         let task = names.get(&key);
         let name = task.map_or_else(|| format!("Task-{}", span.task), |task| task.name.clone());

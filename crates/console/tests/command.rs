@@ -2,6 +2,7 @@
 
 use evenloop_console::{Agent, listen};
 use evenloop_executor::{EventLoop, create_eager_task, create_task, yield_now};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -102,16 +103,18 @@ fn check_chrome_format(trace: &serde_json::Value) -> (BTreeSet<&str>, usize) {
         }
     }
     let (mut names, mut depth) = (BTreeSet::new(), 0);
-    for (thread, polls) in &mut threads {
+    for (thread, polls) in &threads {
         assert!(named.contains(thread), "thread {thread} has no name");
-        let from = |poll: &serde_json::Value| poll["ts"].as_f64().unwrap();
-        let until = |poll: &serde_json::Value| from(poll) + poll["dur"].as_f64().unwrap();
-        polls.sort_by(|a, b| from(a).total_cmp(&from(b)).then(until(b).total_cmp(&until(a))));
-        let mut open: Vec<f64> = Vec::new(); // what has begun and not ended yet ends at these times
+        // In nanoseconds, as Perfetto counts: it drops a complete event that overlaps another by a single one.
+        let ns = |poll: &serde_json::Value, field: &str| (poll[field].as_f64().unwrap() * 1e3).round() as u64;
+        let from = |poll: &serde_json::Value| ns(poll, "ts");
+        let until = |poll: &serde_json::Value| from(poll) + ns(poll, "dur");
+        let in_order = |a: &&_, b: &&_| (from(a), Reverse(until(a))) <= (from(b), Reverse(until(b)));
+        assert!(polls.is_sorted_by(in_order), "one that begins with another, and lies in it, comes after it");
+        let mut open: Vec<u64> = Vec::new(); // what has begun and not ended yet ends at these times
         for poll in polls.iter() {
-            // A clock's tick may lie between the end of one and the begin of the next.
-            open.retain(|until| from(poll) + 0.001 < *until);
-            assert!(open.last().is_none_or(|outer| until(poll) <= outer + 0.001), "{poll} does not nest");
+            open.retain(|until| from(poll) < *until);
+            assert!(open.last().is_none_or(|outer| until(poll) <= *outer), "{poll} does not nest");
             open.push(until(poll));
             depth = depth.max(open.len());
             names.insert(poll["name"].as_str().unwrap());
