@@ -183,6 +183,40 @@ fn a_moved_deadline_is_the_one_that_counts() {
 }
 
 #[test]
+fn a_deadline_that_was_met_cannot_be_moved() {
+    let (end, took) = run(async {
+        let mut limited = pin!(timeout(SECOND, async {
+            let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+            sleep(SECOND).await;
+            cancelled.resume().await;
+        }));
+        let when = limited.when();
+        assert!(timeout(SECOND + SECOND / 2, limited.as_mut()).await.is_err(), "the clean-up takes longer");
+        assert!(limited.expired());
+        for deadline in [when.map(|when| when + 9 * SECOND), when, None] {
+            limited.as_mut().reschedule(deadline);
+            assert_eq!((limited.when(), limited.expired()), (when, true));
+        }
+        let end = limited.as_mut().await;
+        limited.as_mut().reschedule(None);
+        assert_eq!(limited.when(), when);
+        end
+    });
+    assert_eq!((end, took), (Err(Elapsed), 2 * SECOND));
+}
+
+#[test]
+fn an_ended_timeout_has_no_deadline_to_move() {
+    run(async {
+        let mut limited = pin!(timeout(SECOND, async {}));
+        let when = limited.when();
+        assert_eq!(limited.as_mut().await, Ok(()));
+        limited.as_mut().reschedule(None);
+        assert_eq!((limited.when(), limited.expired()), (when, false));
+    });
+}
+
+#[test]
 fn ten_thousand_nested_timeouts() {
     let deep = || {
         let (end, took) = run(async {

@@ -202,9 +202,12 @@ impl<F> Timeout<F> {
         }
     }
 
-    /// Gives it another deadline, or none. Does nothing once it has expired.
+    /// Gives it another deadline, or none. Does nothing once it has expired or ended; asyncio raises.
     pub fn reschedule(self: Pin<&mut Self>, deadline: impl Into<Option<Instant>>) {
         let this = self.project();
+        if *this.expired || !this.scope.is_running() {
+            return;
+        }
         *this.limit = deadline.into().into();
         match *this.limit {
             Limit::At(deadline) => this.entry.move_to("timeout", deadline),
