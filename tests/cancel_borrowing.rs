@@ -6,9 +6,11 @@ use evenloop::{
     BorrowingGroup, ChildError, GroupError, all_tasks, create_task, finally, sleep, timeout, yield_now,
 };
 use evenloop_tests::{Log, SECOND, on_virtual_clock as run};
-use std::cell::Cell;
+use futures::future::join_all;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
 use std::time::Duration;
 
 fn fail_with(words: &'static str) -> Result<(), String> {
@@ -252,6 +254,34 @@ fn a_group_that_is_dropped_drops_its_children_where_they_stand() {
         drop(group);
     });
     assert_eq!(log.take(), ["dropped"], "the other one never began");
+}
+
+#[test]
+fn whoever_joins_a_child_that_was_dropped_with_its_group_is_told() {
+    let (ends, took) = run(async {
+        let kept = RefCell::new(Vec::new());
+        let mut group = Box::pin(BorrowingGroup::<String>::run(async |group| {
+            kept.borrow_mut().push(group.start_soon(pending::<Result<(), _>>()));
+            yield_now().await;
+            kept.borrow_mut().push(group.start_soon(pending())); // it never ran
+            pending().await
+        }));
+        for _ in 0..2 {
+            let polled: Poll<Result<(), _>> = futures::poll!(group.as_mut());
+            assert!(polled.is_pending());
+            yield_now().await;
+        }
+        let mut children = kept.take();
+        let joins = children.iter_mut().map(|child| timeout(SECOND, child.join()));
+        let drops = async {
+            sleep(SECOND / 2).await;
+            drop(group);
+        };
+        futures::join!(join_all(joins), drops).0
+    });
+    let dropped = ChildError::Cancelled("the task group was dropped".into());
+    assert_eq!(ends, [Ok(Err(dropped.clone())), Ok(Err(dropped))]);
+    assert_eq!(took, SECOND / 2);
 }
 
 #[test]

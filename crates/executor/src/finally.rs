@@ -4,6 +4,7 @@ use crate::named::named;
 use evenloop_core::cancel::{Reason, catch_cancel};
 use pin_project_lite::pin_project;
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -23,7 +24,8 @@ use std::task::{Context, Poll};
 ///
 /// # Panics
 ///
-/// With the panic of `future` after `clean_up`, or with that of `clean_up`; a cancellation is passed on even then.
+/// With the panic of `future` or of what it drops, after `clean_up`, or with that of `clean_up`; a cancellation is passed
+/// on even then.
 ///
 /// # Examples
 ///
@@ -44,8 +46,10 @@ where
 {
     let (future, clean_up) = (future.into_future(), clean_up.into_future());
     named("Finally", async move {
-        let outcome = catch_cancel(catch_panic(future)).await;
+        let dropping = Dropping::new();
+        let outcome = catch_cancel(catch_panic(future, &dropping)).await;
         clean_up.await;
+        dropping.go_on(); // should it, `outcome` is dropped: passed on
         match outcome {
             Ok(Ok(value)) => value,
             Ok(Err(panic)) => resume_unwind(panic),
@@ -124,13 +128,16 @@ where
 {
     named("With", async move {
         resource.enter().await?;
-        let outcome = catch_cancel(catch_panic(body(&mut resource))).await;
+        let dropping = Dropping::new();
+        let outcome = catch_cancel(catch_panic(body(&mut resource), &dropping)).await;
         let end = match &outcome {
+            _ if dropping.panicked() => End::Panicked,
             Ok(Ok(_)) => End::Value,
             Ok(Err(_)) => End::Panicked,
             Err(cancelled) => End::Cancelled(cancelled.reason().clone()),
         };
         resource.exit(&end).await;
+        dropping.go_on();
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(panic)) => resume_unwind(panic),
@@ -154,26 +161,72 @@ impl<R: Resource> Resource for &mut R {
 // === Panics as values ===
 
 pin_project! {
-    /// Gives the panic of a future as a value. Not to be polled after one.
+    /// Gives the panic of a future as a value, and that of its destructor to a [`Dropping`]. Not to be polled after one.
     #[must_use = "futures do nothing unless awaited"]
-    pub(crate) struct CatchPanic<F> {
+    pub(crate) struct CatchPanic<'a, F> {
+        // Empty only while this is dropped.
         #[pin]
-        future: F,
+        future: Option<F>,
+        dropping: &'a Dropping,
+    }
+
+    impl<'a, F> PinnedDrop for CatchPanic<'a, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+            this.dropping.0.set(dropped.err());
+        }
     }
 }
 
-pub(crate) fn catch_panic<F: Future>(future: F) -> CatchPanic<F> {
-    CatchPanic { future }
+pub(crate) fn catch_panic<F: Future>(future: F, dropping: &Dropping) -> CatchPanic<'_, F> {
+    CatchPanic { future: Some(future), dropping }
 }
 
-impl<F: Future> Future for CatchPanic<F> {
+impl<F: Future> Future for CatchPanic<'_, F> {
     type Output = Result<F::Output, Box<dyn Any + Send>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.project().future;
+        let future = self.project().future.as_pin_mut().expect("there until this is dropped");
         match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(polled) => polled.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+/// What a destructor panicked with when its future was cancelled, or over: whoever cleans up behind the future takes it
+/// afterwards. If that one is dropped where it stands, the panic goes on.
+pub(crate) struct Dropping(Cell<Option<Box<dyn Any + Send>>>);
+
+impl Dropping {
+    pub(crate) const fn new() -> Self {
+        Self(Cell::new(None))
+    }
+
+    pub(crate) fn take(&self) -> Option<Box<dyn Any + Send>> {
+        self.0.take()
+    }
+
+    fn panicked(&self) -> bool {
+        let panic = self.0.take();
+        let panicked = panic.is_some();
+        self.0.set(panic);
+        panicked
+    }
+
+    /// Goes on panicking, if a destructor did.
+    fn go_on(&self) {
+        if let Some(panic) = self.take() {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.go_on();
         }
     }
 }

@@ -14,8 +14,8 @@
 
 use super::child::ChildError;
 use super::error::GroupError;
-use super::state::{Fail, Phase, State, conduct};
-use crate::finally::catch_panic;
+use super::state::{DROPPED, Fail, Phase, State, conduct};
+use crate::finally::{Dropping, catch_panic};
 use crate::named::named;
 use evenloop_core::cancel::{CancelScope, Reason, Requests, Root};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -133,10 +133,13 @@ impl<'env, E: 'env> BorrowingGroup<'env, E> {
         let member = member.expect("a set that its group never closes");
         let end = Rc::new(End::new(None));
         let child = BorrowedChild { scope: Some(scope.clone()), end: end.clone() };
+        let ends = Ends(end);
         let shared = self.shared.clone();
         self.shared.new.borrow_mut().push(Box::pin(async move {
             let key = member.key();
-            let outcome = match scope.run_as_task(catch_panic(future)).await {
+            let dropping = Dropping::new();
+            let outcome = scope.run_as_task(catch_panic(future, &dropping)).await;
+            let outcome = match dropping.take().map_or(outcome, |panic| Ok(Err(panic))) {
                 Ok(Ok(Ok(value))) => Ok(value),
                 Ok(Ok(Err(error))) => {
                     shared.state.fail(Fail::Error(error), Some(key));
@@ -148,7 +151,7 @@ impl<'env, E: 'env> BorrowingGroup<'env, E> {
                 }
                 Err(reason) => Err(ChildError::Cancelled(reason)),
             };
-            end.set(outcome);
+            ends.0.set(outcome);
             drop(member);
         }));
         let waker = self.shared.waker.take();
@@ -253,6 +256,17 @@ impl<T> End<T> {
     }
 }
 
+/// Tells the handle of a child that was dropped where it stood: nothing else would ever come.
+struct Ends<T>(Rc<End<T>>);
+
+impl<T> Drop for Ends<T> {
+    fn drop(&mut self) {
+        if !self.0.over.get() {
+            self.0.set(Err(ChildError::Cancelled(DROPPED)));
+        }
+    }
+}
+
 impl<T> BorrowedChild<T> {
     /// Asks the child to end, and leaves the others alone. False: it is over.
     pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
@@ -273,7 +287,7 @@ impl<T> BorrowedChild<T> {
     ///
     /// # Errors
     ///
-    /// It failed (the group has the error), was cancelled, or never started.
+    /// It failed (the group has the error), was cancelled, was dropped with its group, or never started.
     ///
     /// # Panics
     ///

@@ -3,7 +3,7 @@
 use super::error::GroupError;
 use super::start::Starting;
 use crate::current::{create_task, is_running};
-use crate::finally::catch_panic;
+use crate::finally::{Dropping, catch_panic};
 use crate::task::task_ref::TaskRef;
 use evenloop_core::cancel::{CancelScope, Cancelled, Reason, catch_cancel};
 use evenloop_core::watch::{self, On};
@@ -43,6 +43,9 @@ pub(super) enum Phase {
 
 /// What siblings of a failed child are told.
 pub(super) const SIBLING: Reason = Reason::new("a task of the group failed");
+
+/// What is told to children of a group whose future is dropped.
+pub(super) const DROPPED: Reason = Reason::new("the task group was dropped");
 
 /// How a child or a body fails.
 pub(super) enum Fail<E> {
@@ -161,12 +164,16 @@ pub(super) async fn conduct<E, H: Cancel, T>(
     let unfinished = Unfinished(state);
     let mut cancelled = None;
     let mut value = None;
-    match catch_cancel(state.body.run(catch_panic(body))).await {
+    let dropping = Dropping::new();
+    match catch_cancel(state.body.run(catch_panic(body, &dropping))).await {
         Ok(Ok(Ok(Ok(given)))) => value = Some(given),
         Ok(Ok(Ok(Err(error)))) => state.fail(Fail::Error(error), None),
         Ok(Ok(Err(panic))) => state.fail(Fail::Panic(panic), None),
         Ok(Err(_)) => {} // the group's own request, see G3
         Err(outside) => state.catch(&mut cancelled, outside),
+    }
+    if let Some(panic) = dropping.take() {
+        state.fail(Fail::Panic(panic), None);
     }
     while let Err(outside) = catch_cancel(state.all_over()).await {
         state.catch(&mut cancelled, outside);
@@ -199,7 +206,7 @@ pub(super) struct Unfinished<'a, E, H: Cancel>(pub(super) &'a State<E, H>);
 
 impl<E, H: Cancel> Drop for Unfinished<'_, E, H> {
     fn drop(&mut self) {
-        self.0.shut_down(Reason::new("the task group was dropped"), None);
+        self.0.shut_down(DROPPED, None);
         let (_, errors, panic) = self.0.finish();
         drop(errors);
         report(panic);
