@@ -125,7 +125,8 @@ fn console_listens() -> bool {
 ///
 /// # Panics
 ///
-/// With `main`'s own panic. When a loop runs on this thread already: await instead.
+/// With `main`'s own panic, and when `main` awaited a task that was cancelled (`join` tells instead). When a loop runs on this
+/// thread already: await instead.
 ///
 /// # Examples
 ///
@@ -228,8 +229,9 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// With `main`'s own panic, after the clean-up. When the runner is closed; when a loop runs on this thread already; when SIGINT cannot be taken
-    /// over.
+    /// With `main`'s own panic, after the clean-up; also when `main` ended cancelled otherwise than by Ctrl-C, by awaiting a
+    /// task that was cancelled, say. When the runner is closed; when a loop runs on this thread already; when SIGINT cannot be
+    /// taken over.
     #[track_caller]
     pub fn run<F: Future>(&self, main: F) -> Result<F::Output, Interrupted> {
         assert!(!self.event_loop.is_closed(), "`Runner::run`: the runner is closed");

@@ -65,7 +65,7 @@ pub fn shielded<F: IntoFuture>(future: F) -> Shielded<F::IntoFuture> {
 ///
 /// # Panics
 ///
-/// When it has to wait where no runtime is current that offers timers.
+/// When it is first polled where no runtime is current that offers timers.
 ///
 /// # Examples
 ///
