@@ -228,6 +228,38 @@ impl Runtime {
         runtime.timers_for(call).cloned()
     }
 
+    /// Tells the host of this thread of a mistake that does no harm at once, if it is in debug mode: of something that was
+    /// dropped while it was open, say. Nothing happens, and `what` is not called, if it is not, or if there is no host.
+    ///
+    /// From destructors too. Never panics, unless `what` does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_core::Runtime;
+    ///
+    /// struct Ledger {
+    ///     open: bool,
+    /// }
+    ///
+    /// impl Drop for Ledger {
+    ///     fn drop(&mut self) {
+    ///         if self.open {
+    ///             Runtime::report_in_debug(|| "a ledger was dropped unclosed".to_owned());
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// drop(Ledger { open: true }); // no runtime here, so nobody is told
+    /// ```
+    #[doc(alias = "ResourceWarning")]
+    pub fn report_in_debug(what: impl FnOnce() -> String) {
+        let debugging = |runtime: &Self| runtime.0.spawn.clone().filter(|host| host.is_debug());
+        if let Some(Some(host)) = Self::with_current(debugging) {
+            host.report(&what());
+        }
+    }
+
     /// Who watches descriptors on the current runtime, for `call`.
     ///
     /// # Errors

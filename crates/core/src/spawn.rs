@@ -47,6 +47,14 @@ pub trait Spawn: Send + Sync {
     fn report(&self, what: &dyn fmt::Display) {
         eprintln!("{what}");
     }
+
+    /// Whether the host is in debug mode: then it is told of mistakes too that do no harm at once. See
+    /// [`Runtime::report_in_debug`](crate::Runtime::report_in_debug).
+    ///
+    /// Default: not.
+    fn is_debug(&self) -> bool {
+        false
+    }
 }
 
 /// A spawn that did not happen, with what was handed in.

@@ -34,7 +34,7 @@ use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{
-    Entered, Park, Runtime, RuntimeBuilder, ThreadPark, TimerKey, Timers, Wait, deadline_after,
+    Entered, Park, Runtime, RuntimeBuilder, Spawn, ThreadPark, TimerKey, Timers, Wait, deadline_after,
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::error::Error;
@@ -48,6 +48,9 @@ use std::time::{Duration, Instant};
 
 /// E2. Measured with a reactor below: at 128 a look costs a yield 2 ns at most.
 const LOOK_EVERY: usize = 128;
+
+/// How long closing waits in debug mode for threads that still work.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A clean-up that is always ready keeps a virtual clock from jumping. After so many passes without a moment between them
 /// its time is over.
@@ -212,9 +215,15 @@ impl Builder {
         self
     }
 
-    /// Debug mode: watches the tasks, and tells the hook of each poll that takes 100 ms or more by the loop's clock, and of
-    /// tasks that are left at the end. Default: whether the environment variable `EVENLOOP_DEBUG` is set to something else
-    /// than `0`.
+    /// Debug mode: watches the tasks, and tells the hook of
+    ///
+    /// - each poll that takes 100 ms or more by the loop's clock;
+    /// - tasks that are left at the end of a run, or when the loop is closed;
+    /// - each task that gave an `Err` which nobody looked at: its handle was dropped or detached before;
+    /// - what was dropped open: jobs that had not begun, threads at work when the loop is closed (which waits 100 ms for them
+    ///   then), and what other crates tell: writers, servers, transports, child processes.
+    ///
+    /// Default: whether the environment variable `EVENLOOP_DEBUG` is set to something else than `0`.
     #[doc(alias = "set_debug")]
     pub fn debug(mut self, debug: bool) -> Self {
         self.debug = Some(debug);
@@ -239,7 +248,7 @@ impl Builder {
         let sched = Sched::new(park.unparker(), self.on_unhandled);
         sched.set_spawn_hook(self.on_spawn);
         let pool = self.pool.unwrap_or_else(ThreadPool::default_of_a_loop);
-        let handle = Handle::new(sched.shared().clone(), pool);
+        let handle = Handle::new(sched.shared().clone(), pool, debug);
         let runtime =
             OnceCell::from(self.runtime.spawn(evenloop_core::shim::StdArc::new(handle.clone())).build());
         let (stopping, unlooked) = (Cell::new(false), Cell::new(0));
@@ -536,7 +545,7 @@ impl EventLoop {
     /// Whether the loop is in debug mode: see [`Builder::debug`].
     #[doc(alias = "get_debug")]
     pub fn is_debug(&self) -> bool {
-        self.core.sched.watch().is_some_and(|watch| watch.is_debug())
+        self.core.is_debug()
     }
 
     /// Has `instrument` called at each step of the loop from now on; the loop is watched from then on.
@@ -802,12 +811,7 @@ impl Core {
         let timers = self.runtime().timers_for("cancel_all").ok();
         let mut limit = limit.zip(timers).map(|(limit, timers)| CleanUpLimit::new(&**timers, limit));
         let (mut cut_off, mut called_back) = (0, false);
-        if self.sched.watch().is_some_and(|watch| watch.is_debug()) {
-            for task in self.sched.all() {
-                Unhandled::new("a task was left at the end of the run, and is cancelled", task.about(), None)
-                    .report(self.sched.hook());
-            }
-        }
+        self.tell_who_is_left("a task was left at the end of the run, and is cancelled");
         loop {
             let mut left = self.sched.all();
             if left.is_empty() {
@@ -914,9 +918,40 @@ impl Core {
         if !self.sched.is_closed() {
             let _entered = self.enter();
             let _outside = Outside::leave();
+            self.tell_who_is_left("a task was left when its event loop was closed, and is dropped");
+            let hook = if self.is_debug() { self.sched.hook() } else { None };
             self.sched.close();
             watchdog::let_go(self.sched.shared());
-            self.handle.thread_pool().close();
+            self.sched.set_hook(hook); // for jobs that are dropped
+            self.close_pool();
+            self.sched.set_hook(None);
+        }
+    }
+
+    fn close_pool(&self) {
+        let pool = self.handle.thread_pool();
+        let told = pool.statistics().is_closed; // by whoever has waited for it, and knows
+        pool.close();
+        if !told && self.is_debug() {
+            // A thread that has just done its job is no news.
+            if let Err(busy) = pool.shutdown(PATIENCE) {
+                Unhandled::new("the event loop was closed while jobs ran", None, None)
+                    .in_other_words(format!("threads still at work: {busy}"))
+                    .report(self.sched.hook());
+            }
+        }
+    }
+
+    fn is_debug(&self) -> bool {
+        self.handle.is_debug()
+    }
+
+    /// In debug mode, reports each task that is not over.
+    fn tell_who_is_left(&self, message: &str) {
+        if self.is_debug() {
+            for task in self.sched.all() {
+                Unhandled::new(message, task.about(), None).report(self.sched.hook());
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Children are tasks: what is not one yet becomes one. So each runs on when somebody stops waiting for it.
 //!
 //! G1. Unless it is cancelled, a gather ends at the first end that its judge calls a failure, else when all are over.
-//!     Children that are not over then run on, detached.
+//!     Children that are not over then run on, detached; debug mode does not tell of their errors, as the first stands for
+//!     them.
 //! G2. A gather that is cancelled cancels all its children, waits until all are over, and then passes the cancellation
 //!     on. A child's panic wins over that: it goes on in the caller, and the cancellation strikes at the next suspension.
 
@@ -242,6 +243,9 @@ pub trait Collect<J> {
     /// Cancels those that are not over.
     fn cancel(&mut self, reason: &Reason);
 
+    /// Has nobody told of errors of those that are not over.
+    fn overlook(&mut self);
+
     /// Takes out the first panic that came in.
     fn panic(&mut self) -> Option<Box<dyn Any + Send>>;
 
@@ -297,7 +301,11 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
                     return Poll::Pending;
                 }
                 Poll::Ready(false) if this.cancelled.is_some() => {} // G2: wait for all
-                Poll::Ready(_) => break,
+                Poll::Ready(false) => {
+                    this.kids.overlook();
+                    break;
+                }
+                Poll::Ready(true) => break,
             }
         }
         this.catcher.leave();

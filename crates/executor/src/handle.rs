@@ -22,11 +22,13 @@ pub struct Handle {
     shared: StdArc<Shared>,
     /// Where blocking jobs run.
     pool: ThreadPool,
+    /// The loop is in debug mode. Never changes.
+    debug: bool,
 }
 
 impl Handle {
-    pub(crate) fn new(shared: StdArc<Shared>, pool: ThreadPool) -> Self {
-        Self { shared, pool }
+    pub(crate) fn new(shared: StdArc<Shared>, pool: ThreadPool, debug: bool) -> Self {
+        Self { shared, pool, debug }
     }
 
     pub(crate) fn shared(&self) -> &StdArc<Shared> {
@@ -207,6 +209,10 @@ impl Spawn for Handle {
 
     fn report(&self, what: &dyn fmt::Display) {
         Self::report(self, what);
+    }
+
+    fn is_debug(&self) -> bool {
+        self.debug
     }
 }
 

@@ -152,6 +152,9 @@ where
     fn drop(&mut self) {
         let work = self.0.work.lock().take();
         if let Some(work) = work {
+            Runtime::report_in_debug(|| {
+                "a job was dropped before it began: its pool was shut down".to_owned()
+            });
             drop(work);
             drop(self.0.slot.deliver(Err(JoinError::cancelled(Reason::default())))); // J2
         }

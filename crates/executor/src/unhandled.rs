@@ -5,6 +5,8 @@ use crate::task::TaskId;
 use crate::task::raw::About;
 use std::any::Any;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::discriminant;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
@@ -145,6 +147,24 @@ impl Drop for Told {
     }
 }
 
+/// The name of the value's type, if the value is an `Err`, whatever it holds.
+///
+/// Discussion: a `T` cannot be asked whether it is a `Result`. But its type has a name, and its variant a discriminant, which
+/// can be hashed and so compared with that of another `Err`. How names are spelled is promised by nobody: should that
+/// change, no `Err` is found any more, and the test below fails.
+pub(crate) fn error_type<T>(value: &T) -> Option<&'static str> {
+    let name = std::any::type_name::<T>();
+    let is_err = || variant(value) == variant(&Err::<(), ()>(()));
+    (name.starts_with("core::result::Result<") && is_err()).then_some(name)
+}
+
+/// The hash of a value's variant: the same for the same number of a variant.
+fn variant<T>(value: &T) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    discriminant(value).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The words of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     match panic.downcast_ref::<&'static str>() {
@@ -169,5 +189,26 @@ impl fmt::Display for Unhandled<'_> {
 impl fmt::Debug for Unhandled<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Unhandled [{self}]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::error_type;
+
+    #[test]
+    fn an_err_is_told_from_everything_else() {
+        type Io = std::io::Error;
+        assert_eq!(error_type(&Err::<u8, _>("no")), Some("core::result::Result<u8, &str>"));
+        assert_eq!(error_type(&Err::<u8, u8>(1)), Some("core::result::Result<u8, u8>"));
+        assert!(error_type(&Err::<(), Io>(std::io::ErrorKind::Other.into())).is_some());
+        assert!(error_type(&Err::<Box<u8>, ()>(())).is_some(), "the variant lies in a niche");
+        assert_eq!(error_type(&Ok::<Box<u8>, ()>(Box::new(1))), None);
+        assert_eq!(error_type(&Ok::<(), Io>(())), None);
+        assert_eq!(error_type(&Ok::<u8, &str>(1)), None);
+        assert_eq!(error_type(&Some(Err::<u8, u8>(1))), None);
+        assert_eq!(error_type(&vec![Err::<u8, u8>(1)]), None);
+        assert_eq!(error_type(&1), None);
+        assert_eq!(error_type(&()), None);
     }
 }

@@ -64,6 +64,10 @@ impl<T> List<T> {
         }
     }
 
+    fn overlook(&mut self) {
+        self.running.iter().for_each(|child| child.task.raw().overlook());
+    }
+
     fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
         let panicked = |end: &&mut Option<Outcome<T>>| matches!(end, Some(Err(error)) if error.is_panic());
         let Some(Err(error)) = self.ends.iter_mut().find(panicked)?.take() else { return None };
@@ -88,6 +92,10 @@ impl<T> Collect<Plain> for List<T> {
         self.cancel(reason);
     }
 
+    fn overlook(&mut self) {
+        self.overlook();
+    }
+
     fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
         self.panic()
     }
@@ -106,6 +114,10 @@ impl<T, E> Collect<Fallible> for List<Result<T, E>> {
 
     fn cancel(&mut self, reason: &Reason) {
         self.cancel(reason);
+    }
+
+    fn overlook(&mut self) {
+        self.overlook();
     }
 
     fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
@@ -135,6 +147,10 @@ impl<T> Collect<Settled> for List<T> {
 
     fn cancel(&mut self, reason: &Reason) {
         self.cancel(reason);
+    }
+
+    fn overlook(&mut self) {
+        self.overlook();
     }
 
     fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
@@ -188,6 +204,10 @@ where
 
     fn cancel(&mut self, reason: &Reason) {
         self.0.cancel(reason);
+    }
+
+    fn overlook(&mut self) {
+        self.0.overlook();
     }
 
     fn panic(&mut self) -> Option<Box<dyn Any + Send>> {

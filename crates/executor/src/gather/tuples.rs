@@ -102,6 +102,10 @@ macro_rules! tuples {
             $(self.$place.task.cancel(reason.clone());)+
         }
 
+        fn overlook(&mut self) {
+            $(self.$place.task.raw().overlook();)+
+        }
+
         fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
             $(if let Some(panic) = self.$place.panic() { return Some(panic) })+
             None

@@ -7,6 +7,7 @@ use super::raw::{Header, LOOP, Outcome, Own, TaskPtr, VTable};
 use super::shared::{Queue, Shared};
 use super::site::Site;
 use super::state::Word;
+use crate::unhandled::error_type;
 use evenloop_core::shim::UnsafeCell;
 use std::alloc::Layout;
 use std::any::Any;
@@ -37,6 +38,7 @@ impl<F: Future> TaskCell<F> {
         kill: Self::kill,
         revoke: Self::revoke,
         discard: Self::discard,
+        error: Self::error,
         outcome: Self::outcome,
         take_into: Self::take_into,
         free: Self::free,
@@ -185,6 +187,19 @@ impl<F: Future> TaskCell<F> {
             Ok(value) => catch_unwind(AssertUnwindSafe(|| drop(value))).err(),
             Err(error) => error.into_panic().ok(),
         }
+    }
+
+    /// # Safety
+    ///
+    /// As for `stage`; the stage holds the outcome.
+    pub(super) unsafe fn error(task: TaskPtr) -> Option<&'static str> {
+        let look = |stage: *mut Stage<F>| {
+            // SAFETY: the caller says that the stage holds the outcome; this runs no foreign code.
+            let outcome = unsafe { &*stage.cast::<Outcome<F::Output>>() };
+            outcome.as_ref().ok().and_then(error_type)
+        };
+        // SAFETY: as for this function.
+        unsafe { Self::stage(task, look) }
     }
 
     /// # Safety

@@ -4,11 +4,12 @@ use super::TaskId;
 use super::annex::Annex;
 use super::raw::*;
 use super::shared::Queue;
-use crate::unhandled::Unhandled;
+use crate::unhandled::{Hook, Unhandled};
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use std::ptr::{self, NonNull};
+use std::rc::Rc;
 
 impl TaskPtr {
     /// Puts the task at the end of the run queue, if it is not there and not over.
@@ -242,22 +243,66 @@ impl TaskPtr {
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
         // SAFETY: as for this function.
+        if unsafe { self.own(|own| own.flags & (WATCHED | OVERLOOKED)) } == WATCHED {
+            // SAFETY: as for this function.
+            unsafe { self.tell_error() }
+        }
+        // SAFETY: as for this function.
         let panic = unsafe { (header.vtable.discard)(self) };
         if let Some(panic) = panic {
+            let tell = |about: About, hook| {
+                let what =
+                    if about.callback { "callback panicked" } else { "task panicked, and nobody awaits it" };
+                Unhandled::new(what, Some(about), Some(&*panic)).report(hook);
+            };
             // SAFETY: as for this function.
-            let about = unsafe { self.about() };
-            // SAFETY: as for this function.
-            let shared = unsafe { self.shared() };
-            // SAFETY: this is the owner.
-            let hook = unsafe { shared.own(|queue| queue.hook.clone()) };
-            let what =
-                if about.callback { "callback panicked" } else { "task panicked, and nobody awaits it" };
-            // SAFETY: as for this function.
-            let context = unsafe { self.own(|own| own.annex.get().map(|extra| extra.context.clone())) };
-            // The hook runs in the context of what failed.
-            context.unwrap_or_default().run(|| Unhandled::new(what, Some(about), Some(&*panic)).report(hook));
+            unsafe { self.tell(tell) }
             drop_quietly(panic);
         }
+    }
+
+    /// Debug mode: reports an `Err` that nobody will see.
+    ///
+    /// # Safety
+    ///
+    /// As for [`discard`](Self::discard).
+    #[cold]
+    unsafe fn tell_error(self) {
+        // SAFETY: as for this function.
+        let shared = unsafe { self.shared() };
+        // SAFETY: this is the owner.
+        let watch = unsafe { shared.own(|queue| queue.watch.clone()) };
+        if !watch.is_some_and(|watch| watch.is_debug()) {
+            return;
+        }
+        // SAFETY: as for this function.
+        let header = unsafe { self.header() };
+        // SAFETY: as for this function.
+        let Some(error) = (unsafe { (header.vtable.error)(self) }) else { return };
+        let tell = |about: About, hook| {
+            Unhandled::new("task gave an error that nobody looked at", Some(about), None)
+                .in_other_words(error.to_owned())
+                .report(hook);
+        };
+        // SAFETY: as for this function.
+        unsafe { self.tell(tell) }
+    }
+
+    /// Calls `tell` with what is known of the task and the loop's hook, in the context of the task.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`.
+    unsafe fn tell(self, tell: impl FnOnce(About, Option<Rc<Hook>>)) {
+        // SAFETY: as for this function.
+        let about = unsafe { self.about() };
+        // SAFETY: as for this function; T5.
+        let shared = unsafe { self.shared() };
+        // SAFETY: this is the owner.
+        let hook = unsafe { shared.own(|queue| queue.hook.clone()) };
+        // SAFETY: as for this function.
+        let context = unsafe { self.own(|own| own.annex.get().map(|extra| extra.context.clone())) };
+        context.unwrap_or_default().run(|| tell(about, hook));
     }
 
     /// # Safety

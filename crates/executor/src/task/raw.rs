@@ -178,6 +178,8 @@ pub(super) const ENDED_CANCELLED: u16 = 2048;
 pub(super) const ENDED_PANICKED: u16 = 4096;
 /// It has a record, and its polls are watched. Then it has an annex.
 pub(super) const WATCHED: u16 = 8192;
+/// Nobody shall be told of an error that it gives: a sibling's was passed on.
+pub(super) const OVERLOOKED: u16 = 16384;
 
 pub(super) struct VTable {
     /// Polls the future; true: it is over and the outcome is in place.
@@ -188,6 +190,8 @@ pub(super) struct VTable {
     pub(super) revoke: unsafe fn(TaskPtr, JoinError),
     /// Drops the outcome; answers the panic that nobody will see.
     pub(super) discard: unsafe fn(TaskPtr) -> Option<Box<dyn Any + Send>>,
+    /// The name of the outcome's type, if it is an `Err` that the future gave.
+    pub(super) error: unsafe fn(TaskPtr) -> Option<&'static str>,
     /// Points to the outcome.
     pub(super) outcome: unsafe fn(TaskPtr) -> *const (),
     /// Writes the outcome to where the pointer points, an empty place of the right type.

@@ -175,6 +175,12 @@ impl<T> RawTask<T> {
         unsafe { self.task.request(reason) }
     }
 
+    /// Has nobody told of an error that the task gives and nobody looks at.
+    pub(crate) fn overlook(&self) {
+        // SAFETY: as in `is_over`.
+        unsafe { self.task.own(|own| own.flags |= OVERLOOKED) }
+    }
+
     /// Takes one request back. Answers how many are left.
     pub(crate) fn uncancel(&self) -> u32 {
         // SAFETY: as in `is_over`.
