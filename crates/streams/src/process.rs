@@ -70,6 +70,7 @@ pub use subprocess::{SubprocessPipe, SubprocessProtocol, SubprocessTransport, su
 use crate::reader::StreamReader;
 pub use crate::signal_kind::SignalKind;
 use crate::writer::StreamWriter;
+use evenloop_core::Runtime;
 use evenloop_core::cancel::{catch_cancel, shielded};
 use std::fmt;
 use std::io;
@@ -107,7 +108,8 @@ pub struct Process {
     /// Its stderr, if that is a [`PIPE`].
     pub stderr: Option<StreamReader<ChildOutput>>,
     handle: ProcessHandle,
-    on_drop: Ending,
+    /// `None`: nobody has said, and so it is left.
+    on_drop: Option<Ending>,
     on_cancel: Ending,
     ends_group: bool,
     output_limit_bytes: Option<usize>,
@@ -190,7 +192,7 @@ impl Process {
     /// As [`end`](Self::end), when something has failed already.
     async fn end_as(&mut self, ending: Ending, group: bool) {
         if ending == Ending::Leave {
-            self.on_drop = Ending::Leave;
+            self.on_drop = Some(Ending::Leave);
             return;
         }
         // A child that waits for its pipes would take all of its grace.
@@ -252,7 +254,15 @@ impl Deref for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.handle.child().let_go(self.on_drop, self.ends_group);
+        let child = self.handle.child();
+        let running = child.let_go(self.on_drop.unwrap_or(Ending::Leave), self.ends_group);
+        if running && self.on_drop.is_none() {
+            Runtime::report_in_debug(|| {
+                format!(
+                    "{child} was dropped while it ran, and runs on: `wait` for it, `end` it, or set `on_drop`"
+                )
+            });
+        }
     }
 }
 

@@ -325,22 +325,28 @@ impl<W> fmt::Debug for StreamWriter<W> {
     }
 }
 
-/// What was written and not yet sent. Dropping a writer with bytes in it is a mistake that a debug build tells of.
+/// What was written and not yet sent. Dropping a writer with bytes in it is a mistake that a debug build tells of, and every
+/// build in debug mode.
 #[derive(Debug, Default)]
 struct Unsent(Buffer);
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        if !cfg!(debug_assertions) || self.0.is_empty() || std::thread::panicking() {
+        if self.0.is_empty() || std::thread::panicking() {
             return;
         }
-        let what = format!(
-            "a StreamWriter was dropped with {} bytes unsent: await `drain` or `wait_closed` first",
-            self.0.len()
-        );
+        let what = || {
+            let unsent = self.0.len();
+            format!(
+                "a StreamWriter was dropped with {unsent} bytes unsent: await `drain` or `wait_closed` first"
+            )
+        };
+        if !cfg!(debug_assertions) {
+            return Runtime::report_in_debug(what);
+        }
         match Runtime::current_spawn("StreamWriter") {
-            Ok(host) => host.report(&what),
-            Err(_) => eprintln!("{what}"),
+            Ok(host) => host.report(&what()),
+            Err(_) => eprintln!("{}", what()),
         }
     }
 }

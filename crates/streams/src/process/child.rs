@@ -148,13 +148,14 @@ impl Child {
         }
     }
 
-    /// What is to be done when the handle is dropped.
-    pub(crate) fn let_go(self: &StdArc<Self>, ending: Ending, group: bool) {
+    /// What is to be done when the handle is dropped. True: it runs.
+    pub(crate) fn let_go(self: &StdArc<Self>, ending: Ending, group: bool) -> bool {
         if self.look() {
-            return;
+            return false;
         }
         self.begin_to_end(ending, group);
         self.hand_over();
+        true
     }
 
     /// Sends the signal that `ending` says, and sees to it that the period of grace ends.

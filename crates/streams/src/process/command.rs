@@ -310,7 +310,7 @@ impl Command {
 
     /// What happens when its handle is dropped while it runs. [`Ending::Leave`] unless set, as in std (asyncio kills); for
     /// [`status`](Self::status), [`output`](Self::output) and [`run`](Self::run), whose handle nobody has,
-    /// [`Ending::Kill`].
+    /// [`Ending::Kill`]. A loop in debug mode reports a child that is left because nothing was set.
     #[doc(alias = "kill_on_drop")]
     pub fn on_drop(mut self, ending: Ending) -> Self {
         self.on_drop = Some(ending);
@@ -361,7 +361,7 @@ impl Command {
         let reactor = Runtime::current_reactor("Command::spawn_off_loop").map_err(io::Error::other)?;
         let job = move || -> io::Result<_> {
             let mut process = self.spawn_watched_by(reactor)?;
-            let wanted = std::mem::replace(&mut process.on_drop, Ending::Kill);
+            let wanted = process.on_drop.replace(Ending::Kill);
             Ok((process, wanted))
         };
         let (mut process, wanted) = off_loop("Command::spawn_off_loop", job).await??;
@@ -446,6 +446,11 @@ impl Command {
         self.spawn()
     }
 
+    /// Whether somebody has said what happens when the handle is dropped.
+    pub(super) fn says_on_drop(&self) -> bool {
+        self.on_drop.is_some()
+    }
+
     fn program(&self) -> StdArc<str> {
         self.inner.get_program().to_string_lossy().into()
     }
@@ -488,7 +493,7 @@ impl Command {
             stdout,
             stderr,
             handle: ProcessHandle::new(child),
-            on_drop: self.on_drop.unwrap_or(Ending::Leave),
+            on_drop: self.on_drop,
             on_cancel: self.on_cancel,
             ends_group: self.ends_group,
             output_limit_bytes: self.output_limit_bytes,

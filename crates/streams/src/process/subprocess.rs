@@ -118,6 +118,7 @@ pub fn subprocess_exec<P: SubprocessProtocol>(
     command: Command,
 ) -> io::Result<(SubprocessTransport, Rc<P>)> {
     let host = Runtime::current_spawn("subprocess_exec").map_err(io::Error::other)?;
+    let expected = command.says_on_drop();
     let mut process = command.spawn_piped()?;
     let protocol = Rc::new(protocol());
     let shared = Rc::new(Shared {
@@ -138,7 +139,8 @@ pub fn subprocess_exec<P: SubprocessProtocol>(
         shared.outputs[1].borrow().is_some(),
     ];
     let told = is_there.map(|is_there| !is_there);
-    let drive = Drive { shared: shared.clone(), _process: process, ended: None, has_exited: false, told };
+    let drive =
+        Drive { shared: shared.clone(), _process: process, ended: None, has_exited: false, expected, told };
     if let Err(not) = host.spawn_local(Box::pin(drive)) {
         shared.protocol.take(); // it was never told that it has a child
         return Err(io::Error::other(format!("not spawned: {}", not.why)));
@@ -396,6 +398,8 @@ struct Drive {
     /// The waiter's place in the line for the child's end.
     ended: Option<evenloop_core::WaiterKey>,
     has_exited: bool,
+    /// The loop may end first: somebody has said what happens then.
+    expected: bool,
     /// Which pipes the protocol was told to be gone, or never were there.
     told: [bool; 3],
 }
@@ -515,7 +519,15 @@ impl Future for Drive {
 impl Drop for Drive {
     fn drop(&mut self) {
         let shared = &*self.shared;
-        shared.handle.child().exit.forget(&mut self.ended);
+        let child = shared.handle.child();
+        child.exit.forget(&mut self.ended);
+        if !(self.has_exited || self.expected || shared.closing.iter().all(Cell::get)) {
+            Runtime::report_in_debug(|| {
+                format!(
+                    "{child} ran when its loop ended, and is killed: await its end, or `close` its transport"
+                )
+            });
+        }
         let pipes =
             (shared.stdin.take().map(StreamWriter::into_parts), shared.outputs.each_ref().map(RefCell::take));
         drop(pipes);

@@ -61,22 +61,32 @@ pub(super) struct Accepting<L> {
 }
 
 /// Closes the server's door when dropped.
-struct Closes(StdArc<Shared>);
+struct Closes {
+    shared: StdArc<Shared>,
+    /// It has begun to accept.
+    accepts: bool,
+}
 
 impl Drop for Closes {
     fn drop(&mut self) {
-        self.0.close();
+        if self.accepts && !self.shared.connections.is_closed() {
+            let what = "a server was serving when its loop ended: `close` it, or await its `shutdown` or `serve_forever`";
+            Runtime::report_in_debug(|| what.to_owned());
+        }
+        self.shared.close();
     }
 }
 
 impl<L: Accepts> Accepting<L> {
     pub(super) fn new(listener: L, removes: Removes, shared: StdArc<Shared>) -> Self {
-        Self { closes: Closes(shared), listener, _removes: removes }
+        let closes = Closes { shared, accepts: false };
+        Self { closes, listener, _removes: removes }
     }
 
     /// Accepts, and has `start` begin with each connection, until it is cancelled or the reactor has ended.
-    pub(super) async fn run(self, start: impl Fn(L::Stream) -> io::Result<()>) {
-        let shared = &self.closes.0;
+    pub(super) async fn run(mut self, start: impl Fn(L::Stream) -> io::Result<()>) {
+        self.closes.accepts = true;
+        let shared = &self.closes.shared;
         let mut room = shared.connections.fewer_than(shared.max_connections);
         let mut burst = 0;
         loop {

@@ -200,7 +200,7 @@ where
     let protocol = Rc::new(protocol());
     let connection = Connection::new(wire, protocol.clone().into_protocol(), host.clone(), high_bytes);
     // Spawned first: the task does not run before this returns, and without it nothing must be told.
-    let drive = Box::pin(Drive::new(connection.clone(), true));
+    let drive = Box::pin(Drive::made(connection.clone()));
     if let Err(not) = host.spawn_local(drive) {
         connection.forget();
         return Err(io::Error::other(format!("not spawned: {}", not.why)));

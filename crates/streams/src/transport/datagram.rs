@@ -401,6 +401,19 @@ struct Drive {
     cancelled: Option<Cancelled>,
 }
 
+impl Drive {
+    /// The loop ends. In debug mode tells of a socket that nobody has closed.
+    fn tell_if_open(&self) {
+        let endpoint = &self.endpoint;
+        if endpoint.phase.get() == Phase::Open {
+            let local = endpoint.local;
+            Runtime::report_in_debug(|| {
+                format!("a datagram transport at {local} was open when its loop ended: `close` it first")
+            });
+        }
+    }
+}
+
 impl Future for Drive {
     type Output = ();
 
@@ -420,6 +433,7 @@ impl Future for Drive {
             drop(endpoint.waker.replace(cx.waker().clone()));
         }
         while let Poll::Ready(cancelled) = this.catcher.poll_cancelled(cx) {
+            this.tell_if_open();
             match this.cancelled.is_some() {
                 false => endpoint.close(),
                 true => endpoint.end(None),
@@ -440,6 +454,7 @@ impl Future for Drive {
 impl Drop for Drive {
     fn drop(&mut self) {
         if self.endpoint.phase.get() != Phase::Lost {
+            self.tell_if_open();
             let message = "the task of the endpoint was dropped: its loop ended";
             self.endpoint.end(Some(io::Error::new(io::ErrorKind::ConnectionAborted, message)));
             self.endpoint.lost();

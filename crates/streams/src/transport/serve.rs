@@ -216,5 +216,5 @@ where
 {
     let host = Runtime::current_spawn("create_server").map_err(io::Error::other)?;
     let protocol = Rc::new(protocol()).into_protocol();
-    Ok(Drive::new(Connection::new(wire, protocol, host, high_bytes), false))
+    Ok(Drive::served(Connection::new(wire, protocol, host, high_bytes)))
 }

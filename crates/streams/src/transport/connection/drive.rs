@@ -1,6 +1,7 @@
 //! The task that moves a connection.
 
 use super::{Connection, Phase};
+use evenloop_core::Runtime;
 use evenloop_core::cancel::{Cancelled, Catcher};
 use std::future::Future;
 use std::io;
@@ -17,18 +18,39 @@ pub(crate) struct Drive {
     connection: Rc<Connection>,
     /// `connection_made` was called.
     made: bool,
+    /// A server's, which has its own ways to end it.
+    served: bool,
     catcher: Catcher,
     cancelled: Option<Cancelled>,
 }
 
 impl Drive {
-    /// For a connection whose `connection_made` was called already (`made`), or is to be called in the first poll.
-    pub(crate) fn new(connection: Rc<Connection>, made: bool) -> Self {
-        Self { connection, made, catcher: Catcher::new(), cancelled: None }
+    /// For a connection whose `connection_made` was called already.
+    pub(crate) fn made(connection: Rc<Connection>) -> Self {
+        Self { connection, made: true, served: false, catcher: Catcher::new(), cancelled: None }
+    }
+
+    /// For a connection of a server: calls `connection_made` in the first poll.
+    pub(crate) fn served(connection: Rc<Connection>) -> Self {
+        let mut drive = Self::made(connection);
+        (drive.made, drive.served) = (false, true);
+        drive
+    }
+
+    /// The loop ends. In debug mode tells of a connection that nobody has closed.
+    fn tell_if_open(&self) {
+        let connection = &self.connection;
+        if !self.served && matches!(connection.phase.get(), Phase::Open | Phase::Upgrading) {
+            Runtime::report_in_debug(|| match &connection.info.borrow().peername {
+                Some(peer) => format!("a transport to {peer} was open when its loop ended: `close` it first"),
+                None => "a transport was open when its loop ended: `close` it first".to_owned(),
+            });
+        }
     }
 
     fn heed_cancellation(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(cancelled) = self.catcher.poll_cancelled(cx) {
+            self.tell_if_open();
             match self.cancelled.is_some() {
                 false => self.connection.close(),
                 true => self.connection.end(None),
@@ -85,6 +107,7 @@ impl Drop for Drive {
             return;
         }
         if self.made {
+            self.tell_if_open();
             let message = "the task of the connection was dropped: its loop or its server ended";
             connection.end(Some(io::Error::new(io::ErrorKind::ConnectionAborted, message)));
             connection.lost();

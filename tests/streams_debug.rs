@@ -1,0 +1,225 @@
+//! Debug mode: what is reported that is dropped open, and what is not.
+
+use evenloop::process::{Command, DEVNULL, Ending, PIPE, SubprocessProtocol, subprocess_exec};
+use evenloop::streams::{
+    DatagramProtocol, Protocol, StreamReader, StreamWriter, UdpSocket, UnixStream, connect_stream,
+    create_datagram_endpoint, create_server, start_server,
+};
+use evenloop::time::Clock;
+use evenloop::{EventLoop, create_task, event_loop_builder, yield_now};
+use std::cell::RefCell;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+/// How a loop comes to its end.
+type End = fn(EventLoop);
+
+/// In order, as `run` does; or at once.
+const ENDS: [End; 2] = [
+    |event_loop| {
+        event_loop.cancel_all(None);
+        event_loop.close();
+    },
+    drop,
+];
+
+/// Runs `main`, then ends the loop; what debug mode told, without the tasks that were left.
+fn told(end: End, main: impl AsyncFn()) -> Vec<String> {
+    told_if(true, end, main)
+}
+
+fn told_if(debug: bool, end: End, main: impl AsyncFn()) -> Vec<String> {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let told = reports.clone();
+    let hook = move |error: &evenloop::Unhandled<'_>| told.borrow_mut().push(error.to_string());
+    let event_loop = event_loop_builder(Clock::Real).debug(debug).on_unhandled(hook).build();
+    event_loop.run_until_complete(main());
+    end(event_loop);
+    let reports = reports.take();
+    reports.into_iter().filter(|report| !report.starts_with("a task was left")).collect()
+}
+
+/// Debug mode tells this once, whichever way the loop ends; without it nobody is told.
+#[track_caller]
+fn check(expected: &str, main: impl AsyncFn()) {
+    for end in ENDS {
+        let told = told(end, &main);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains(expected), "{told:?}");
+        assert!(told_if(false, end, &main).is_empty());
+    }
+}
+
+#[track_caller]
+fn check_silent(main: impl AsyncFn()) {
+    for end in ENDS {
+        assert_eq!(told(end, &main), [""; 0]);
+    }
+}
+
+// === Servers ===
+
+async fn silent(_: StreamReader, _: StreamWriter) {
+    pending().await
+}
+
+#[test]
+fn a_server_that_serves_when_its_loop_ends_is_told() {
+    check("a server was serving when its loop ended", async || {
+        drop(start_server(silent, loopback()).unwrap());
+        yield_now().await;
+    });
+}
+
+#[test]
+fn a_server_that_was_closed_is_not_told() {
+    check_silent(async || {
+        let closed = start_server(silent, loopback()).unwrap();
+        closed.close();
+        let shut_down = start_server(silent, loopback()).unwrap();
+        assert_eq!(shut_down.shutdown(Duration::from_secs(5)).await.unwrap(), 0);
+        let mut served = create_task(async { start_server(silent, loopback())?.serve_forever().await });
+        yield_now().await;
+        yield_now().await;
+        served.cancel("enough");
+        assert!(served.join().await.is_err());
+    });
+}
+
+// === Transports ===
+
+#[derive(Default)]
+struct Nothing;
+
+impl Protocol for Nothing {
+    fn data_received(&self, _: &[u8]) {}
+}
+
+impl DatagramProtocol for Nothing {
+    fn datagram_received(&self, _: &[u8], _: SocketAddr) {}
+}
+
+impl SubprocessProtocol for Nothing {}
+
+#[test]
+fn a_transport_that_is_open_when_its_loop_ends_is_told() {
+    check("a transport was open when its loop ended: `close` it first", async || {
+        let (one, other) = UnixStream::pair().unwrap();
+        drop(connect_stream(|| Nothing, one).unwrap());
+        yield_now().await;
+        std::mem::forget(other); // its end must not end the transport
+    });
+}
+
+#[test]
+fn a_transport_that_was_closed_or_is_a_servers_is_not_told() {
+    check_silent(async || {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let (transport, _) = connect_stream(|| Nothing, one).unwrap();
+        transport.close();
+        let (one, other) = UnixStream::pair().unwrap();
+        let _lost = connect_stream(|| Nothing, one).unwrap();
+        drop(other);
+
+        let server = create_server(|| Nothing, loopback()).unwrap();
+        let _client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        while server.connections() == 0 {
+            yield_now().await;
+        }
+        for _ in 0..3 {
+            yield_now().await;
+        }
+        server.close();
+
+        let (one, _other) = UnixStream::pair().unwrap();
+        connect_stream(|| Nothing, one).unwrap().0.close(); // which its task has not seen when the loop ends
+    });
+}
+
+#[test]
+fn a_datagram_transport_that_is_open_when_its_loop_ends_is_told() {
+    let bind = || create_datagram_endpoint(|| Nothing, Some(loopback()), None).unwrap().0;
+    check("a datagram transport at 127.0.0.1:", async || {
+        drop(bind());
+        yield_now().await;
+    });
+    check_silent(async || bind().close());
+}
+
+// === Children ===
+
+#[test]
+fn a_child_whose_handle_is_dropped_while_it_runs_is_told() {
+    check("was dropped while it ran, and runs on", async || {
+        drop(Command::new("cat").stdin(PIPE).stdout(DEVNULL).spawn().unwrap()); // ends with its input
+    });
+}
+
+#[test]
+fn a_child_that_has_ended_or_whose_end_was_provided_for_is_not_told() {
+    check_silent(async || {
+        let cat = || Command::new("cat").stdin(PIPE).stdout(DEVNULL);
+        drop(cat().on_drop(Ending::Kill).spawn().unwrap());
+        drop(cat().on_drop(Ending::Leave).spawn().unwrap());
+        cat().spawn().unwrap().end(Ending::Kill).await.unwrap();
+        let off_loop = cat().on_drop(Ending::Kill).spawn_off_loop().await.unwrap();
+        drop(off_loop);
+        assert!(Command::new("true").status().await.unwrap().success());
+        let mut given_up = create_task(cat().stdin(DEVNULL).output());
+        yield_now().await;
+        given_up.cancel("not needed");
+        let _ = given_up.join().await;
+    });
+}
+
+#[test]
+fn a_child_that_runs_when_its_transports_loop_ends_is_told() {
+    let child = || Command::new("sleep").arg("60");
+    check("`sleep` (process ", async || {
+        drop(subprocess_exec(|| Nothing, child()).unwrap());
+        yield_now().await;
+    });
+    check_silent(async || {
+        drop(subprocess_exec(|| Nothing, child().on_drop(Ending::Kill)).unwrap());
+        let (ended, _) = subprocess_exec(|| Nothing, Command::new("true")).unwrap();
+        ended.handle().wait().await.unwrap();
+        while !ended.is_closing() {
+            yield_now().await;
+        }
+        subprocess_exec(|| Nothing, child()).unwrap().0.close();
+    });
+}
+
+// === Writers ===
+
+#[test]
+fn a_writer_with_bytes_unsent_is_told() {
+    let unsent = async || {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let mut writer = StreamWriter::new(one);
+        writer.write(b"never sent").unwrap();
+    };
+    for end in ENDS {
+        let told = told(end, unsent);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("dropped with 10 bytes unsent"), "{told:?}");
+        // A debug build tells of it anyway.
+        assert_eq!(told_if(false, end, unsent).len(), usize::from(cfg!(debug_assertions)));
+    }
+}
+
+#[test]
+fn a_socket_that_is_dropped_open_is_closed_and_not_told() {
+    check_silent(async || {
+        let (one, mut other) = UnixStream::pair().unwrap();
+        drop(StreamWriter::new(one));
+        drop(UdpSocket::bind(loopback()).unwrap());
+        assert_eq!(StreamReader::new(&mut other).read(1).await.unwrap(), b"");
+    });
+}
