@@ -5,10 +5,14 @@ use evenloop::context::Context;
 use evenloop_executor::{
     EventLoop, ThreadPool, call_soon, create_eager_task, create_task, gather, to_thread, yield_now,
 };
+use evenloop_streams::AsyncFd;
+use evenloop_streams::signal::{SignalKind, add_signal_handler};
 use evenloop_sync::Future;
 use evenloop_tests::give_way;
+use rustix::process::{Signal, getpid, kill_process};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,6 +242,30 @@ fn a_task_can_be_spawned_in_another_context() {
         set(2);
         let earlier = here.run(|| create_task(async { USER.get() }));
         assert_eq!((plain.await, earlier.await), (None, Some(1)));
+    });
+}
+
+#[test]
+fn callbacks_of_descriptors_and_signals_run_in_the_context_in_which_they_were_registered() {
+    evenloop_tests::on_loop(async {
+        let seen = Rc::new(Cell::new((None, None)));
+        let (reading, writing) = std::os::unix::net::UnixStream::pair().unwrap();
+        let reading = Rc::new(AsyncFd::new(reading).unwrap());
+        set(1);
+        let reader = seen.clone();
+        reading.add_reader(move || reader.set((USER.get(), reader.get().1))).unwrap();
+        set(2);
+        let handler = seen.clone();
+        let heard = move || handler.set((handler.get().0, USER.get()));
+        let _handler = add_signal_handler(SignalKind::WINDOW_CHANGE, heard).unwrap();
+        set(3);
+        (&writing).write_all(b"x").unwrap();
+        kill_process(getpid(), Signal::WINCH).unwrap();
+        while seen.get().0.is_none() || seen.get().1.is_none() {
+            yield_now().await;
+        }
+        assert_eq!(seen.get(), (Some(1), Some(2)));
+        reading.remove_reader();
     });
 }
 
