@@ -3,13 +3,15 @@
 use evenloop::process::{Command, DEVNULL, Ending, PIPE, SubprocessProtocol, subprocess_exec};
 use evenloop::streams::{
     DatagramProtocol, Protocol, StreamReader, StreamWriter, UdpSocket, UnixStream, connect_stream,
-    create_datagram_endpoint, create_server, start_server,
+    create_datagram_endpoint, create_server, lookup_host, start_server,
 };
-use evenloop::time::Clock;
+use evenloop::time::{Clock, VirtualClock};
 use evenloop::{EventLoop, create_task, event_loop_builder, yield_now};
+use futures::poll;
 use std::cell::RefCell;
 use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -194,6 +196,32 @@ fn a_child_that_runs_when_its_transports_loop_ends_is_told() {
         }
         subprocess_exec(|| Nothing, child()).unwrap().0.close();
     });
+}
+
+// === Names ===
+
+#[test]
+fn a_slow_look_up_is_told_by_the_clock_of_the_loop() {
+    for (millis, expected) in [(99, 0), (100, 1)] {
+        let reports = Rc::new(RefCell::new(Vec::new()));
+        let (told, clock) = (reports.clone(), VirtualClock::new());
+        let hook = move |error: &evenloop::Unhandled<'_>| told.borrow_mut().push(error.to_string());
+        let event_loop = event_loop_builder(clock.clone().into()).debug(true).on_unhandled(hook).build();
+        event_loop.run_until_complete(async {
+            let mut looks_up = pin!(lookup_host("localhost", 80));
+            assert!(poll!(&mut looks_up).is_pending());
+            clock.advance(Duration::from_millis(millis));
+            drop(looks_up.await); // whatever the machine answers
+            lookup_host("127.0.0.1", 80).await.unwrap();
+        });
+        let reports = reports.borrow();
+        let looked_up: Vec<_> = reports.iter().filter(|report| report.starts_with("looking up")).collect();
+        assert_eq!(looked_up.len(), expected, "{reports:?}");
+        assert!(
+            looked_up.iter().all(|report| *report == "looking up localhost took 100.000ms"),
+            "{reports:?}"
+        );
+    }
 }
 
 // === Writers ===

@@ -5,10 +5,16 @@
 
 use crate::error::IoFailure;
 use crate::off_loop::off_loop;
+use evenloop_core::Runtime;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
 
-/// The addresses of `host`, in the resolver's order: asyncio's `getaddrinfo`.
+/// From how long on a look-up is reported in debug mode, as in asyncio.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// The addresses of `host`, in the resolver's order: asyncio's `getaddrinfo`. A loop in debug mode reports one that takes
+/// 100 ms or more.
 ///
 /// # Cancel safety
 ///
@@ -31,7 +37,17 @@ pub async fn lookup_host(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let name = host.to_owned();
+    let began = now();
     let lookup = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
     let found = off_loop("lookup_host", lookup).await?;
+    let took = now().saturating_duration_since(began);
+    if took >= SLOW {
+        Runtime::report_in_debug(|| format!("looking up {host} took {took:.3?}"));
+    }
     found.map_err(|error| IoFailure::wrap("looking up", host, error))
+}
+
+/// By the clock of the runtime, if it has one.
+fn now() -> Instant {
+    Runtime::current_timers("lookup_host").map_or_else(|_| Instant::now(), |timers| timers.now())
 }
