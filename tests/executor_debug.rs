@@ -1,12 +1,15 @@
 //! Debug mode: what is reported beside slow polls, and what is not.
 
+use evenloop::cancel::catch_cancel;
 use evenloop::time::VirtualClock;
 use evenloop::{
     EventLoop, TaskGroup, ThreadPool, create_named_task, create_task, event_loop_builder, gather_settled,
     sleep, to_thread, try_gather, yield_now,
 };
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::pending;
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -128,6 +131,86 @@ fn without_debug_mode_nothing_of_this_is_told() {
     });
     event_loop.close();
     assert!(reports.borrow().is_empty(), "{reports:?}");
+}
+
+#[test]
+fn an_error_of_a_task_that_the_end_of_a_run_cancelled_is_told() {
+    let (event_loop, reports) = event_loop(true);
+    event_loop.run_until_complete(async {
+        let cleans_up = async {
+            catch_cancel(pending::<()>()).await.unwrap_err().absorb();
+            Err::<(), _>("the clean-up failed")
+        };
+        create_named_task("cleans up", cleans_up).detach();
+        yield_now().await;
+    });
+    event_loop.cancel_all(None);
+    let reports = reports.borrow();
+    assert_eq!(reports.len(), 2, "{reports:?}"); // it was left, too
+    let start = "task gave an error that nobody looked at: <Task finished name='cleans up'";
+    assert!(reports[1].starts_with(start), "{reports:?}");
+}
+
+// === What is slow ===
+
+#[test]
+fn a_slow_callback_is_told_with_its_line_whichever_way_it_was_registered() {
+    let (clock, reports) = (VirtualClock::new(), Reports::default());
+    let told = reports.clone();
+    let hook = move |error: &evenloop::Unhandled<'_>| told.borrow_mut().push(error.to_string());
+    let event_loop = event_loop_builder(clock.clone().into()).debug(true).on_unhandled(hook).build();
+    let takes = |millis| {
+        let clock = clock.clone();
+        move || clock.advance(Duration::from_millis(millis))
+    };
+    let line = line!();
+    event_loop.call_soon(takes(100));
+    event_loop.call_soon(takes(99));
+    event_loop.call_later(Duration::from_secs(5), takes(200));
+    drop(event_loop.handle().call_soon_threadsafe(takes(300)).unwrap());
+    let slow = takes(400);
+    event_loop.create_task(async {}).add_done_callback(move |_, _| slow());
+    event_loop.run_until_complete(sleep(Duration::from_secs(10)));
+    let lines: Vec<_> = reports.borrow().iter().map(|report| line_of(report)).collect();
+    assert_eq!(lines.len(), 4, "{reports:?}");
+    assert_eq!(
+        BTreeSet::from_iter(lines),
+        BTreeSet::from([1, 3, 4, 6].map(|after| line + after)),
+        "{reports:?}"
+    );
+    let first = &reports.borrow()[0];
+    let start =
+        "a callback kept the event loop from running anything else: <Callback finished created at tests/";
+    assert!(first.starts_with(start) && first.ends_with(": it took 100.000ms"), "{first}");
+}
+
+/// The line in `file.rs:line:column`.
+fn line_of(report: &str) -> u32 {
+    let (_, place) = report.split_once("executor_debug.rs:").expect("it names this file");
+    place.split(':').next().unwrap().parse().unwrap()
+}
+
+// === Whether ===
+
+const VARIABLE: &str = "EVENLOOP_DEBUG";
+const CHILD: &str = "EVENLOOP_TEST_IS_CHILD";
+
+#[test]
+fn the_variable_decides_unless_the_builder_does() {
+    if std::env::var_os(CHILD).is_some() {
+        let debugs = |builder: evenloop::Builder| builder.build().is_debug();
+        assert!(debugs(EventLoop::builder().debug(true)) && !debugs(EventLoop::builder().debug(false)));
+        println!("debug mode: {}", evenloop::new_event_loop().is_debug());
+        return;
+    }
+    for (value, expected) in [(None, false), (Some(""), false), (Some("0"), false), (Some("1"), true)] {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["the_variable_decides_unless_the_builder_does", "--exact", "--nocapture"]);
+        again.env(CHILD, "1").env_remove(VARIABLE).envs(value.map(|value| (VARIABLE, value)));
+        let output = again.output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains(&format!("debug mode: {expected}")), "{printed}");
+    }
 }
 
 // === What is left ===

@@ -217,7 +217,7 @@ impl Builder {
 
     /// Debug mode: watches the tasks, and tells the hook of
     ///
-    /// - each poll that takes 100 ms or more by the loop's clock;
+    /// - each poll of a task, and each callback, that takes 100 ms or more by the loop's clock;
     /// - tasks that are left at the end of a run, or when the loop is closed;
     /// - each task that gave an `Err` which nobody looked at: its handle was dropped or detached before;
     /// - what was dropped open: jobs that had not begun, threads at work when the loop is closed (which waits 100 ms for them

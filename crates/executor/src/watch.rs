@@ -36,6 +36,7 @@ pub use self::wire::{BadRecord, escape, unescape};
 pub use evenloop_core::watch::{Holder, On, TaskKey, Wait, Waits};
 
 use self::record::{LoopRecord, TaskRecord};
+use crate::task::raw::About;
 use crate::unhandled::{Hook, Unhandled};
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, Asked, Entered, Fresh};
@@ -133,16 +134,17 @@ impl Watch {
         self.fresh.replace(fresh);
         self.record.polled(record.id, span);
         if self.debug.get() && took >= SLOW {
-            let words = format!("it took {took:.3?}");
-            Unhandled::new(
-                "a task kept the event loop from running anything else",
-                Some(record.about()),
-                None,
-            )
-            .in_other_words(words)
-            .report(hook());
+            report_slow(took, record.about(), hook());
         }
         self.tell(|instrument| instrument.after_task_step(&self.step(record), took));
+    }
+
+    /// Ends the turn of a callback, which has no record. Debug mode only.
+    pub(crate) fn tell_slow(&self, began: Instant, about: About, hook: impl FnOnce() -> Option<Rc<Hook>>) {
+        let took = self.record.now().saturating_duration_since(began);
+        if took >= SLOW {
+            report_slow(took, about, hook());
+        }
     }
 
     pub(crate) fn before_park(&self, timeout: Option<Duration>) {
@@ -188,6 +190,16 @@ impl Watch {
         }
         let _ = catch_unwind(AssertUnwindSafe(|| drop(instruments)));
     }
+}
+
+/// Debug mode: a turn that took too long.
+#[cold]
+fn report_slow(took: Duration, about: About, hook: Option<Rc<Hook>>) {
+    let what = match about.callback {
+        true => "a callback kept the event loop from running anything else",
+        false => "a task kept the event loop from running anything else",
+    };
+    Unhandled::new(what, Some(about), None).in_other_words(format!("it took {took:.3?}")).report(hook);
 }
 
 impl Drop for Watch {

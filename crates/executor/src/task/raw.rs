@@ -176,7 +176,7 @@ pub(super) const CALLBACK: u16 = 1024;
 /// How a task ended whose outcome was taken, if not with a value.
 pub(super) const ENDED_CANCELLED: u16 = 2048;
 pub(super) const ENDED_PANICKED: u16 = 4096;
-/// It has a record, and its polls are watched. Then it has an annex.
+/// It has a record, and its polls are watched; then it has an annex. Or it is a callback of a loop in debug mode.
 pub(super) const WATCHED: u16 = 8192;
 /// Nobody shall be told of an error that it gives: a sibling's was passed on.
 pub(super) const OVERLOOKED: u16 = 16384;

@@ -257,7 +257,10 @@ impl Sched {
                 queue.alive += 1;
                 queue.last_id += 1;
             }
-            let hooked = !callback && (queue.on_spawn.is_some() || queue.watch.is_some());
+            let hooked = match (&queue.watch, callback) {
+                (watch, false) => watch.is_some() || queue.on_spawn.is_some(),
+                (watch, true) => watch.as_ref().is_some_and(|watch| watch.is_debug()),
+            };
             (queue.last_id, std::mem::replace(&mut queue.newest, task.0.as_ptr()), hooked)
         });
         let link = |own: &mut Own| {
@@ -273,7 +276,9 @@ impl Sched {
         }
         if hooked {
             self.attach(task);
-            self.show_spawned(task);
+            if !callback {
+                self.show_spawned(task);
+            }
         }
     }
 
@@ -329,7 +334,7 @@ impl Sched {
         tasks.into_iter().rev().for_each(|task| self.attach(task));
     }
 
-    /// Gives a task that is listed its record.
+    /// Gives a task that is listed its record. A callback has none; in debug mode its turn is watched.
     #[cold]
     fn attach(&self, task: TaskPtr) {
         // SAFETY: what is listed is alive.
@@ -339,6 +344,8 @@ impl Sched {
         let (now, parent) = (watch.record().now(), current_task());
         let attach = |own: &mut Own| {
             if own.flags & (OVER | CALLBACK | WATCHED) != 0 {
+                let is_callback = own.flags & (OVER | CALLBACK) == CALLBACK;
+                own.flags |= if is_callback && watch.is_debug() { WATCHED } else { 0 };
                 return None;
             }
             let name = own.annex.get().and_then(|extra| extra.name.clone());

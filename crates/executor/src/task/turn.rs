@@ -202,7 +202,7 @@ impl Sched {
     pub(super) fn poll_watched(&self, task: TaskPtr) {
         // SAFETY: it was in the run queue and is not over, so it is alive.
         let record = unsafe { task.own(|own| own.annex.get().and_then(|extra| extra.record.clone())) };
-        let (Some(watch), Some(record)) = (self.watch(), record) else { return self.poll_wrapped(task) };
+        let (Some(watch), Some(record)) = (self.watch(), record) else { return self.poll_callback(task) };
         let polling = {
             // SAFETY: as above.
             let waker = unsafe { borrowed_waker(task) };
@@ -212,6 +212,19 @@ impl Sched {
         self.poll_wrapped(task); // it may be gone after this
         self.own(|queue| queue.current = ptr::null_mut());
         watch.end(&record, polling, || self.hook());
+    }
+
+    /// As `poll_wrapped`, for a callback of a loop in debug mode.
+    #[cold]
+    #[inline(never)]
+    fn poll_callback(&self, task: TaskPtr) {
+        budget::renew();
+        let Some(watch) = self.watch() else { return self.poll_wrapped(task) };
+        // SAFETY: as in `poll_watched`.
+        let about = unsafe { task.about() };
+        let began = watch.record().now();
+        self.poll_wrapped(task); // it may be gone after this
+        watch.tell_slow(began, About { over: true, ..about }, || self.hook());
     }
 
     /// Half a turn of a task's cancel scope, which wakes strangers (T6).
