@@ -7,7 +7,7 @@ use evenloop_streams::{
 };
 use evenloop_tests::{connected, drive, loopback, on_reactor};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::Pin;
@@ -75,6 +75,39 @@ fn more_bytes_than_the_kernel_holds_go_through_in_order() {
         let read = async { from_server.read_to_end(&mut got).await.unwrap() };
         future::join3(write, echo, read).await;
         assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
+    });
+}
+
+/// Small writes of many pieces are put together first: whatever their sizes, every byte comes, in order.
+#[test]
+fn pieces_of_any_size_arrive_in_order() {
+    on_reactor(async {
+        let (mut here, mut there) = connected().await;
+        for sizes in [
+            &[0, 0][..],
+            &[1, 0, 2],
+            &[1000, 23],
+            &[1000, 24],
+            &[1000, 25],
+            &[1023, 1, 1],
+            &[0, 1024],
+            &[5000, 1, 300],
+        ] {
+            let all: Vec<u8> = (0..sizes.iter().sum()).map(|place: usize| place as u8).collect();
+            let mut rest = &all[..];
+            let pieces: Vec<IoSlice<'_>> = sizes
+                .iter()
+                .map(|size| {
+                    let (piece, others) = rest.split_at(*size);
+                    rest = others;
+                    IoSlice::new(piece)
+                })
+                .collect();
+            assert_eq!(here.write_vectored(&pieces).await.unwrap(), all.len(), "{sizes:?}");
+            let mut came = vec![0; all.len()];
+            there.read_exact(&mut came).await.unwrap();
+            assert!(came == all, "{sizes:?}");
+        }
     });
 }
 

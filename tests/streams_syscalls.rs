@@ -2,10 +2,10 @@
 //! one to find out that a socket is dry.
 
 use evenloop_streams::{StreamReader, StreamWriter, TcpListener, TcpStream, open_connection, start_server};
-use evenloop_tests::on_loop;
 use evenloop_tests::syscalls::{per_round, rounds};
+use evenloop_tests::{connected, on_loop};
 use futures::{AsyncReadExt, AsyncWriteExt, future};
-use std::io;
+use std::io::{self, IoSlice};
 
 fn assert_budget(test: &str) {
     let Some(calls) = per_round(test, 100, 1100) else { return };
@@ -65,5 +65,25 @@ fn readers_and_writers_make_six_system_calls_an_echo() {
         server.close();
         writer.wait_closed().await.unwrap();
         server.wait_closed().await;
+    });
+}
+
+/// The kernel takes a fifth less time for one piece than for two.
+#[test]
+fn small_pieces_are_sent_as_one() {
+    let Some(rounds) = rounds() else {
+        let Some(calls) = per_round("small_pieces_are_sent_as_one", 100, 1100) else { return };
+        assert!(!calls.contains_key("writev"), "{calls:?}");
+        assert!((0.95..1.05).contains(&calls["sendto"]), "{calls:?}");
+        return;
+    };
+    on_loop(async {
+        let (mut client, mut server) = connected().await;
+        let mut room = [0; 10];
+        for _ in 0..rounds {
+            let pieces = [IoSlice::new(b"head"), IoSlice::new(b"body")];
+            assert_eq!(client.write_vectored(&pieces).await.unwrap(), 8);
+            assert_eq!(server.read(&mut room).await.unwrap(), 8);
+        }
     });
 }

@@ -3,6 +3,29 @@
 //! Their traits differ in names and in the room that a read is given. So each of those crates has a file that fills such a
 //! room, and the lists stand here.
 
+use rustix::buffer::Buffer;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// A descriptor by the call that reads it. Sockets have one of their own, which takes a shorter way through the kernel than
+/// the one that serves all.
+pub enum Kernel<'a> {
+    Socket(BorrowedFd<'a>),
+    Pipe(BorrowedFd<'a>),
+}
+
+impl Kernel<'_> {
+    pub fn read<B: Buffer<u8>>(self, room: B) -> io::Result<B::Output> {
+        match self {
+            Self::Socket(fd) => {
+                let (filled, _) = rustix::net::recv(fd, room, rustix::net::RecvFlags::empty())?;
+                Ok(filled)
+            }
+            Self::Pipe(fd) => Ok(rustix::io::read(fd, room)?),
+        }
+    }
+}
+
 /// Implements `$read` for everything that reads; `$fill` fills a `$room` by whatever reads a descriptor.
 macro_rules! reads {
     ($read:path, $room:ty, $fill:path) => {

@@ -121,8 +121,9 @@ impl Receiver {
         &self,
         cx: &mut Context<'_>,
         room: usize,
-        read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        mut read: impl FnMut(crate::foreign::Kernel<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        let read = |fd: BorrowedFd<'_>| read(crate::foreign::Kernel::Pipe(fd));
         let polled = match self.short_is_dry {
             true => self.fd.poll_read_by::<true>(cx, room, read),
             false => self.fd.poll_read_by::<false>(cx, room, read),

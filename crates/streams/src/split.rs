@@ -38,7 +38,7 @@ pub(crate) mod sealed {
             &self,
             cx: &mut Context<'_>,
             room: usize,
-            read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+            read: impl FnMut(crate::foreign::Kernel<'_>) -> io::Result<usize>,
         ) -> Poll<io::Result<usize>>;
         fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
         fn poll_write_vectored(&self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>])

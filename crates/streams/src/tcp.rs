@@ -298,9 +298,11 @@ impl Duplex for TcpStream {
         &self,
         cx: &mut Context<'_>,
         room: usize,
-        read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        mut read: impl FnMut(crate::foreign::Kernel<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        self.fd.poll_read_by::<true>(cx, room, read).map_err(self.failed("reading from"))
+        self.fd
+            .poll_read_by::<true>(cx, room, |fd| read(crate::foreign::Kernel::Socket(fd)))
+            .map_err(self.failed("reading from"))
     }
 
     #[inline]

@@ -7,9 +7,9 @@
 //! Discussion: safe code cannot read into memory that nobody has written, so the room is zeroed first; at most
 //! [`MOST`] bytes of it, and only when there is something to read. A buffer that is used again is zeroed once.
 
+use crate::foreign::Kernel;
 use crate::split::sealed::Duplex;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,10 +20,10 @@ const MOST: usize = 64 * 1024;
 /// Reads into `buf` by whatever `poll_by` reads from.
 fn fill(
     buf: &mut ReadBuf<'_>,
-    poll_by: impl FnOnce(usize, &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<usize>) -> Poll<io::Result<usize>>,
+    poll_by: impl FnOnce(usize, &mut dyn FnMut(Kernel<'_>) -> io::Result<usize>) -> Poll<io::Result<usize>>,
 ) -> Poll<io::Result<()>> {
     let room = buf.remaining().min(MOST);
-    let polled = poll_by(room, &mut |fd| Ok(rustix::io::read(fd, &mut *buf.initialize_unfilled_to(room))?));
+    let polled = poll_by(room, &mut |kernel| kernel.read(&mut *buf.initialize_unfilled_to(room)));
     polled.map_ok(|n| buf.advance(n))
 }
 

@@ -258,9 +258,11 @@ impl Duplex for UnixStream {
         &self,
         cx: &mut Context<'_>,
         room: usize,
-        read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        mut read: impl FnMut(crate::foreign::Kernel<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        self.fd.poll_read_by::<false>(cx, room, read).map_err(self.failed("reading from"))
+        self.fd
+            .poll_read_by::<false>(cx, room, |fd| read(crate::foreign::Kernel::Socket(fd)))
+            .map_err(self.failed("reading from"))
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
