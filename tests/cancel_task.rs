@@ -5,7 +5,7 @@ use evenloop::time::VirtualClock;
 use evenloop::{EventLoop, Runner, Task, all_tasks, create_task, current_task, sleep, yield_now};
 use evenloop_tests::{Log, SECOND};
 use futures::FutureExt;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -150,6 +150,26 @@ fn order_of_a_cancellation_to_the_pass() {
     }
     assert_eq!(log.take(), ["pass", "caught", "pass", "cleaned", "pass", "pass"]);
     assert!(waits.cancelled());
+}
+
+#[test]
+fn a_task_that_has_something_and_is_cancelled_before_its_turn_ends_cancelled() {
+    let event_loop = EventLoop::new();
+    let (sender, receiver) = evenloop::sync::oneshot::channel();
+    let went_on = Rc::new(Cell::new(false));
+    let notes = went_on.clone();
+    let mut task = event_loop.create_task(async move {
+        let received = receiver.await;
+        notes.set(true);
+        received
+    });
+    event_loop.run_once(Some(Duration::ZERO));
+    sender.send(7).unwrap(); // woken with it
+    assert!(task.cancel("never mind"));
+    event_loop.run_once(Some(Duration::ZERO));
+    let error = task.result().expect("it is over").unwrap_err();
+    assert_eq!(error.reason().text(), Some("never mind"));
+    assert!(!went_on.get(), "the value is lost");
 }
 
 // === Awaiting ===

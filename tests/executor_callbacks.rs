@@ -204,7 +204,8 @@ fn an_eager_task_runs_inside_the_call_as_itself() {
     EventLoop::new().run_until_complete(async {
         let outside = current_task().unwrap().id();
         let mut done = create_eager_task(async { current_task().unwrap().id() });
-        assert!(done.done());
+        assert!(done.done() && !done.cancel("too late"));
+        assert_eq!(all_tasks().len(), 1, "it never was listed");
         assert_ne!(done.result().unwrap().unwrap(), outside);
         assert_eq!(current_task().unwrap().id(), outside);
 
@@ -218,6 +219,13 @@ fn an_eager_task_runs_inside_the_call_as_itself() {
         assert_eq!(*log.borrow(), ["before"]);
         waits.await;
         assert_eq!(*log.borrow(), ["before", "after"]);
+
+        let named = create_eager_task(async {
+            current_task().unwrap().set_name("by itself");
+            yield_now().await;
+        });
+        assert_eq!(named.name(), "by itself");
+        named.await;
 
         let mut panics = create_eager_task(async { panic!("at once") });
         assert!(panics.join().await.unwrap_err().is_panic());

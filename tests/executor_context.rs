@@ -341,3 +341,32 @@ fn a_servers_connections_have_what_was_set_when_it_started() {
         }
     });
 }
+
+#[test]
+fn a_protocol_is_called_in_the_context_in_which_its_server_started() {
+    use evenloop::streams::{Protocol, Transport, create_server};
+    #[derive(Default)]
+    struct Tells(std::cell::OnceCell<Transport>);
+    impl Protocol for Tells {
+        fn connection_made(&self, transport: Transport) {
+            assert_eq!(USER.get(), Some(5));
+            set(8);
+            self.0.set(transport).expect("called once");
+        }
+        fn data_received(&self, _: &[u8]) {
+            let transport = self.0.get().unwrap();
+            transport.write(format!("{:?}\n", USER.get()).as_bytes()).unwrap();
+        }
+    }
+    evenloop::run(async {
+        set(5);
+        let server = create_server(Tells::default, "127.0.0.1:0".parse().unwrap()).unwrap();
+        set(6);
+        let port = server.local_addr().unwrap().port();
+        for _ in 0..2 {
+            let (mut reader, mut writer) = evenloop::open_connection("127.0.0.1", port).await.unwrap();
+            writer.write(b"who?\n").unwrap();
+            assert_eq!(reader.readline().await.unwrap(), b"Some(8)\n", "a copy, kept from call to call");
+        }
+    });
+}

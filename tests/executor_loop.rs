@@ -146,6 +146,27 @@ fn stopping_before_a_run_gives_one_pass() {
 }
 
 #[test]
+fn what_the_last_pass_schedules_waits_for_the_next_run() {
+    let event_loop = Rc::new(EventLoop::new());
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let write = |word: &'static str| {
+        let log = log.clone();
+        move || log.borrow_mut().push(word)
+    };
+    let (stopper, late) = (event_loop.clone(), write("scheduled"));
+    event_loop.call_soon(move || {
+        stopper.stop();
+        stopper.call_soon(late);
+    });
+    event_loop.call_soon(write("same pass"));
+    event_loop.run_forever();
+    assert_eq!(*log.borrow(), ["same pass"]);
+    event_loop.stop();
+    event_loop.run_forever();
+    assert_eq!(*log.borrow(), ["same pass", "scheduled"]);
+}
+
+#[test]
 fn a_stopped_loop_leaves_the_task_pending() {
     let event_loop = Rc::new(EventLoop::new());
     let stopper = event_loop.clone();

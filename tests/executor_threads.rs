@@ -198,6 +198,15 @@ fn an_idle_thread_ends_after_its_time() {
 }
 
 #[test]
+fn a_loops_own_pool_is_as_large_as_asyncios() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let expected = if processors > 28 { 32 } else { processors + 4 };
+    let (own, given) = (EventLoop::new(), EventLoop::builder().thread_pool(ThreadPool::new(3)).build());
+    let size = |event_loop: &EventLoop| event_loop.handle().thread_pool().statistics().max_threads;
+    assert_eq!((size(&own), size(&given)), (expected, 3));
+}
+
+#[test]
 fn a_closed_loop_ends_its_threads() {
     let event_loop = EventLoop::new();
     let pool = event_loop.handle().thread_pool().clone();

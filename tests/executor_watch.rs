@@ -244,6 +244,29 @@ fn joins_groups_and_gather_are_edges_of_the_call_graph() {
 }
 
 #[test]
+fn a_future_of_anybodys_may_say_what_it_waits_for() {
+    use evenloop_core::watch::{On, wait as waits_for};
+    watched(|host| async move {
+        let target = spawn("target", pending());
+        spawn(
+            "by hand",
+            std::future::poll_fn(move |cx| {
+                waits_for(cx.waker(), "my_join", || On::Task(target));
+                std::task::Poll::Pending
+            }),
+        );
+        sleep(SECOND).await;
+        let snapshot = snapshot();
+        let awaiting = snapshot.awaited_by(target);
+        assert_eq!(awaiting.iter().map(|task| &*task.name).collect::<Vec<_>>(), ["by hand"]);
+        let told = named(&snapshot, host, "by hand");
+        let [wait] = &told.waits[..] else { panic!("{told:?}") };
+        let told = snapshot.describe(wait);
+        assert!(told.starts_with("waits 1.0s in my_join for task ") && told.ends_with("'target'"), "{told}");
+    });
+}
+
+#[test]
 fn shield_wait_and_as_completed_are_edges_too() {
     watched(|host| async move {
         let child = |name: &str| {

@@ -1,7 +1,11 @@
 //! The runner's end, and the loop's hook for what nobody sees.
 
-use evenloop::{EventLoop, Interrupted, Runner, Unhandled, call_soon, to_thread, yield_now};
+use evenloop::cancel::catch_cancel;
+use evenloop::{
+    EventLoop, Interrupted, Runner, Unhandled, call_soon, create_named_task, to_thread, yield_now,
+};
 use std::cell::RefCell;
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -119,6 +123,27 @@ fn closing_a_runner_from_inside_is_refused_and_it_goes_on() {
     let said = refused.unwrap().downcast::<&str>().map(|said| *said).unwrap();
     assert!(said.starts_with("`EventLoop::close`: the loop is running"), "{said}");
     assert_eq!(runner.run(async { 3 }), Ok(3));
+}
+
+#[test]
+fn a_task_that_fails_in_its_clean_up_at_the_end_is_reported_and_main_gives_its_value() {
+    let (runner, reports) = runner();
+    let given = runner.run(async {
+        let cleans_up = async {
+            drop(catch_cancel(pending::<()>()).await);
+            panic!("the clean-up failed")
+        };
+        create_named_task("cleans up", cleans_up).detach();
+        yield_now().await;
+        7
+    });
+    assert_eq!(given, Ok(7));
+    let reports = reports.borrow();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert!(
+        reports[0].contains("'cleans up'") && reports[0].ends_with(": the clean-up failed"),
+        "{reports:?}"
+    );
 }
 
 // === The hook ===
