@@ -32,7 +32,7 @@
 //!     (when it is polled inside that scope) or is passed over (end of the turn); a delivery ends by one answer:
 //!     [`Cancelled`] gives it when it is consumed or dropped. Where that makes the catcher around next, it takes the place.
 //! C4. A round starts when nothing is unanswered, and ends when nothing is unanswered again. It closes its request if it
-//!     was absorbed, nobody passed it on to the scope itself, and nobody waits in [`Cancelled::resume`].
+//!     was absorbed, nobody passed it on to the scope itself, and no code holds it that cannot go on (`hold.rs`).
 //! C5. A request is delivered by a catcher only inside the poll of its scope, so the tree is walked and answers are
 //!     believed there alone. Asking, answering and moving a deadline touch the inbox and wake the scope, from any thread.
 //! C6. Whoever makes a request due after the scope's last look sets `asked` under the inbox's lock and then wakes the
@@ -46,19 +46,19 @@
 //! nothing is nothing, so it takes a new one after the poll:
 //!
 //! ```
-//! # use evenloop_core::cancel::{Reason, Requests, Root, Turn};
+//! # use evenloop_core::cancel::{RaisedRequest, Reason, Requests, Root, Turn};
 //! # use std::{future::Future, pin::Pin, task::{Context, Poll}};
 //! # struct Task { future: Pin<Box<dyn Future<Output = u32>>>, root: Root }
 //! # fn poll_task(
-//! #     task: &mut Task, asked: &dyn Fn() -> Requests, ask: &dyn Fn(Reason), cx: &mut Context<'_>,
+//! #     task: &mut Task, asked: &dyn Fn() -> Requests, raise: &dyn Fn(RaisedRequest), cx: &mut Context<'_>,
 //! # ) -> Poll<Result<u32, Reason>> {
 //! let requests = asked();
 //! if let Turn::Take(reason) = task.root.before(&requests, cx.waker()) {
 //!     return Poll::Ready(Err(reason)); // and drop the future, without polling it
 //! }
 //! let polled = task.root.enter(&requests, || task.future.as_mut().poll(cx));
-//! if let Some(reason) = task.root.take_raised() {
-//!     ask(reason); // it awaits what was cancelled
+//! if let Some(raised) = task.root.take_raised() {
+//!     raise(raised); // it awaits what was cancelled
 //! }
 //! let requests = asked();
 //! match polled {
@@ -87,6 +87,8 @@ mod children;
 
 mod marks;
 
+mod hold;
+
 mod inbox;
 
 mod round;
@@ -108,7 +110,8 @@ mod shielded;
 pub use cancel_scope::{CancelScope, Run};
 pub use cancelled::{Cancelled, Resume};
 pub use catch::{CatchCancel, Catcher, catch_cancel};
-pub use frames::{is_requested, open_inside_here, raise};
+pub use frames::{hold_open, is_requested, open_inside_here, raise};
+pub use hold::{Raised, RaisedRequest};
 pub use reason::Reason;
 pub use root::{Requests, Root, Turn};
 pub use scope::Scope;

@@ -13,7 +13,7 @@ mod tuples;
 
 use crate::current::create_task;
 use crate::task::{JoinError, Task};
-use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume, raise};
+use evenloop_core::cancel::{Cancelled, Catcher, Raised, Reason, Resume, raise};
 use evenloop_core::watch::{self, On};
 use list::List;
 use std::any::Any;
@@ -265,14 +265,14 @@ pub struct Gather<K, J> {
     /// All children are over, and the cancellation goes on its way.
     resume: Option<Resume>,
     /// A child ended cancelled of its own, and the calling task was asked to end.
-    handed_on: bool,
+    handed_on: Option<Raised>,
     judge: PhantomData<fn(J)>,
 }
 
 impl<K, J> Gather<K, J> {
     fn new(kids: K) -> Self {
         let catcher = Catcher::new();
-        Self { kids, catcher, cancelled: None, resume: None, handed_on: false, judge: PhantomData }
+        Self { kids, catcher, cancelled: None, resume: None, handed_on: None, judge: PhantomData }
     }
 }
 
@@ -287,7 +287,7 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
         if let Some(resume) = &mut this.resume {
             return Pin::new(resume).poll(cx).map(|never| match never {});
         }
-        if this.handed_on {
+        if this.handed_on.is_some() {
             return Poll::Pending;
         }
         while let Poll::Ready(cancelled) = this.catcher.poll_cancelled(cx) {
@@ -321,11 +321,12 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
             Ok(output) => Poll::Ready(output),
             Err(Ok(panic)) => resume_unwind(panic),
             Err(Err(error)) => {
+                let raised = raise(error.reason());
                 assert!(
-                    raise(error.reason()),
+                    raised.is_some(),
                     "`gather`: a child was cancelled, and the caller is no task that could be cancelled too: use `gather_settled`"
                 );
-                this.handed_on = true;
+                this.handed_on = raised;
                 Poll::Pending
             }
         }

@@ -1,7 +1,7 @@
 //! Waiting for a task without handing cancellations in.
 
 use crate::task::Task;
-use evenloop_core::cancel::raise;
+use evenloop_core::cancel::{Raised, raise};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -35,7 +35,7 @@ use std::task::{Context, Poll};
 /// # });
 /// ```
 pub fn shield<T, H: AsMut<Task<T>> + Unpin>(task: H) -> Shield<T, H> {
-    Shield { task, handed_on: false, output: PhantomData }
+    Shield { task, handed_on: None, output: PhantomData }
 }
 
 /// The future of [`shield`].
@@ -43,7 +43,7 @@ pub fn shield<T, H: AsMut<Task<T>> + Unpin>(task: H) -> Shield<T, H> {
 pub struct Shield<T, H> {
     task: H,
     /// The task ended cancelled, and the waiting one was asked to end.
-    handed_on: bool,
+    handed_on: Option<Raised>,
     output: PhantomData<fn() -> T>,
 }
 
@@ -51,7 +51,7 @@ impl<T, H: AsMut<Task<T>> + Unpin> Future for Shield<T, H> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        if self.handed_on {
+        if self.handed_on.is_some() {
             return Poll::Pending;
         }
         let Poll::Ready(outcome) = self.task.as_mut().raw().poll_as(cx.waker(), "shield") else {
@@ -61,11 +61,12 @@ impl<T, H: AsMut<Task<T>> + Unpin> Future for Shield<T, H> {
             Ok(value) => Poll::Ready(value),
             Err(Ok(panic)) => resume_unwind(panic),
             Err(Err(error)) => {
+                let raised = raise(error.reason());
                 assert!(
-                    raise(error.reason()),
+                    raised.is_some(),
                     "`shield`: the task was cancelled, and whoever awaits it is no task that could be cancelled too"
                 );
-                self.handed_on = true;
+                self.handed_on = raised;
                 Poll::Pending
             }
         }

@@ -43,7 +43,7 @@ pub(crate) mod waker;
 
 use crate::unhandled::panic_message;
 use done::{DoneCallback, DoneCallbackId, TaskEnd};
-use evenloop_core::cancel::{Cancelled, Catcher, Reason, Resume, raise};
+use evenloop_core::cancel::{Cancelled, Catcher, Raised, Reason, Resume, raise};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::Mutex;
 use raw::About;
@@ -102,10 +102,10 @@ struct Awaiting {
     catcher: Catcher,
     /// Handed in to the task, which has not ended yet.
     cancelled: Option<Cancelled>,
-    /// The task has ended, and the cancellation goes on its way.
+    /// The task has ended, and the cancellation goes on its way. The outcome is where it was.
     resume: Option<Resume>,
-    /// The task ended cancelled of its own, and the awaiting task was asked to end.
-    handed_on: bool,
+    /// The task ended cancelled of its own, with this, and the awaiting task was asked to end.
+    handed_on: Option<(Raised, JoinError)>,
 }
 
 /// Names one task of one loop; counted from 1.
@@ -284,14 +284,17 @@ impl<T> Task<T> {
         cx: &mut Context<'_>,
         judge: impl FnOnce(&Result<T, JoinError>) -> HandedIn,
     ) -> Poll<Result<T, JoinError>> {
-        if self.awaiting.is_none() {
-            if self.raw.is_over() {
-                return self.raw.poll(cx.waker());
+        match &mut self.awaiting {
+            None if self.raw.is_over() => return self.raw.poll(cx.waker()),
+            None => assert!(!self.raw.is_running(), "{} cannot await itself", self.raw.about()),
+            Some(awaiting) => {
+                if let Some(error) = awaiting.renew() {
+                    return Poll::Ready(Err(error));
+                }
             }
-            assert!(!self.raw.is_running(), "{} cannot await itself", self.raw.about());
         }
         let awaiting = self.awaiting.get_or_insert_default();
-        if awaiting.handed_on {
+        if awaiting.handed_on.is_some() {
             return Poll::Pending;
         }
         if let Some(resume) = &mut awaiting.resume {
@@ -304,15 +307,24 @@ impl<T> Task<T> {
             self.raw.cancel(cancelled.reason().clone());
             Cancelled::gather(&mut awaiting.cancelled, cancelled);
         }
-        let Poll::Ready(outcome) = self.raw.poll(cx.waker()) else { return Poll::Pending };
-        awaiting.catcher.leave();
-        if let Some(cancelled) = awaiting.cancelled.take() {
-            match judge(&outcome) {
-                HandedIn::Resumed => return awaiting.resume(cancelled, cx),
-                HandedIn::PassedOn => drop(cancelled),
-                HandedIn::Absorbed => cancelled.absorb(),
+        if awaiting.cancelled.is_some() {
+            if self.raw.poll_over(cx.waker()).is_pending() {
+                return Poll::Pending;
+            }
+            awaiting.catcher.leave();
+            let mut handed_in = HandedIn::PassedOn; // with the panic that tells that the outcome was taken
+            self.raw.outcome_is(|outcome| {
+                handed_in = judge(outcome);
+                true
+            });
+            match (handed_in, awaiting.cancelled.take()) {
+                (HandedIn::Resumed, Some(cancelled)) => return awaiting.resume(cancelled, cx),
+                (HandedIn::Absorbed, Some(cancelled)) => cancelled.absorb(),
+                (_, passed_on) => drop(passed_on),
             }
         }
+        let Poll::Ready(outcome) = self.raw.poll(cx.waker()) else { return Poll::Pending };
+        awaiting.catcher.leave();
         Poll::Ready(outcome)
     }
 }
@@ -338,6 +350,13 @@ impl HandedIn {
 }
 
 impl Awaiting {
+    /// Awaited again after a cancellation went on from here, because code around this has caught it: begins anew. `Some`:
+    /// this is the outcome, which was taken then.
+    fn renew(&mut self) -> Option<JoinError> {
+        self.resume.take_if(|resume| resume.is_over());
+        self.handed_on.take_if(|(raised, _)| raised.is_over()).map(|(_, error)| error)
+    }
+
     /// The cancellation goes on its way.
     fn resume<R>(&mut self, cancelled: Cancelled, cx: &mut Context<'_>) -> Poll<R> {
         self.catcher.leave();
@@ -366,12 +385,13 @@ impl<T> Future for Task<T> {
                 Ok(panic) => resume_unwind(panic),
                 Err(error) => {
                     // Handed on: this task is cancelled too, at the end of this poll.
-                    assert!(
-                        raise(error.reason()),
-                        "`{}` was cancelled, and whoever awaits it is no task that could be cancelled too: use `join`",
-                        self.raw.about()
-                    );
-                    self.awaiting.get_or_insert_default().handed_on = true;
+                    let Some(raised) = raise(error.reason()) else {
+                        panic!(
+                            "`{}` was cancelled, and whoever awaits it is no task that could be cancelled too: use `join`",
+                            self.raw.about()
+                        )
+                    };
+                    self.awaiting.get_or_insert_default().handed_on = Some((raised, error));
                     Poll::Pending
                 }
             },

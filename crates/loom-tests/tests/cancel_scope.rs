@@ -241,6 +241,51 @@ fn answers_race() {
     });
 }
 
+/// When a branch that waits in `resume` is dropped while another thread absorbs the request in the other branch, is the
+/// request over or brought once more, and never stuck?
+#[test]
+fn absorb_races_the_end_of_a_resume() {
+    model_reaching(["over", "once more"], |outcomes: Outcomes| {
+        let scope = CancelScope::new();
+        let there = Arc::new(Mutex::new(Vec::new()));
+        let (woken, waker) = Woken::waker();
+        let mut run = Box::pin(scope.run({
+            let there = there.clone();
+            let mut catchers = [0; 2].map(|_| Some(Box::pin(catch_cancel(pending::<()>()))));
+            poll_fn(move |cx| {
+                // The second one starts when the first one has caught.
+                for place in &mut catchers {
+                    let Some(catcher) = place else { continue };
+                    let Poll::Ready(Err(cancelled)) = catcher.as_mut().poll(cx) else { break };
+                    there.lock().push(cancelled);
+                    *place = None;
+                }
+                Poll::<()>::Pending
+            })
+        }));
+        let mut caught = || {
+            assert!(poll(run.as_mut(), &waker).is_pending());
+            there.lock().pop()
+        };
+        assert!(caught().is_none());
+        scope.cancel("why");
+        let resume = caught().expect("delivered").resume();
+        let absorbed = caught().expect("delivered in the next round");
+        let before = woken.times();
+        let other = thread::spawn(move || absorbed.absorb());
+        drop(resume);
+        other.join().unwrap();
+        if format!("{scope:?}").ends_with("requests: 0]") {
+            assert!(poll(run.as_mut(), &waker).is_pending());
+            outcomes.count("over");
+        } else {
+            assert!(woken.times() > before, "somebody has to look");
+            assert!(poll(run.as_mut(), &waker).is_ready());
+            outcomes.count("once more");
+        }
+    });
+}
+
 /// Is everything let go when a scope is dropped while it is asked?
 #[test]
 fn cancel_races_drop() {

@@ -1,6 +1,7 @@
 //! The delivery of one or more requests, to be answered.
 
 use super::frames;
+use super::hold::Hold;
 use super::inbox::{Answer, Inbox};
 use super::marks::Home;
 use super::reason::Reason;
@@ -82,7 +83,7 @@ impl Cancelled {
     /// If the same request was also delivered elsewhere (in another branch of a `join!`) and is passed on there, it
     /// goes on nevertheless.
     pub fn absorb(mut self) {
-        self.answer(Answer::Absorb);
+        self.answer(|| Answer::Absorb);
     }
 
     /// Passes the cancellation on and waits for it: never returns.
@@ -96,9 +97,10 @@ impl Cancelled {
     /// The future panics when it is polled outside of every scope whose request it bears: there it would wait for ever.
     pub fn resume(mut self) -> Resume {
         let deliveries = std::mem::take(&mut self.deliveries);
-        let mut resume = Resume { deliveries };
-        for delivery in &mut resume.deliveries {
-            delivery.answer(Answer::Resume);
+        let held = |delivery: Delivery| (Hold::new(delivery.home.clone()), delivery);
+        let mut resume = Resume { deliveries: deliveries.into_iter().map(held).collect() };
+        for (hold, delivery) in &mut resume.deliveries {
+            delivery.answer(Answer::Resume(hold.clone()));
         }
         resume
     }
@@ -116,16 +118,16 @@ impl Cancelled {
         }
     }
 
-    fn answer(&mut self, answer: Answer) {
+    fn answer(&mut self, answer: impl Fn() -> Answer) {
         while let Some(mut delivery) = self.deliveries.pop() {
-            delivery.answer(answer);
+            delivery.answer(answer());
         }
     }
 }
 
 impl Drop for Cancelled {
     fn drop(&mut self) {
-        self.answer(Answer::PassOn);
+        self.answer(|| Answer::PassOn);
     }
 }
 
@@ -147,7 +149,17 @@ impl Error for Cancelled {}
 /// The future of [`Cancelled::resume`]: never ready, ends with the scope whose request was passed on.
 #[must_use = "code after the clean-up runs on unless this is awaited"]
 pub struct Resume {
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<(Arc<Hold>, Delivery)>,
+}
+
+impl Resume {
+    /// Whether nobody waits here any more, because the code around this caught the cancellation in its turn, or the scope
+    /// has ended. For a future that may be awaited by reference, and so again.
+    pub fn is_over(&self) -> bool {
+        let waits =
+            |(hold, delivery): &(Arc<Hold>, Delivery)| hold.holds() && delivery.inbox.is_open(delivery.id);
+        !self.deliveries.iter().any(waits)
+    }
 }
 
 impl Future for Resume {
@@ -156,22 +168,22 @@ impl Future for Resume {
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         let mut deliveries = self.deliveries.iter();
         if deliveries
-            .any(|delivery| frames::is_inside(&delivery.inbox) && delivery.inbox.is_open(delivery.id))
+            .any(|(_, delivery)| frames::is_inside(&delivery.inbox) && delivery.inbox.is_open(delivery.id))
         {
             return Poll::Pending;
         }
         panic!(
             "`Cancelled::resume` needs to be awaited inside the scope that was cancelled ({}): \
              here it would wait for ever; drop the `Cancelled` or `absorb` it instead",
-            self.deliveries[0].reason
+            self.deliveries[0].1.reason
         );
     }
 }
 
 impl Drop for Resume {
     fn drop(&mut self) {
-        for delivery in &self.deliveries {
-            delivery.inbox.end_resume(delivery.id);
+        for (hold, delivery) in &self.deliveries {
+            delivery.inbox.end_hold(delivery.id, hold);
         }
     }
 }
@@ -179,6 +191,6 @@ impl Drop for Resume {
 impl fmt::Debug for Resume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Resume ")?;
-        f.debug_list().entries(self.deliveries.iter().map(|delivery| &delivery.reason)).finish()
+        f.debug_list().entries(self.deliveries.iter().map(|(_, delivery)| &delivery.reason)).finish()
     }
 }

@@ -7,7 +7,9 @@
 //! A root that nothing was asked of and that nobody has joined is only owed to the stack: a flag says so, and whoever looks
 //! at the stack first puts the frame there. So a task that uses none of this pays for two stores a poll.
 
+use super::hold::{Hold, Raised, RaisedRequest};
 use super::inbox::Inbox;
+use super::marks;
 use super::reason::Reason;
 use super::tree::{Node, Place};
 use crate::shim::{Arc, thread_local};
@@ -34,7 +36,7 @@ struct Frame {
     /// When the scope is going to end, if its owner says so. (What is moved from other threads stands in the inbox.)
     deadline: Option<Instant>,
     /// What was raised inside a task, for its host to find. Its node exists then.
-    raised: Option<Reason>,
+    raised: Option<RaisedRequest>,
 }
 
 impl Frame {
@@ -108,7 +110,7 @@ thread_local! {
     /// The root entered last has no frame yet. Nothing lies above it then.
     static OWED: Cell<bool> = const { Cell::new(false) };
     /// What was raised inside the root that was left last, until its host asks.
-    static RAISED: Cell<Option<Reason>> = const { Cell::new(None) };
+    static RAISED: Cell<Option<RaisedRequest>> = const { Cell::new(None) };
 }
 
 /// Says whether a root is owed, and answers whether one was.
@@ -195,7 +197,7 @@ fn bring_home(frame: Frame, home: &mut Option<Arc<Node>>) {
 }
 
 /// What was raised inside the root that this thread has just left.
-pub(crate) fn take_raised() -> Option<Reason> {
+pub(crate) fn take_raised() -> Option<RaisedRequest> {
     RAISED.try_with(Cell::take).unwrap_or_default()
 }
 
@@ -314,10 +316,11 @@ pub(crate) fn cross(inbox: &Arc<Inbox>) {
 }
 
 /// Cancels the task around the calling code, or what stands for one ([`shielded`](super::shielded) code, a child that
-/// borrows): when the present poll is over, who catches inside is asked, innermost first. False: there is none.
+/// borrows): when the present poll is over, who catches inside is asked, innermost first. `None`: there is none.
 ///
 /// For a future that cannot give a value any more, such as the awaiting of a task that was cancelled. It is pending from
-/// then on: asyncio's `raise CancelledError`. Of a task that is cancelled more than once in one poll the first reason counts.
+/// then on, and keeps what is answered: asyncio's `raise CancelledError`. The cancellation is over if code around that
+/// future absorbs it; another branch cannot. Of a task that is cancelled more than once in one poll the first reason counts.
 ///
 /// # Examples
 ///
@@ -327,32 +330,74 @@ pub(crate) fn cross(inbox: &Arc<Inbox>) {
 ///
 /// let mut task = Scope::for_a_task();
 /// let mut body = std::pin::pin!(Some(async {
-///     assert!(raise("nothing will come"));
+///     let _raised = raise("nothing will come").expect("there is a task");
 ///     std::future::pending::<()>().await
 /// }));
 /// let polled = task.poll(body.as_mut(), &mut Context::from_waker(Waker::noop()));
 /// assert_eq!(polled, Poll::Ready(Err("nothing will come".into())));
 /// ```
-pub fn raise(reason: impl Into<Reason>) -> bool {
-    let mut reason = Some(reason.into());
+pub fn raise(reason: impl Into<Reason>) -> Option<Raised> {
+    let reason = reason.into();
     let stand = with_frames(|Stack { frames, scopes }| {
-        let innermost = scopes.iter().rev().find(|at| frames[**at].kind != Kind::Scope)?;
-        let frame = &mut frames[*innermost];
-        if frame.kind == Kind::Root {
-            frame.raised = frame.raised.take().or(reason.take());
-            return Some(None);
-        }
-        Some(Some(frame.inbox.get_or_insert_with(Inbox::new).clone()))
+        let innermost = *scopes.iter().rev().find(|at| frames[**at].kind != Kind::Scope)?;
+        let frame = &mut frames[innermost];
+        let inbox = (frame.kind == Kind::Stand).then(|| frame.inbox.get_or_insert_with(Inbox::new).clone());
+        Some((innermost, inbox))
     });
-    match stand.flatten() {
-        None => false,
-        Some(None) => {
-            drop(top()); // so that the host looks
-            true
-        }
-        // It looks for itself after this poll, so nobody has to be woken.
-        Some(Some(inbox)) => reason.is_some_and(|reason| inbox.ask(reason).is_some()),
+    let (at, inbox) = stand.flatten()?;
+    if inbox.is_none() {
+        drop(top()); // so that the host looks
     }
+    let hold = Hold::new(nearest_catcher(at));
+    let raised = match inbox {
+        Some(inbox) => inbox.raise(reason, hold.clone()),
+        None => with_frames(|Stack { frames, .. }| {
+            let first = || RaisedRequest { reason, holds: Vec::new() };
+            frames[at].raised.get_or_insert_with(first).holds.push(hold.clone());
+        })
+        .is_some(),
+    };
+    raised.then(|| Raised::new(&hold))
+}
+
+/// For a future that can give nothing, because of a cancellation of a scope around it that is open: as [`raise`], and
+/// that cancellation is the one. `None`: none is open.
+pub fn hold_open() -> Option<Raised> {
+    let open = with_frames(|Stack { frames, scopes }| {
+        for at in scopes.iter().rev() {
+            let frame = &frames[*at];
+            let asked = frame.inbox.clone().filter(|inbox| inbox.open() > 0);
+            if frame.raised.is_some() || asked.is_some() {
+                return Some((*at, asked));
+            }
+            if frame.kind == Kind::Root {
+                break;
+            }
+        }
+        None
+    });
+    let (at, inbox) = open.flatten()?;
+    let hold = Hold::new(nearest_catcher(at));
+    let held = match inbox {
+        Some(inbox) => inbox.hold(&hold),
+        None => with_frames(|Stack { frames, .. }| {
+            frames[at].raised.as_mut().map(|raised| raised.holds.push(hold.clone()))
+        })
+        .flatten()
+        .is_some(),
+    };
+    held.then(|| Raised::new(&hold))
+}
+
+/// The nearest catcher around this code, inside of the scope whose frame is there; its node is made if need be.
+fn nearest_catcher(scope: usize) -> marks::Home {
+    let nearest = |Stack { frames, .. }: &mut Stack| {
+        let inside = frames.get(scope + 1..).unwrap_or_default();
+        inside.iter().rposition(|frame| frame.kind == Kind::Catcher).map(|at| scope + 1 + at)
+    };
+    let at = with_frames(nearest).flatten()?;
+    drop(top());
+    with_frames(|Stack { frames, .. }| Some(frames[at].place.as_ref()?.node().clone())).flatten()
 }
 
 /// Whether a request of a scope around this code is on its way out. Then `waker` is woken when that ends here after all.

@@ -9,6 +9,7 @@
 //! I3. Whoever has the scope woken takes its waker out and sets `asked`; the scope clears `asked` only as it puts its
 //!     waker back. So a running scope whose `asked` is false has its waker here.
 
+use super::hold::{Hold, RaisedRequest};
 use super::marks::How;
 use super::reason::Reason;
 use super::round::{self, Way};
@@ -56,8 +57,10 @@ struct Request {
     reason: Reason,
     /// Marks and deliveries that are not settled, and catchers that are next (C3).
     unanswered: u32,
-    /// Futures of `resume` that wait for this one.
-    resuming: u32,
+    /// Code that waits for this one and cannot go on.
+    holds: Vec<Arc<Hold>>,
+    /// Whether a future ended its scope by this: nobody else can take it back.
+    raised: bool,
     /// Whether somebody passed it on in this round.
     passed_on: bool,
     /// Whether somebody absorbed it in this round.
@@ -99,12 +102,11 @@ impl Effects {
 }
 
 /// What a delivery is answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Absorb,
     PassOn,
     /// Passed on by somebody who waits for what follows.
-    Resume,
+    Resume(Arc<Hold>),
 }
 
 impl Inbox {
@@ -152,8 +154,18 @@ impl Inbox {
 
     /// Opens a request. `None`: the scope has ended.
     pub(crate) fn ask(&self, reason: Reason) -> Option<Effects> {
+        self.open_request(reason, Vec::new())
+    }
+
+    /// Opens a request of the code inside. False: the scope has ended. It looks for itself after its poll, so nobody has to
+    /// be woken.
+    pub(crate) fn raise(&self, reason: Reason, hold: Arc<Hold>) -> bool {
+        self.open_request(reason, vec![hold]).is_some()
+    }
+
+    fn open_request(&self, reason: Reason, holds: Vec<Arc<Hold>>) -> Option<Effects> {
         let mut state = self.state.lock();
-        if !state.open(reason) {
+        if !state.open(reason, holds) {
             return None;
         }
         self.note_asked();
@@ -162,8 +174,13 @@ impl Inbox {
 
     /// As [`ask`](Self::ask), for a task: it is counted, and its host wakes it. False: it has ended.
     pub(crate) fn ask_task(&self, reason: Reason) -> bool {
+        self.raise_in_task(RaisedRequest { reason, holds: Vec::new() })
+    }
+
+    /// As [`ask_task`](Self::ask_task), for what was raised inside.
+    pub(crate) fn raise_in_task(&self, RaisedRequest { reason, holds }: RaisedRequest) -> bool {
         let mut state = self.state.lock();
-        if !state.open(reason) {
+        if !state.open(reason, holds) {
             return false;
         }
         state.count += 1;
@@ -171,11 +188,19 @@ impl Inbox {
         true
     }
 
+    /// Holds the newest open request. False: none is open.
+    pub(crate) fn hold(&self, hold: &Arc<Hold>) -> bool {
+        let hold = hold.clone();
+        let mut state = self.state.lock();
+        let newest = state.requests.last_mut();
+        newest.map(|request| request.holds.push(hold)).is_some()
+    }
+
     /// Takes one off the count and withdraws the newest request that nobody delivered. Answers what is left.
     pub(crate) fn uncancel(&self) -> u32 {
         let mut state = self.state.lock();
         state.count = state.count.saturating_sub(1);
-        let newest = state.requests.iter().rposition(|request| !request.delivered);
+        let newest = state.requests.iter().rposition(|request| !request.delivered && !request.raised);
         let withdrawn = newest.map(|place| state.requests.remove(place));
         let left = state.count;
         drop(state);
@@ -221,11 +246,11 @@ impl Inbox {
     }
 
     /// Notes an answer, before it is settled what follows from it.
-    pub(crate) fn note(&self, id: u64, answer: Answer) {
+    pub(crate) fn note(&self, id: u64, passed_on: bool, hold: Option<Arc<Hold>>) {
         let mut state = self.state.lock();
         if let Some(request) = state.find(id) {
-            request.on_its_way_out |= answer != Answer::Absorb;
-            request.resuming += u32::from(answer == Answer::Resume);
+            request.on_its_way_out |= passed_on;
+            request.holds.extend(hold);
         }
     }
 
@@ -250,10 +275,13 @@ impl Inbox {
     }
 
     /// One future of `resume` is gone.
-    pub(crate) fn end_resume(&self, id: u64) {
-        if let Some(request) = self.state.lock().find(id) {
-            request.resuming -= 1;
-        }
+    pub(crate) fn end_hold(&self, id: u64, hold: &Arc<Hold>) {
+        let mut state = self.state.lock();
+        let Some(request) = state.find(id) else { return };
+        let place = request.holds.iter().position(|it| Arc::ptr_eq(it, hold));
+        let ended = place.map(|place| request.holds.swap_remove(place));
+        drop(state);
+        drop(ended); // C7
     }
 
     /// C4: what follows if nothing is unanswered any more.
@@ -263,7 +291,7 @@ impl Inbox {
             return Effects::default();
         };
         let request = &state.requests[place];
-        if request.absorbed && !request.passed_on && request.resuming == 0 {
+        if request.absorbed && !request.passed_on && !request.holds.iter().any(|hold| hold.holds()) {
             let closed = state.requests.remove(place);
             return Effects { scope: None, waiting: closed.waiting };
         }
@@ -407,7 +435,7 @@ impl Inbox {
 
 impl State {
     /// Opens a request, unless the scope has ended.
-    fn open(&mut self, reason: Reason) -> bool {
+    fn open(&mut self, reason: Reason, holds: Vec<Arc<Hold>>) -> bool {
         if self.life == Life::Ended {
             return false;
         }
@@ -418,7 +446,8 @@ impl State {
             id,
             reason,
             unanswered: 0,
-            resuming: 0,
+            raised: !holds.is_empty(),
+            holds,
             passed_on: false,
             absorbed: false,
             delivered: false,

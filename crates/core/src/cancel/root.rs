@@ -1,6 +1,7 @@
 //! A task as a scope: what a host embeds, see the head of [`cancel`](super).
 
 use super::frames;
+use super::hold::RaisedRequest;
 use super::inbox::Inbox;
 use super::reason::Reason;
 use super::tree::Node;
@@ -45,7 +46,13 @@ impl Requests {
         self.inbox.get_or_insert_with(Inbox::new).ask_task(reason)
     }
 
-    /// Takes one off the count and withdraws the newest request that nobody has delivered yet. Answers the count that is
+    /// As [`request`](Self::request), for what was [raised](super::raise) inside the task.
+    pub fn raise(&mut self, raised: RaisedRequest) -> bool {
+        self.inbox.get_or_insert_with(Inbox::new).raise_in_task(raised)
+    }
+
+    /// Takes one off the count and withdraws the newest request that nobody has delivered yet and that no code inside has
+    /// [raised](super::raise). Answers the count that is
     /// left; zero stays zero.
     pub fn uncancel(&self) -> u32 {
         self.inbox.as_ref().map_or(0, |inbox| inbox.uncancel())
@@ -130,8 +137,8 @@ impl Root {
     }
 
     /// To be called after each poll after which this is not empty: what was [raised](super::raise) in it, which is to be
-    /// requested of the task before anything else follows.
-    pub fn take_raised(&mut self) -> Option<Reason> {
+    /// [handed in](Requests::raise) before anything else follows.
+    pub fn take_raised(&mut self) -> Option<RaisedRequest> {
         frames::take_raised()
     }
 

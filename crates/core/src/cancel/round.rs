@@ -39,7 +39,11 @@ pub(crate) fn settle(inbox: &Arc<Inbox>, id: u64, home: Home, how: How) -> Effec
 
 /// Answers one delivery.
 pub(crate) fn answer(inbox: &Arc<Inbox>, id: u64, home: Home, answer: Answer) -> Effects {
-    inbox.note(id, answer);
-    let how = if answer == Answer::Absorb { How::Absorbed } else { How::PassedOn };
+    let (how, hold) = match answer {
+        Answer::Absorb => (How::Absorbed, None),
+        Answer::PassOn => (How::PassedOn, None),
+        Answer::Resume(hold) => (How::PassedOn, Some(hold)),
+    };
+    inbox.note(id, how == How::PassedOn, hold);
     settle(inbox, id, home, how)
 }

@@ -1,9 +1,10 @@
 //! Code that is not to be disturbed.
 
 use super::cancel_scope::{CancelScope, Run};
-use super::cancelled::Cancelled;
+use super::cancelled::{Cancelled, Resume};
 use super::catch::Catcher;
 use super::frames::raise;
+use super::hold::Raised;
 use super::root::{Requests, Root};
 use super::scope::Scope;
 use crate::runtime::Runtime;
@@ -48,7 +49,7 @@ pub fn shielded<F: IntoFuture>(future: F) -> Shielded<F::IntoFuture> {
         root: Root::new(),
         catcher: Catcher::new(),
         cancelled: None,
-        raised: false,
+        gone: None,
     }
 }
 
@@ -129,9 +130,17 @@ pin_project_lite::pin_project! {
         root: Root,
         catcher: Catcher,
         cancelled: Option<Cancelled>,
-        // It ended cancelled of its own, and the task around it was asked to end.
-        raised: bool,
+        gone: Option<Gone>,
     }
+}
+
+/// It ended cancelled of its own, and so does the code around it.
+enum Gone {
+    /// By a cancellation that waited.
+    Resume(Resume),
+    Raised {
+        _held: Raised,
+    },
 }
 
 impl<F: Future> Future for Shielded<F> {
@@ -139,8 +148,10 @@ impl<F: Future> Future for Shielded<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        if *this.raised {
-            return Poll::Pending;
+        match this.gone {
+            None => {}
+            Some(Gone::Resume(resume)) => return Pin::new(resume).poll(cx).map(|never| match never {}),
+            Some(Gone::Raised { .. }) => return Poll::Pending,
         }
         while let Poll::Ready(cancelled) = this.catcher.poll_cancelled(cx) {
             Cancelled::gather(this.cancelled, cancelled);
@@ -158,15 +169,16 @@ impl<F: Future> Future for Shielded<F> {
                 Poll::Ready(value)
             }
             Err(reason) => {
-                *this.raised = true;
-                match waited {
-                    Some(cancelled) => drop(cancelled), // passed on, which ends the code around this as well
-                    None => assert!(
-                        raise(reason),
+                let raised = || {
+                    raise(reason).expect(
                         "`shielded`: a task was cancelled that is awaited inside, and nothing around this could be cancelled \
-                         too: `join` that task, which tells how it ended"
-                    ),
-                }
+                         too: `join` that task, which tells how it ended",
+                    )
+                };
+                *this.gone = Some(match waited {
+                    Some(cancelled) => Gone::Resume(cancelled.resume()),
+                    None => Gone::Raised { _held: raised() },
+                });
                 Poll::Pending
             }
         }

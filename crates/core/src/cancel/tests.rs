@@ -739,6 +739,50 @@ fn who_waits_in_resume_is_not_left_behind_when_another_branch_absorbs_later() {
 }
 
 #[test]
+fn who_waits_in_resume_inside_of_a_catcher_is_not_left_behind_either() {
+    let mut task = Task::new(async {
+        let resumes = async {
+            catch_cancel(pending::<()>()).await.unwrap_err().resume().await;
+        };
+        let absorbs_the_second_round = async {
+            drop(catch_cancel(pending::<()>()).await);
+            catch_cancel(pending::<()>()).await.unwrap_err().absorb();
+            pending::<()>().await;
+        };
+        let around = catch_cancel(join(resumes, absorbs_the_second_round)).await;
+        around.unwrap_err().absorb();
+        8
+    });
+    assert!(task.poll().is_pending());
+    task.cancel("why");
+    assert_eq!(task.run(), Poll::Ready(Ok(8)), "the catcher around both has its turn, and ends it");
+}
+
+#[test]
+fn a_resume_that_outlives_the_catcher_around_it_holds_nothing() {
+    let mut task = Task::new(async {
+        let mut kept = None;
+        let keeps = async {
+            let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+            let resume = kept.insert(cancelled.resume());
+            assert!(!resume.is_over());
+            match resume.await {}
+        };
+        catch_cancel(keeps).await.unwrap_err().absorb();
+        assert!(kept.as_ref().is_some_and(Resume::is_over));
+        let mut turns = 0..2;
+        poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            if turns.next().is_some() { Poll::Pending } else { Poll::Ready(8) }
+        })
+        .await
+    });
+    assert!(task.poll().is_pending());
+    task.cancel("why");
+    assert_eq!(task.run(), Poll::Ready(Ok(8)));
+}
+
+#[test]
 fn absorbing_outside_of_a_resume_closes_the_request() {
     let mut task = Task::new(async {
         let outer = catch_cancel(async {

@@ -8,8 +8,8 @@
 //! N2. `pending` is true iff `marks` holds something to deliver. `gone` is true once the node has left for good. Both are
 //!     written under the node's lock.
 //!
-//! ORDERING: everything here is Relaxed: `slot` by N1, `gone` is read under the lock, and `pending` without it only as a
-//! hint (see `is_marked`).
+//! ORDERING: everything here is Relaxed: `slot` by N1; `gone` is read under the lock, or where it may be out of date (see
+//! `is_gone`); `pending` without it only as a hint (see `is_marked`).
 
 use super::children::Children;
 use super::inbox::Inbox;
@@ -242,6 +242,13 @@ impl Node {
     /// One in the nearest ring inside has dealt with a request.
     pub(crate) fn hear(&self, inbox: &Inbox, id: u64, how: How) -> Heard {
         self.with_marks(|marks| marks.hear(inbox, id, how, self.gone.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the node has left its tree for good.
+    pub(crate) fn is_gone(&self) -> bool {
+        // ORDERING: Relaxed: who absorbs what was delivered here has left before, in this thread or one that handed the
+        // delivery on.
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Whether all inside have answered, and this catcher comes next.

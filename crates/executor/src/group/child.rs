@@ -5,7 +5,7 @@ use crate::current::cancellation_is_open;
 use crate::named::named;
 use crate::task::task_ref::TaskRef;
 use crate::task::{HandedIn, JoinError, Task};
-use evenloop_core::cancel::{Reason, raise};
+use evenloop_core::cancel::{Raised, Reason, hold_open, raise};
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -47,17 +47,17 @@ pub struct Child<T> {
     task: Result<Task<Option<T>>, &'static str>,
     /// `None`: it never started.
     group: Option<Rc<dyn ShutsDown>>,
-    /// It gave nothing, and whoever awaits it is being cancelled.
-    lost: bool,
+    /// It gave nothing, because of this, and whoever awaits it is being cancelled.
+    lost: Option<(Option<Raised>, ChildError)>,
 }
 
 impl<T> Child<T> {
     pub(super) fn new(task: Task<Option<T>>, group: Rc<dyn ShutsDown>) -> Self {
-        Self { task: Ok(task), group: Some(group), lost: false }
+        Self { task: Ok(task), group: Some(group), lost: None }
     }
 
     pub(super) fn refused(why: &'static str) -> Self {
-        Self { task: Err(why), group: None, lost: false }
+        Self { task: Err(why), group: None, lost: None }
     }
 
     pub(super) fn task_ref(&self) -> Option<TaskRef> {
@@ -100,6 +100,9 @@ impl<T> Child<T> {
 
     /// Waits as a catcher.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, ChildError>> {
+        if let Some((_, error)) = self.lost.take() {
+            return Poll::Ready(Err(error)); // awaited again, after a cancellation that code around it has caught
+        }
         let shuts_down = || self.group.as_ref().is_some_and(|group| group.is_shutting_down());
         let judge = |outcome: &Result<Option<T>, JoinError>| match outcome {
             // A child that has failed gave no value: the request stays open, its group's as well as one from outside.
@@ -136,27 +139,29 @@ impl<T> Future for Child<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        if self.lost {
+        let waits = |(raised, _): &(Option<Raised>, _)| !raised.as_ref().is_some_and(Raised::is_over);
+        if self.lost.as_ref().is_some_and(waits) {
             return Poll::Pending;
         }
         match self.poll_end(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(value)) => Poll::Ready(value),
             Poll::Ready(Err(error)) => {
-                let reason = match error {
+                let (shared, reason) = match &error {
                     // The group has cancelled its body and its other children, so whoever awaits this is asked already.
-                    ChildError::Failed | ChildError::Refused(_) if cancellation_is_open() => None,
-                    ChildError::Failed => Some(SIBLING),
-                    ChildError::Refused(why) => Some(Reason::new(why)),
-                    ChildError::Cancelled(reason) => Some(reason),
+                    ChildError::Failed => (true, SIBLING),
+                    ChildError::Refused(why) => (true, Reason::new(why)),
+                    ChildError::Cancelled(reason) => (false, reason.clone()),
                 };
-                if let Some(reason) = reason {
+                let mut raised = if shared { hold_open() } else { None };
+                if raised.is_none() && !(shared && cancellation_is_open()) {
+                    raised = raise(reason);
                     assert!(
-                        raise(reason),
+                        raised.is_some(),
                         "a child gave no value, and whoever awaits it is no task that could be cancelled: use `join`"
                     );
                 }
-                self.lost = true;
+                self.lost = Some((raised, error));
                 Poll::Pending
             }
         }

@@ -168,9 +168,9 @@ impl Sched {
         // SAFETY: as in `poll_bare`.
         unsafe { task.own(|own| own.put_context(context)) }
         if !root.is_empty() {
-            if let Some(reason) = root.take_raised() {
-                // SAFETY: as in `poll_bare`.
-                unsafe { task.request(reason) };
+            if let Some(raised) = root.take_raised() {
+                // SAFETY: as in `poll_bare`; asking runs no foreign code. What follows looks at it.
+                let _ = unsafe { task.own(|own| own.annex.get_or_make().requests.raise(raised)) };
             }
         }
         // The first request may have come during the poll.
