@@ -156,7 +156,7 @@ fn a_cancelled_gather_cancels_all_children_and_waits_for_all() {
     }
 }
 
-/// BUGS 189: the cancellation comes exactly when the last child ends.
+/// The cancellation comes exactly when the last child ends.
 #[test]
 fn a_gather_cancelled_as_its_last_child_ends() {
     for passes in 0..8 {

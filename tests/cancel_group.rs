@@ -94,7 +94,7 @@ fn a_failing_child_cancels_siblings_and_body_and_all_errors_come_together() {
     );
 }
 
-/// BUGS 185: every combination of how child and body end, and what comes of it.
+/// Every combination of how child and body end, and what comes of it.
 #[test]
 fn outcome_table_of_child_and_body() {
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -614,7 +614,7 @@ fn the_errors_of_a_cancelled_group_tell_why_it_was_cancelled() {
     assert_eq!(end.unwrap_err().reason(), None);
 }
 
-/// BUGS 187: one of n children is cancelled at every await point.
+/// One of n children is cancelled at every await point.
 #[test]
 fn one_child_cancelled_at_every_await_leaves_the_others_alone() {
     for passes in 0..12 {
