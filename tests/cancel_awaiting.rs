@@ -3,10 +3,10 @@
 
 use evenloop::cancel::{CancelScope, catch_cancel, shielded};
 use evenloop::{
-    JoinError, Task, TaskGroup, create_task, gather, shield, sleep, timeout, wait_for, yield_now,
+    JoinError, Task, TaskGroup, create_task, finally, gather, shield, sleep, timeout, wait_for, yield_now,
 };
 use evenloop_tests::{SECOND, on_virtual_clock as run};
-use futures::future::join;
+use futures::future::{join, select};
 use std::future::pending;
 use std::pin::Pin;
 use std::time::Duration;
@@ -179,4 +179,53 @@ fn a_body_whose_branch_awaits_a_failed_child_ends_whatever_another_branch_absorb
     ));
     assert_eq!(end.expect("the body would wait for ever").unwrap_err().errors, ["failed"]);
     assert_eq!(took, 3 * SECOND);
+}
+
+#[test]
+fn a_join_that_is_dropped_passes_on_what_was_handed_in() {
+    type Joins = fn() -> Boxed<'static>;
+    let task: Joins = || {
+        Box::pin(async {
+            let mut task = create_task(finally(pending::<()>(), sleep(9 * SECOND)));
+            _ = select(task.join(), Box::pin(sleep(SECOND))).await;
+            sleep(9 * SECOND).await;
+        })
+    };
+    let limited: Joins = || {
+        Box::pin(async {
+            let mut task = create_task(finally(pending::<()>(), sleep(9 * SECOND)));
+            _ = select(Box::pin(wait_for(&mut task, 50 * SECOND)), Box::pin(sleep(SECOND))).await;
+            sleep(9 * SECOND).await;
+        })
+    };
+    let unlimited: Joins = || {
+        Box::pin(async {
+            let mut task = create_task(finally(pending::<()>(), sleep(9 * SECOND)));
+            _ = select(Box::pin(wait_for(&mut task, None)), Box::pin(sleep(SECOND))).await;
+            sleep(9 * SECOND).await;
+        })
+    };
+    let child: Joins = || {
+        Box::pin(async {
+            let block = TaskGroup::<String>::run(async |group| {
+                let child = finally(pending::<Result<(), String>>(), sleep(9 * SECOND));
+                let mut child = group.create_task(child);
+                _ = select(Box::pin(child.join()), Box::pin(sleep(SECOND))).await;
+                sleep(9 * SECOND).await;
+                Ok(())
+            });
+            // A second request ends the clean-up of the child.
+            _ = block.await;
+        })
+    };
+    for joins in [task, limited, unlimited, child] {
+        let (end, took) = run(async {
+            let mut task = create_task(joins());
+            sleep(SECOND / 2).await;
+            task.cancel("outside");
+            let end = task.join().await;
+            end.unwrap_err().reason().to_string()
+        });
+        assert_eq!((end.as_str(), took), ("cancelled: outside", SECOND));
+    }
 }

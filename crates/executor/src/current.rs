@@ -4,8 +4,10 @@ use crate::event_loop::Core;
 use crate::task::sched::Sched;
 use crate::task::{Task, TaskInfo};
 use evenloop_core::shim::thread_local;
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 
 thread_local! {
@@ -180,6 +182,13 @@ pub fn all_tasks() -> Vec<TaskInfo> {
         .into_iter()
         .filter_map(TaskInfo::new)
         .collect()
+}
+
+/// Has the loop report a panic that nobody will see: raised again in a task of its own.
+pub(crate) fn report(panic: Box<dyn Any + Send>) {
+    if is_running() {
+        create_task(async move { resume_unwind(panic) }).detach();
+    }
 }
 
 /// Whether a cancellation of the calling code is open.

@@ -6,12 +6,13 @@
 //!     Children that are not over then run on, detached; debug mode does not tell of their errors, as the first stands for
 //!     them.
 //! G2. A gather that is cancelled cancels all its children, waits until all are over, and then passes the cancellation
-//!     on. A child's panic wins over that: it goes on in the caller, and the cancellation strikes at the next suspension.
+//!     on. A child's panic wins over that: it goes on in the caller, others go to the loop's hook, and the cancellation
+//!     strikes at the next suspension.
 
 mod list;
 mod tuples;
 
-use crate::current::create_task;
+use crate::current::{create_task, report};
 use crate::task::{JoinError, Task};
 use evenloop_core::cancel::{Cancelled, Catcher, Raised, Reason, Resume, raise};
 use evenloop_core::watch::{self, On};
@@ -311,6 +312,9 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
         this.catcher.leave();
         if let Some(cancelled) = this.cancelled.take() {
             if let Some(panic) = this.kids.panic() {
+                while let Some(another) = this.kids.panic() {
+                    report(another);
+                }
                 drop(cancelled); // passed on
                 resume_unwind(panic);
             }

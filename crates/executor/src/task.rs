@@ -71,7 +71,8 @@ use task_ref::TaskRef;
 ///
 /// # Cancel safety
 ///
-/// **Cancel safe.** Dropping the future `&mut task` leaves the task running; await it again.
+/// **Cancel safe.** Dropping the future `&mut task` leaves the task running; await it again. A cancellation that was handed in
+/// by then waits in the handle until that is awaited again or dropped; with [`join`](Self::join) it goes on its way at once.
 ///
 /// # Panics
 ///
@@ -144,7 +145,8 @@ impl<T> Task<T> {
     ///
     /// # Cancel safety
     ///
-    /// **Cancel safe.** Dropping it leaves the task running; join again.
+    /// **Cancel safe.** Dropping it leaves the task running; join again. A cancellation that was handed in by then goes on its
+    /// way.
     ///
     /// # Errors
     ///
@@ -273,6 +275,12 @@ impl<T> Task<T> {
 }
 
 impl<T> Task<T> {
+    /// Nobody awaits the task any more: what was handed in is passed on. An outcome that was taken stays.
+    pub(crate) fn stop_awaiting(&mut self) {
+        let former = self.awaiting.take_if(|awaiting| awaiting.handed_on.is_none());
+        drop(former);
+    }
+
     /// Waits for the outcome as a catcher.
     pub(crate) fn poll_join(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
         self.poll_join_judged(cx, HandedIn::of)
@@ -414,6 +422,29 @@ impl<T> Future for Join<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll_join(cx)
+    }
+}
+
+impl<T> Drop for Join<'_, T> {
+    fn drop(&mut self) {
+        self.0.stop_awaiting();
+    }
+}
+
+/// Awaits a task by reference, and passes on what was handed in if it is dropped.
+pub(crate) struct Awaits<'a, T>(pub(crate) &'a mut Task<T>);
+
+impl<T> Future for Awaits<'_, T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut *self.0).poll(cx)
+    }
+}
+
+impl<T> Drop for Awaits<'_, T> {
+    fn drop(&mut self) {
+        self.0.stop_awaiting();
     }
 }
 

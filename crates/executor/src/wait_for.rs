@@ -1,7 +1,7 @@
 //! `wait_for`: a task, and how long it may take.
 
 use crate::named::named;
-use crate::task::Task;
+use crate::task::{Awaits, Task};
 use evenloop_core::cancel::{CancelScope, Reason};
 use evenloop_core::{Elapsed, Runtime, deadline_after};
 use std::fmt;
@@ -51,13 +51,13 @@ pub fn wait_for<T, H: AsMut<Task<T>>>(
     named("WaitFor", async move {
         let task = task.as_mut();
         match limit {
-            None => Ok(task.await),
+            None => Ok(Awaits(task).await),
             Some(Duration::ZERO) => at_once(task).await,
             Some(_) if task.done() => Ok(task.await),
             Some(limit) => {
                 let timers = Runtime::current_timers("wait_for").unwrap_or_else(|error| panic!("{error}"));
                 let scope = CancelScope::with_deadline(deadline_after(timers.now(), limit));
-                scope.run(task).await.map_err(|_| Elapsed)
+                scope.run(Awaits(task)).await.map_err(|_| Elapsed)
             }
         }
     })

@@ -89,13 +89,15 @@ impl<T> Child<T> {
     ///
     /// # Cancel safety
     ///
-    /// **Cancel safe** when dropped. When cancelled, the cancellation is handed in to the child.
+    /// **Cancel safe** when dropped: what was handed in goes on its way. When cancelled, the cancellation is handed in to the
+    /// child.
     ///
     /// # Errors
     ///
     /// It failed, was cancelled, or never started.
     pub fn join(&mut self) -> impl Future<Output = Result<T, ChildError>> + fmt::Debug {
-        named("Join", poll_fn(|cx| self.poll_end(cx)))
+        let joins = Joins(self);
+        named("Join", poll_fn(move |cx| joins.0.poll_end(cx)))
     }
 
     /// Waits as a catcher.
@@ -131,6 +133,17 @@ impl<T> Child<T> {
             Ok(None) => Err(ChildError::Failed),
             Err((_, Ok(panic))) => resume_unwind(panic), // of a destructor
             Err((reason, Err(_))) => Err(ChildError::Cancelled(reason)),
+        }
+    }
+}
+
+/// Joins a child, and passes on what was handed in if it is dropped.
+struct Joins<'a, T>(&'a mut Child<T>);
+
+impl<T> Drop for Joins<'_, T> {
+    fn drop(&mut self) {
+        if let Ok(task) = &mut self.0.task {
+            task.stop_awaiting();
         }
     }
 }

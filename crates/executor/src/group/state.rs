@@ -2,7 +2,7 @@
 
 use super::error::GroupError;
 use super::start::Starting;
-use crate::current::{create_task, is_running};
+use crate::current::report;
 use crate::finally::{Dropping, catch_panic};
 use crate::task::task_ref::TaskRef;
 use evenloop_core::cancel::{CancelScope, Cancelled, Reason, catch_cancel};
@@ -93,7 +93,7 @@ impl<E, H: Cancel> State<E, H> {
                         _ => Some(panic),
                     }
                 };
-                report(unseen);
+                unseen.into_iter().for_each(report);
             }
         }
         self.shut_down(SIBLING, child);
@@ -194,13 +194,6 @@ pub(super) async fn conduct<E, H: Cancel, T>(
     value.ok_or(GroupError { errors, reason })
 }
 
-/// Has the loop report a panic that nobody will see: raised again in a task of its own.
-fn report(panic: Option<Box<dyn Any + Send>>) {
-    if let Some(panic) = panic.filter(|_| is_running()) {
-        create_task(async move { resume_unwind(panic) }).detach();
-    }
-}
-
 /// Cancels what is left when the group's future is dropped before its end.
 pub(super) struct Unfinished<'a, E, H: Cancel>(pub(super) &'a State<E, H>);
 
@@ -209,7 +202,7 @@ impl<E, H: Cancel> Drop for Unfinished<'_, E, H> {
         self.0.shut_down(DROPPED, None);
         let (_, errors, panic) = self.0.finish();
         drop(errors);
-        report(panic);
+        panic.into_iter().for_each(report);
     }
 }
 
