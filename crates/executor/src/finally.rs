@@ -2,9 +2,9 @@
 
 use crate::named::named;
 use evenloop_core::cancel::{Reason, catch_cancel};
+use evenloop_core::shim::Mutex;
 use pin_project_lite::pin_project;
 use std::any::Any;
-use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -174,7 +174,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-            this.dropping.0.set(dropped.err());
+            *this.dropping.0.lock() = dropped.err();
         }
     }
 }
@@ -197,22 +197,21 @@ impl<F: Future> Future for CatchPanic<'_, F> {
 
 /// What a destructor panicked with when its future was cancelled, or over: whoever cleans up behind the future takes it
 /// afterwards. If that one is dropped where it stands, the panic goes on.
-pub(crate) struct Dropping(Cell<Option<Box<dyn Any + Send>>>);
+///
+/// Never contended: its lock is there so that the future around it may move to another thread.
+pub(crate) struct Dropping(Mutex<Option<Box<dyn Any + Send>>>);
 
 impl Dropping {
-    pub(crate) const fn new() -> Self {
-        Self(Cell::new(None))
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(None))
     }
 
     pub(crate) fn take(&self) -> Option<Box<dyn Any + Send>> {
-        self.0.take()
+        self.0.lock().take()
     }
 
     fn panicked(&self) -> bool {
-        let panic = self.0.take();
-        let panicked = panic.is_some();
-        self.0.set(panic);
-        panicked
+        self.0.lock().is_some()
     }
 
     /// Goes on panicking, if a destructor did.
