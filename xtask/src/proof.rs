@@ -24,7 +24,7 @@ pub(crate) fn run(check: bool) -> Outcome {
     let file = sh::root().join(FILE);
     let text = std::fs::read_to_string(&file).map_err(|error| format!("{FILE}: {error}"))?;
     let (by_hand, _) = text.split_once(BEGIN).ok_or_else(|| format!("{FILE} has no `{BEGIN}`"))?;
-    let missing = missing(by_hand);
+    let missing = missing(FILE, by_hand);
     if !missing.is_empty() {
         return Err(missing.join("\n"));
     }
@@ -38,8 +38,8 @@ pub(crate) fn run(check: bool) -> Outcome {
     std::fs::write(&file, whole).map_err(|error| format!("{FILE}: {error}"))
 }
 
-/// The names of tests in the text that no source declares.
-fn missing(text: &str) -> Vec<String> {
+/// The names of tests in the text of that file that no source declares.
+pub(crate) fn missing(of: &str, text: &str) -> Vec<String> {
     let mut sources = tree::sources("tests");
     sources.extend(tree::sources("crates"));
     let exists = |file: &str, name: &str| {
@@ -56,7 +56,7 @@ fn missing(text: &str) -> Vec<String> {
                 continue;
             };
             if !exists(file, name) {
-                missing.push(format!("{FILE}:{}: there is no test `{quoted}` (FILE::NAME)", index + 1));
+                missing.push(format!("{of}:{}: there is no test `{quoted}` (FILE::NAME)", index + 1));
             }
         }
     }

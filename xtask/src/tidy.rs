@@ -5,6 +5,7 @@ mod links;
 mod listed;
 mod models;
 mod sources;
+mod waits;
 
 pub(crate) use layers::dependencies;
 
@@ -18,6 +19,7 @@ pub(crate) fn run() -> Outcome {
     links::check(&mut findings);
     sources::check(&mut findings);
     models::check(&mut findings);
+    waits::check(&mut findings);
     if findings.is_empty() {
         return Ok(());
     }
