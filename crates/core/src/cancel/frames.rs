@@ -36,7 +36,7 @@ struct Frame {
     /// When the scope is going to end, if its owner says so. (What is moved from other threads stands in the inbox.)
     deadline: Option<Instant>,
     /// What was raised inside a task, for its host to find. Its node exists then.
-    raised: Option<RaisedRequest>,
+    raised: Option<Box<RaisedRequest>>,
 }
 
 impl Frame {
@@ -110,7 +110,7 @@ thread_local! {
     /// The root entered last has no frame yet. Nothing lies above it then.
     static OWED: Cell<bool> = const { Cell::new(false) };
     /// What was raised inside the root that was left last, until its host asks.
-    static RAISED: Cell<Option<RaisedRequest>> = const { Cell::new(None) };
+    static RAISED: Cell<Option<Box<RaisedRequest>>> = const { Cell::new(None) };
 }
 
 /// Says whether a root is owed, and answers whether one was.
@@ -183,9 +183,7 @@ impl Drop for Bare<'_> {
 
 #[cold]
 fn take_off_root(home: &mut Option<Arc<Node>>) {
-    if let Some(frame) = with_frames(Stack::pop).flatten() {
-        bring_home(frame, home);
-    }
+    with_frames(|stack| stack.pop().map(|frame| bring_home(frame, home)));
 }
 
 /// Brings a root's node home, and puts where its host finds it what was raised inside.
@@ -198,7 +196,7 @@ fn bring_home(frame: Frame, home: &mut Option<Arc<Node>>) {
 
 /// What was raised inside the root that this thread has just left.
 pub(crate) fn take_raised() -> Option<RaisedRequest> {
-    RAISED.try_with(Cell::take).unwrap_or_default()
+    RAISED.try_with(Cell::take).ok().flatten().map(|raised| *raised)
 }
 
 #[inline]
@@ -239,13 +237,15 @@ impl Entered<'_> {
     /// Brings the frame's contents home.
     #[inline(never)]
     fn take_off(&mut self) {
-        let Some(Some(frame)) = with_frames(Stack::pop) else { return };
-        match &mut self.home {
-            Home::Seat(seat) => {
-                **seat = Seat { place: frame.place, inbox: frame.inbox, crossed: frame.crossed }
+        with_frames(|stack| {
+            let Some(frame) = stack.pop() else { return };
+            match &mut self.home {
+                Home::Seat(seat) => {
+                    **seat = Seat { place: frame.place, inbox: frame.inbox, crossed: frame.crossed }
+                }
+                Home::Root(node) => bring_home(frame, node),
             }
-            Home::Root(node) => bring_home(frame, node),
-        }
+        });
     }
 }
 
@@ -352,7 +352,7 @@ pub fn raise(reason: impl Into<Reason>) -> Option<Raised> {
     let raised = match inbox {
         Some(inbox) => inbox.raise(reason, hold.clone()),
         None => with_frames(|Stack { frames, .. }| {
-            let first = || RaisedRequest { reason, holds: Vec::new() };
+            let first = || Box::new(RaisedRequest { reason, holds: Vec::new() });
             frames[at].raised.get_or_insert_with(first).holds.push(hold.clone());
         })
         .is_some(),
