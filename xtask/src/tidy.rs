@@ -3,6 +3,7 @@
 mod layers;
 mod links;
 mod listed;
+mod memory;
 mod models;
 mod sources;
 mod waits;
@@ -18,6 +19,7 @@ pub(crate) fn run() -> Outcome {
     listed::check(&mut findings);
     links::check(&mut findings);
     sources::check(&mut findings);
+    memory::check(&mut findings);
     models::check(&mut findings);
     waits::check(&mut findings);
     if findings.is_empty() {
