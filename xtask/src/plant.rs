@@ -10,6 +10,10 @@ use crate::{Outcome, sh, tree};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// The first build of a kind of check begins with nothing.
+const BUILD_SECONDS: u32 = 3600;
+const CHECK_SECONDS: u32 = 180;
+
 /// A fault, and who has to notice.
 struct Plant {
     /// The kind of mistake, in few words.
@@ -84,9 +88,9 @@ fn try_out(plant: &Plant, copy: &Path) -> Result<&'static str, String> {
     let write =
         |text: &str| std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()));
     write(&text.replacen(&plant.from, &plant.to, 1))?;
-    let verdict = if !succeeds(check(&plant.check, copy)?.arg("--no-run")) {
+    let verdict = if !succeeds(check(&plant.check, copy)?.arg("--no-run"), BUILD_SECONDS) {
         "does not build: not caught"
-    } else if succeeds(&mut with_filter(check(&plant.check, copy)?, &plant.check)) {
+    } else if succeeds(&mut with_filter(check(&plant.check, copy)?, &plant.check), CHECK_SECONDS) {
         "NOT caught"
     } else {
         "caught"
@@ -137,9 +141,9 @@ fn with_filter(mut command: Command, check: &str) -> Command {
 }
 
 /// A check that waits for ever has noticed, too: `timeout` ends it.
-fn succeeds(command: &mut Command) -> bool {
+fn succeeds(command: &mut Command, limit_seconds: u32) -> bool {
     let mut limited = Command::new("timeout");
-    limited.arg("180").arg(command.get_program()).args(command.get_args());
+    limited.arg(limit_seconds.to_string()).arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
             Some(value) => limited.env(key, value),
