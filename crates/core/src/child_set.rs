@@ -9,9 +9,15 @@
 //!     without a handle hears of it from its [`Member`].
 //! S3. Whoever waits is in `waiting`, with the number of children that it waits to fall below. Who is woken is taken out.
 //! S4. Handles and wakers are called and dropped while no lock is held.
+//! S5. Whatever a child learns from its place moves `news` on first. So a child whose waker is kept, and that sees no news, was
+//!     asked nothing.
+//!
+//! ORDERING: `news` is Relaxed: who sees it takes the lock. A waker need not synchronise, so a child reads by adding nothing:
+//! that sees the latest value, and with it whatever it was woken for.
 
 use crate::cancel::{CancelScope, Reason, Run};
-use crate::shim::{Arc, Mutex};
+use crate::shim::atomic::{AtomicUsize, Ordering};
+use crate::shim::{Arc, Mutex, MutexGuard};
 use crate::spawn::{BoxFuture, LocalBoxFuture, NotSpawned, Spawn};
 use crate::wake_batch::WakeBatch;
 use crate::watch::{self, On};
@@ -55,7 +61,13 @@ impl Cancel for CancelScope {
 /// # let _ = example;
 /// ```
 pub struct ChildSet<H> {
-    state: Arc<Mutex<State<H>>>,
+    shared: Arc<Shared<H>>,
+}
+
+struct Shared<H> {
+    /// S5. Written under the lock.
+    news: AtomicUsize,
+    state: Mutex<State<H>>,
 }
 
 struct State<H> {
@@ -99,13 +111,22 @@ impl<H> ChildSet<H> {
     /// An open set with nobody in it.
     pub fn new() -> Self {
         let state = State { closed: false, last: 0, children: BTreeMap::new(), waiting: Waiting::default() };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { shared: Arc::new(Shared { news: AtomicUsize::new(0), state: Mutex::new(state) }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<H>> {
+        self.shared.state.lock()
+    }
+
+    /// Says, under the lock, that something was asked of children that learn it from their places (S5).
+    fn tell_news(&self) {
+        self.shared.news.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes in a child, which is counted until the member is dropped. A handle that is not known yet is
     /// [attached](Self::attach) later. `None`: the set is closed.
     pub fn enter(&self, handle: Option<H>) -> Option<Member<H>> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.closed {
             return None;
         }
@@ -113,22 +134,22 @@ impl<H> ChildSet<H> {
         let key = state.last;
         state.children.insert(key, Entry { handle, asked: None, dropped: false, waker: None });
         drop(state);
-        Some(Member { set: self.clone(), key: ChildKey(key) })
+        Some(Member { set: self.clone(), key: ChildKey(key), known: None })
     }
 
     /// Closes the set: nobody new comes in. Those who are in go on. False: so it was already.
     pub fn close(&self) -> bool {
-        !std::mem::replace(&mut self.state.lock().closed, true)
+        !std::mem::replace(&mut self.lock().closed, true)
     }
 
     /// Whether nobody new comes in.
     pub fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.lock().closed
     }
 
     /// How many children are not over. May be out of date by the time it returns.
     pub fn len(&self) -> usize {
-        self.state.lock().children.len()
+        self.lock().children.len()
     }
 
     /// Whether all children are over.
@@ -138,17 +159,20 @@ impl<H> ChildSet<H> {
 
     /// How many wait for children to leave. May be out of date by the time it returns.
     pub fn waiters(&self) -> usize {
-        self.state.lock().waiting.len()
+        self.lock().waiting.len()
     }
 
     /// Has each child dropped where it stands, at its next turn: no clean-up. For children that ask
     /// [`Member::is_dropped`], as those of [`spawn`](Self::spawn) do. Those that enter later are not concerned.
     pub fn drop_all(&self) {
         let mut wakers = Vec::new();
-        for entry in self.state.lock().children.values_mut() {
+        let mut state = self.lock();
+        self.tell_news();
+        for entry in state.children.values_mut() {
             entry.dropped = true;
             wakers.extend(entry.waker.take());
         }
+        drop(state);
         wake(wakers);
     }
 
@@ -181,7 +205,9 @@ impl<H: Cancel> ChildSet<H> {
     /// As [`cancel`](Self::cancel), but for one that ends anyhow.
     pub fn cancel_others(&self, ends: Option<ChildKey>, reason: &Reason) {
         let (mut handles, mut wakers) = (Vec::new(), Vec::new());
-        for (key, entry) in &mut self.state.lock().children {
+        let mut state = self.lock();
+        self.tell_news();
+        for (key, entry) in &mut state.children {
             if ends == Some(ChildKey(*key)) {
                 continue;
             }
@@ -194,6 +220,7 @@ impl<H: Cancel> ChildSet<H> {
                 }
             }
         }
+        drop(state);
         wake(wakers); // S4
         let mut panicked = None;
         for (key, handle) in handles {
@@ -209,7 +236,7 @@ impl<H: Cancel> ChildSet<H> {
     /// Says by which handle a child is asked to end. Does nothing if it is over.
     pub fn attach(&self, key: ChildKey, handle: H) {
         loop {
-            let mut state = self.state.lock();
+            let mut state = self.lock();
             let Some(entry) = state.children.get_mut(&key.0) else { break };
             let Some(reason) = entry.asked.take() else {
                 let before = entry.handle.replace(handle);
@@ -283,7 +310,7 @@ const CLOSED: &str = "the set of children is closed";
 
 impl<H> Clone for ChildSet<H> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone() }
+        Self { shared: self.shared.clone() }
     }
 }
 
@@ -295,7 +322,7 @@ impl<H> Default for ChildSet<H> {
 
 impl<H> fmt::Debug for ChildSet<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state.lock();
+        let state = self.lock();
         let open = if state.closed { "closed" } else { "open" };
         write!(f, "ChildSet [{open}, children: {}]", state.children.len())
     }
@@ -308,6 +335,8 @@ impl<H> fmt::Debug for ChildSet<H> {
 pub struct Member<H> {
     set: ChildSet<H>,
     key: ChildKey,
+    /// S5: the news at the last look that found nothing, and a second clone of the waker that is kept since.
+    known: Option<(usize, Waker)>,
 }
 
 impl<H> Member<H> {
@@ -317,7 +346,7 @@ impl<H> Member<H> {
     }
 
     /// Whether the child is to be dropped where it stands; else keeps `waker` to have it polled when it is.
-    pub fn is_dropped(&self, waker: &Waker) -> bool {
+    pub fn is_dropped(&mut self, waker: &Waker) -> bool {
         matches!(self.look(waker, false), Asked::ToBeDropped)
     }
 
@@ -325,35 +354,37 @@ impl<H> Member<H> {
     ///
     /// A child with a handle is asked through that. This one costs no handle: no allocation a child, for those who poll the
     /// child's future in a [`Scope`](crate::cancel::Scope) of their own. Requests between two looks are one.
-    pub fn asked(&self, waker: &Waker) -> Asked {
+    pub fn asked(&mut self, waker: &Waker) -> Asked {
         self.look(waker, true)
     }
 
-    fn look(&self, waker: &Waker, takes: bool) -> Asked {
-        fn what<H>(entry: &mut Entry<H>, takes: bool) -> Asked {
-            match () {
-                () if entry.dropped => Asked::ToBeDropped,
-                () if takes => entry.asked.take().map_or(Asked::Nothing, Asked::ToEnd),
-                () => Asked::Nothing,
-            }
+    #[inline]
+    fn look(&mut self, waker: &Waker, takes: bool) -> Asked {
+        let news = self.set.shared.news.fetch_add(0, Ordering::Relaxed); // S5
+        match &self.known {
+            Some((seen, kept)) if *seen == news && kept.will_wake(waker) => Asked::Nothing,
+            _ => self.look_up(waker, takes),
         }
-        {
-            let mut state = self.set.state.lock();
-            let entry = state.children.get_mut(&self.key.0).expect("S1");
-            let asked = what(entry, takes);
-            let known = entry.waker.as_ref().is_some_and(|kept| kept.will_wake(waker));
-            if known || !matches!(asked, Asked::Nothing) {
-                return asked;
-            }
-        }
-        let mut waker = Some(waker.clone());
-        let asked = {
-            let mut state = self.set.state.lock();
-            let entry = state.children.get_mut(&self.key.0).expect("S1");
-            std::mem::swap(&mut entry.waker, &mut waker);
-            what(entry, takes)
+    }
+
+    fn look_up(&mut self, waker: &Waker, takes: bool) -> Asked {
+        let mut kept = Some(waker.clone());
+        let mut state = self.set.lock();
+        let news = self.set.shared.news.load(Ordering::Relaxed);
+        let entry = state.children.get_mut(&self.key.0).expect("S1");
+        let asked = match () {
+            () if entry.dropped => Asked::ToBeDropped,
+            () if takes => entry.asked.take().map_or(Asked::Nothing, Asked::ToEnd),
+            () => Asked::Nothing,
         };
-        drop(waker); // S4
+        if let Asked::Nothing = asked {
+            std::mem::swap(&mut entry.waker, &mut kept);
+        }
+        drop(state);
+        drop(kept); // S4
+        if let Asked::Nothing = asked {
+            self.known = Some((news, waker.clone()));
+        }
         asked
     }
 }
@@ -372,7 +403,7 @@ pub enum Asked {
 
 impl<H> Drop for Member<H> {
     fn drop(&mut self) {
-        let mut state = self.set.state.lock();
+        let mut state = self.set.lock();
         let left = state.children.remove(&self.key.0);
         let now = state.children.len();
         let woken = state.waiting.due(now);
@@ -457,7 +488,7 @@ impl<H> Future for FewerThan<'_, H> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let Self { set, than, ticket } = &mut *self;
-        let mut state = set.state.lock();
+        let mut state = set.lock();
         if state.children.len() < *than {
             let gone = ticket.take().and_then(|ticket| state.waiting.remove(ticket));
             drop(state);
@@ -467,7 +498,7 @@ impl<H> Future for FewerThan<'_, H> {
         let before = state.waiting.put(ticket, *than, waker);
         drop(state);
         drop(before); // S4
-        watch::wait(cx.waker(), "ChildSet::wait", || On::Children(watch::address(&*set.state)));
+        watch::wait(cx.waker(), "ChildSet::wait", || On::Children(watch::address(&set.shared.state)));
         Poll::Pending
     }
 }
@@ -475,7 +506,7 @@ impl<H> Future for FewerThan<'_, H> {
 impl<H> Drop for FewerThan<'_, H> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            let waker = self.set.state.lock().waiting.remove(ticket);
+            let waker = self.set.lock().waiting.remove(ticket);
             drop(waker); // S4
         }
     }

@@ -2,7 +2,7 @@
 
 use evenloop_core::cancel::{CancelScope, Reason};
 use evenloop_core::shim::{Mutex, StdArc, thread};
-use evenloop_core::{Cancel, ChildSet};
+use evenloop_core::{Asked, Cancel, ChildSet};
 use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -131,7 +131,7 @@ fn cancel_races_cancel() {
 fn drop_all_races_the_childs_poll() {
     model(|| {
         let children = ChildSet::<CancelScope>::new();
-        let member = children.enter(None).expect("open");
+        let mut member = children.enter(None).expect("open");
         let witness = StdArc::new(Witness::new(0));
         let other = thread::spawn({
             let (children, witness) = (children.clone(), witness.clone());
@@ -143,5 +143,25 @@ fn drop_all_races_the_childs_poll() {
         block_on(poll_fn(|cx| if member.is_dropped(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }));
         assert_eq!(witness.get(), 1);
         other.join().unwrap();
+    });
+}
+
+/// Does a child whose waker is kept learn that it is asked while it looks again, or is it woken?
+#[test]
+fn cancel_races_a_second_look() {
+    model_reaching(["seen", "woken"], |outcomes: Outcomes| {
+        let children = ChildSet::<CancelScope>::new();
+        let mut member = children.enter(None).expect("open");
+        let (woken, waker) = Woken::waker();
+        assert!(matches!(member.asked(&waker), Asked::Nothing));
+        let other = thread::spawn({
+            let children = children.clone();
+            move || children.cancel("the end")
+        });
+        let seen = matches!(member.asked(&waker), Asked::ToEnd(_));
+        other.join().unwrap();
+        assert!(woken.times() > 0, "asked, and nobody is told");
+        assert!(seen || matches!(member.asked(&waker), Asked::ToEnd(_)));
+        outcomes.count(if seen { "seen" } else { "woken" });
     });
 }

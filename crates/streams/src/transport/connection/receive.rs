@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 impl Connection {
     /// Reads and hands on, until there is nothing, or nobody wants it, or it is others' turn.
     pub(super) fn poll_receive(&self, cx: &mut Context<'_>) {
+        let mut room = None;
         for _ in 0..TURN_READS {
             if !self.is_reading() {
                 return; // C5
@@ -19,7 +20,7 @@ impl Connection {
             let Some(protocol) = self.protocol() else { return };
             let received = match &protocol {
                 AnyProtocol::Streaming(protocol) => {
-                    let mut room = Room::take();
+                    let room = room.get_or_insert_with(Room::take);
                     let polled = self.poll_some(cx, &mut room.bytes);
                     if let Poll::Ready(Ok(n @ 1..)) = polled {
                         self.guarded("data_received", || protocol.data_received(&room.bytes[..n]));
