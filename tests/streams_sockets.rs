@@ -3,14 +3,15 @@
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Park, Reactor, Readiness, Ready, Runtime};
 use evenloop_streams::{
-    AsyncFd, IoFailure, ReactorDriver, StreamReader, TcpListener, TcpStream, UnixListener, UnixStream,
+    AsyncFd, IoFailure, ListenConfig, ReactorDriver, StreamReader, TcpListener, TcpStream, UnixListener,
+    UnixStream,
 };
 use evenloop_tests::{connected, drive, loopback, on_reactor};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -419,5 +420,39 @@ fn everything_is_closed_on_exec() {
         for fd in fds {
             assert!(rustix::io::fcntl_getfd(fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC), "{fd:?}");
         }
+    });
+}
+
+#[test]
+fn options_of_a_listener_are_set() {
+    on_reactor(async {
+        let anywhere = loopback();
+        let alone = ListenConfig::new().listen(anywhere).unwrap();
+        let taken = ListenConfig::new().reuse_port(true).listen(alone.local_addr().unwrap()).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        assert!(taken.to_string().contains("listening on 127.0.0.1:"), "{taken}");
+
+        let shared = ListenConfig::new().reuse_port(true);
+        let one = shared.listen(anywhere).unwrap();
+        let other = shared.listen_std(one.local_addr().unwrap()).unwrap();
+        assert_eq!(other.local_addr().unwrap(), one.local_addr().unwrap());
+        assert_eq!(other.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+
+        // A full queue takes one more than it says, then clients wait.
+        let short = ListenConfig::new().backlog(1).listen(anywhere).unwrap();
+        let address = short.local_addr().unwrap();
+        let _waiting =
+            [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        let mut third = pin!(TcpStream::connect(address));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(third.as_mut().poll(&mut cx).is_pending());
+        let _elsewhere = connected().await; // by then it would be through
+        assert!(third.as_mut().poll(&mut cx).is_pending());
+        let _accepted = short.accept().await.unwrap();
+
+        let six = std::net::SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+        let Ok(six) = ListenConfig::new().only_v6(true).listen(six) else { return }; // no IPv6 here
+        let four = std::net::SocketAddr::from(([0, 0, 0, 0], six.local_addr().unwrap().port()));
+        let _four = ListenConfig::new().listen(four).expect("IPv6 has left it free");
     });
 }

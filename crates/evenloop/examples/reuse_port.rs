@@ -7,24 +7,13 @@
 //! ```
 
 use evenloop::create_task;
-use evenloop::streams::{TcpListener, TcpStream};
+use evenloop::streams::{ListenConfig, TcpListener, TcpStream};
 use futures::future::try_join_all;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
-use socket2::{Domain, Socket, Type};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
-
-/// A listener that shares its address with others of its kind.
-fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
-}
 
 /// What one thread does: a loop of its own that sends back what each of its connections says.
 fn serve(listener: std::net::TcpListener, served: &AtomicUsize) -> io::Result<()> {
@@ -48,11 +37,12 @@ fn main() -> io::Result<()> {
     let connections = numbers.next().unwrap_or(1000);
 
     // The first chooses the port; the others bind it too before anybody connects.
-    let first = listener(([127, 0, 0, 1], 0).into())?;
+    let listen = ListenConfig::new().reuse_port(true);
+    let first = listen.listen_std(([127, 0, 0, 1], 0).into())?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..loops {
-        listeners.push(listener(address)?);
+        listeners.push(listen.listen_std(address)?);
     }
     let served: &'static [AtomicUsize] = Vec::from_iter((0..loops).map(|_| AtomicUsize::new(0))).leak();
     for (listener, served) in listeners.into_iter().zip(served) {

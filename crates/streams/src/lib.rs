@@ -66,6 +66,8 @@ mod resolve;
 
 mod connect;
 
+mod listen;
+
 mod server;
 
 mod signal_kind;
@@ -99,6 +101,7 @@ pub use async_fd::{AsyncFd, NotWatched};
 pub use connect::{ConnectFailures, open_connection, open_unix_connection};
 pub use datagram::{UdpSocket, UnixDatagram};
 pub use error::{IncompleteRead, IoFailure, LimitOverrun, ReadError};
+pub use listen::ListenConfig;
 pub use protocol::{
     AnyProtocol, BufferedKind, BufferedProtocol, DatagramProtocol, IntoProtocol, Protocol, StreamingKind,
 };

@@ -6,6 +6,7 @@
 
 use crate::async_fd::AsyncFd;
 use crate::error::IoFailure;
+use crate::listen::ListenConfig;
 use crate::split::{self, OwnedReadHalf, OwnedWriteHalf, ReadHalf, Split, WriteHalf, sealed::Duplex};
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Direction, Reactor, Ready, Runtime};
@@ -411,10 +412,7 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on `local`; port 0 lets the kernel choose one. An address whose connections are still ending can be taken
-    /// at once (`SO_REUSEADDR`). Up to 1,024 connections wait to be accepted, or as many as the system allows.
-    ///
-    /// Other options: set them on a socket of the `socket2` crate or of std's, and hand it to [`from_std`](Self::from_std).
+    /// Listens on `local`; port 0 lets the kernel choose one. For options see [`ListenConfig`], which this is with none.
     ///
     /// # Errors
     ///
@@ -446,10 +444,7 @@ impl TcpListener {
     }
 
     fn bind_with(local: SocketAddr, reactor: StdArc<dyn Reactor>) -> io::Result<Self> {
-        let failed = |error| IoFailure::wrap("listening on", local, error);
-        let listener = mio::net::TcpListener::bind(local).map_err(failed)?;
-        rustix::net::listen(&listener, BACKLOG).map_err(|error| failed(error.into()))?; // mio's own is 128
-        Self::watch(listener, reactor).map_err(failed)
+        ListenConfig::new().listen_with(local, reactor)
     }
 
     /// Takes over a listener of std's, and makes it non-blocking.
@@ -460,10 +455,12 @@ impl TcpListener {
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
         let reactor = Runtime::current_reactor("TcpListener::from_std").map_err(io::Error::other)?;
         listener.set_nonblocking(true)?;
-        Self::watch(mio::net::TcpListener::from_std(listener), reactor)
+        Self::watch(listener, reactor)
     }
 
-    fn watch(listener: mio::net::TcpListener, reactor: StdArc<dyn Reactor>) -> io::Result<Self> {
+    /// Takes over one that does not block.
+    pub(crate) fn watch(listener: std::net::TcpListener, reactor: StdArc<dyn Reactor>) -> io::Result<Self> {
+        let listener = mio::net::TcpListener::from_std(listener);
         let local = listener.local_addr()?;
         Ok(Self { fd: AsyncFd::watch(listener, reactor, Ready::NOTHING)?, local })
     }

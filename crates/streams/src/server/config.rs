@@ -96,8 +96,8 @@ impl ServerConfig {
         self.start_on([TcpListener::bind(address)?], handler)
     }
 
-    /// Serves TCP on listeners that are there already: on several addresses, or on sockets from elsewhere; handlers stay on
-    /// this thread.
+    /// Serves TCP on listeners that are there already: on several addresses, with options
+    /// ([`ListenConfig`](crate::ListenConfig)), or on sockets from elsewhere; handlers stay on this thread.
     ///
     /// # Errors
     ///
