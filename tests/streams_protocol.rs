@@ -29,6 +29,7 @@ struct Recorder {
     on_data: Option<Hook>,
     on_pause: Option<Hook>,
     on_resume: Option<Hook>,
+    on_eof: Option<Hook>,
     on_lost: Option<Hook>,
     keeps_open: bool,
 }
@@ -52,6 +53,10 @@ impl Recorder {
 
     fn on_resume(self, hook: impl Fn(&Transport, &[u8]) + 'static) -> Self {
         Self { on_resume: Some(Box::new(hook)), ..self }
+    }
+
+    fn on_eof(self, hook: impl Fn(&Transport, &[u8]) + 'static) -> Self {
+        Self { on_eof: Some(Box::new(hook)), ..self }
     }
 
     fn on_lost(self, hook: impl Fn(&Transport, &[u8]) + 'static) -> Self {
@@ -83,6 +88,7 @@ impl Protocol for Recorder {
 
     fn eof_received(&self) -> bool {
         self.log.add("eof");
+        self.call(&self.on_eof, b"");
         self.keeps_open
     }
 
@@ -480,6 +486,7 @@ fn a_protocol_that_panics_ends_its_own_connection_and_is_reported() {
         ("data_received", Box::new(move |recorder| recorder.on_data(bad))),
         ("pause_writing", Box::new(move |recorder| recorder.on_pause(bad))),
         ("resume_writing", Box::new(move |recorder| recorder.on_resume(bad))),
+        ("eof_received", Box::new(move |recorder| recorder.on_eof(bad).keeping_open())),
         ("connection_lost", Box::new(move |recorder| recorder.on_lost(bad))),
     ];
     on_reporting_loop(reports.clone(), async move {
@@ -497,6 +504,9 @@ fn a_protocol_that_panics_ends_its_own_connection_and_is_reported() {
             assert!(written.is_ok() || ["connection_made", "data_received"].contains(&method), "{method}");
             if method == "resume_writing" || method == "connection_lost" {
                 bad.close();
+            }
+            if method == "eof_received" {
+                peer.close().await.unwrap();
             }
             let end = read_all(&mut peer).await; // a reset, if what it sent was not read
             assert!(end.is_ok() || method == "connection_made", "{end:?}");
