@@ -59,11 +59,11 @@ pub fn begin() {
 #[doc(alias = "poll_proceed")]
 pub fn poll_spend(cx: &mut Context<'_>) -> Poll<()> {
     let left = LEFT.try_with(|left| {
-        let before = left.get();
-        left.set(before.saturating_sub(1));
-        before
+        let rest = left.get().checked_sub(1)?;
+        left.set(rest);
+        Some(())
     });
-    if matches!(left, Ok(0)) { run_dry(cx) } else { Poll::Ready(()) }
+    if let Ok(None) = left { run_dry(cx) } else { Poll::Ready(()) }
 }
 
 #[cold]
