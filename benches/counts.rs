@@ -7,7 +7,7 @@
 use evenloop_core::{Runtime, ThreadPark};
 use evenloop_coroutine::{Coroutine, Resumed};
 use evenloop_executor::{EventLoop, yield_now};
-use evenloop_sync::{Event, Lock, Semaphore, oneshot};
+use evenloop_sync::{Event, Lock, Queue, Semaphore, oneshot};
 use evenloop_time::{Clock, Driver, VirtualClock};
 use std::future::Future;
 use std::hint::black_box;
@@ -25,6 +25,7 @@ const OPERATIONS: &[Operation] = &[
     ("lock_waited_for", lock_waited_for),
     ("oneshot_sent_then_awaited", oneshot_sent_then_awaited),
     ("oneshot_awaited_then_sent", oneshot_awaited_then_sent),
+    ("queue_put_then_get", queue_put_then_get),
     ("semaphore_free", semaphore_free),
     ("sleep_on_virtual_clock", sleep_on_virtual_clock),
     ("task_spawned_and_joined", task_spawned_and_joined),
@@ -81,6 +82,15 @@ fn event_wait_then_set(rounds: u64) {
         event.set();
         assert!(poll(wait).is_ready());
         event.clear();
+    }
+}
+
+fn queue_put_then_get(rounds: u64) {
+    let queue = Queue::new(64);
+    queue.put_nowait(0).expect("there is room");
+    for round in 0..rounds {
+        assert!(poll(pin!(queue.put(black_box(round)))).is_ready());
+        assert!(poll(pin!(queue.get())).is_ready());
     }
 }
 

@@ -496,6 +496,33 @@ fn a_comparison_that_panics_blocks_nobody() {
 }
 
 #[test]
+fn a_comparison_that_panics_in_a_get_keeps_no_putter_waiting() {
+    let queue = PriorityQueue::new(3);
+    let panics = Rc::new(Cell::new(false));
+    let touchy = || Touchy(panics.clone());
+    (0..3).try_for_each(|_| queue.put_nowait(touchy())).ok().unwrap();
+    let woken = [Woken::waker(), Woken::waker()];
+    let mut puts = [queue.put(touchy()), queue.put(touchy())];
+    for (put, (_, waker)) in puts.iter_mut().zip(&woken) {
+        assert!(poll(put, waker).is_pending());
+    }
+    panics.set(true);
+    let get = std::panic::AssertUnwindSafe(|| queue.get_nowait());
+    assert!(std::panic::catch_unwind(get).is_err());
+    panics.set(false);
+    assert_eq!(woken.each_ref().map(|(woken, _)| woken.times()), [1, 0], "an item is gone");
+    ready(&mut puts[0]).unwrap();
+
+    panics.set(true);
+    let get_many = std::panic::AssertUnwindSafe(|| queue.get_many(&mut vec![], 3).now_or_never());
+    assert!(std::panic::catch_unwind(get_many).is_err());
+    panics.set(false);
+    assert_eq!(woken[1].0.times(), 1, "an item is gone");
+    ready(&mut puts[1]).unwrap();
+    assert_eq!((queue.qsize(), queue.full()), (3, true));
+}
+
+#[test]
 #[should_panic(expected = "`Queue::put` was polled after it had finished")]
 fn a_put_that_is_polled_again_says_so() {
     let queue = Queue::new(0);

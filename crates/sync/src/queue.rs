@@ -309,7 +309,11 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// Whether there is no slot for [`put_nowait`](Self::put_nowait). May be out of date by the time it returns.
     #[doc(alias = "is_full")]
     pub fn full(&self) -> bool {
-        self.state.lock().free_slots() == 0
+        let state = self.state.lock();
+        if state.is_shut_down() {
+            return self.maxsize > 0 && state.items() >= self.maxsize; // then nothing is promised
+        }
+        state.free_slots() == 0
     }
 
     /// Reports that an item that was got is finished with. After as many reports as items were put,

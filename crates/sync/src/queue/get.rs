@@ -1,7 +1,7 @@
 //! The futures of getting: one item, or as many as are there.
 
 use super::order::Order;
-use super::state::{Admission, Side, State};
+use super::state::{Admission, Getters, State};
 use super::turn::Turn;
 use super::{Queue, QueueShutDown};
 use crate::wait_list::wake_due;
@@ -13,13 +13,13 @@ use std::task::{Context, Poll};
 /// The future of [`Queue::get`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct QueueGet<'a, T, O: Order<T> = super::Fifo<T>> {
-    turn: Turn<'a, T, O>,
+    turn: Turn<'a, T, O, Getters>,
 }
 
 /// The future of [`Queue::get_many`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct QueueGetMany<'a, T, O: Order<T> = super::Fifo<T>> {
-    turn: Turn<'a, T, O>,
+    turn: Turn<'a, T, O, Getters>,
     items: &'a mut Vec<T>,
     limit: usize,
 }
@@ -29,14 +29,14 @@ pub struct QueueGetMany<'a, T, O: Order<T> = super::Fifo<T>> {
 impl<'a, T, O: Order<T>> QueueGet<'a, T, O> {
     #[inline]
     pub(super) fn new(queue: &'a Queue<T, O>) -> Self {
-        Self { turn: Turn::new(queue, Side::Getters) }
+        Self { turn: Turn::new(queue) }
     }
 }
 
 impl<T, O: Order<T>> Future for QueueGet<'_, T, O> {
     type Output = Result<T, QueueShutDown>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.turn.poll(cx, |state, due| match state.admit_getter() {
             Admission::Now => Some(Ok(state.get(due))),
@@ -56,7 +56,7 @@ impl<T, O: Order<T>> fmt::Debug for QueueGet<'_, T, O> {
 
 impl<'a, T, O: Order<T>> QueueGetMany<'a, T, O> {
     pub(super) fn new(queue: &'a Queue<T, O>, items: &'a mut Vec<T>, limit: usize) -> Self {
-        Self { turn: Turn::new(queue, Side::Getters), items, limit }
+        Self { turn: Turn::new(queue), items, limit }
     }
 }
 
@@ -69,19 +69,29 @@ impl<T, O: Order<T>> Future for QueueGetMany<'_, T, O> {
             return Poll::Ready(Ok(0));
         }
         let before = items.len();
-        let mut somebody_is_due = false;
-        let got = turn.poll(cx, |state, _| match state.admit_getter() {
+        let mut putters = DuePutters { queue: turn.queue, some: false };
+        turn.poll(cx, |state, _| match state.admit_getter() {
             Admission::Now => {
-                somebody_is_due = state.get_many(items, *limit);
+                state.get_many(items, *limit, &mut putters.some);
                 Some(Ok(items.len() - before))
             }
             Admission::Later => None,
             Admission::Never => Some(Err(QueueShutDown(()))),
-        });
-        if somebody_is_due {
-            wake_due(None, &turn.queue.state, State::putters);
+        })
+    }
+}
+
+/// Wakes the putters that were chosen when it is dropped, also when comparing items panics.
+struct DuePutters<'a, T, O: Order<T>> {
+    queue: &'a Queue<T, O>,
+    some: bool,
+}
+
+impl<T, O: Order<T>> Drop for DuePutters<'_, T, O> {
+    fn drop(&mut self) {
+        if self.some {
+            wake_due(None, &self.queue.state, State::putters);
         }
-        got
     }
 }
 

@@ -1,7 +1,7 @@
 //! The futures of putting: with the item in hand, or for a slot first.
 
 use super::order::Order;
-use super::state::{Admission, Due, Side};
+use super::state::{Admission, Due, Putters};
 use super::turn::Turn;
 use super::{Queue, QueueShutDown};
 use crate::wait_list::Guarding;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 /// The future of [`Queue::put`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct QueuePut<'a, T, O: Order<T> = super::Fifo<T>> {
-    turn: Turn<'a, T, O>,
+    turn: Turn<'a, T, O, Putters>,
     /// None after the answer.
     item: Option<T>,
 }
@@ -21,7 +21,7 @@ pub struct QueuePut<'a, T, O: Order<T> = super::Fifo<T>> {
 /// The future of [`Queue::reserve`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct QueueReserve<'a, T, O: Order<T> = super::Fifo<T>> {
-    turn: Turn<'a, T, O>,
+    turn: Turn<'a, T, O, Putters>,
 }
 
 /// A slot in a queue that nobody else can fill. Dropping it gives it to the next putter in line.
@@ -48,14 +48,14 @@ pub struct QueueSlot<'a, T, O: Order<T> = super::Fifo<T>> {
 impl<'a, T, O: Order<T>> QueuePut<'a, T, O> {
     #[inline]
     pub(super) fn new(queue: &'a Queue<T, O>, item: T) -> Self {
-        Self { turn: Turn::new(queue, Side::Putters), item: Some(item) }
+        Self { turn: Turn::new(queue), item: Some(item) }
     }
 }
 
 impl<T, O: Order<T>> Future for QueuePut<'_, T, O> {
     type Output = Result<(), QueueShutDown<T>>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { turn, item } = &mut *self;
         turn.poll(cx, |state, due| {
@@ -91,7 +91,7 @@ impl<T, O: Order<T>> fmt::Debug for QueuePut<'_, T, O> {
 
 impl<'a, T, O: Order<T>> QueueReserve<'a, T, O> {
     pub(super) fn new(queue: &'a Queue<T, O>) -> Self {
-        Self { turn: Turn::new(queue, Side::Putters) }
+        Self { turn: Turn::new(queue) }
     }
 }
 
@@ -130,7 +130,7 @@ impl<T, O: Order<T>> QueueSlot<'_, T, O> {
         std::mem::forget(self); // the slot is claimed here, not returned
         let mut due = Due::default();
         let mut state = queue.state.lock();
-        state.claim(Side::Putters);
+        state.claim::<Putters>();
         if state.is_shut_down() {
             return Err(QueueShutDown(item));
         }
@@ -142,7 +142,7 @@ impl<T, O: Order<T>> QueueSlot<'_, T, O> {
 impl<T, O: Order<T>> Drop for QueueSlot<'_, T, O> {
     fn drop(&mut self) {
         let mut due = Due::default();
-        self.queue.state.lock().hand_on(Side::Putters, &mut due);
+        self.queue.state.lock().hand_on::<Putters>(&mut due);
     }
 }
 

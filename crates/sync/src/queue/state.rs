@@ -3,10 +3,14 @@
 //! An item that is promised to a getter stays where it is, and a slot that is promised to a putter stays empty, until the
 //! chosen one comes for it. So nothing is ever in nobody's hands, and a chosen one that is dropped gives back a number.
 //!
-//! Q1. `promised_items <= items`, and `items + promised_slots <= slots`.
-//! Q2. Getters wait only while every item is promised; putters wait only while every slot is taken or promised.
+//! Counted is what is free; what is promised is the rest, and nobody has to know how much that is.
+//!
+//! Q1. `free_items <= items`, and `items + free_slots` is at most what fits.
+//! Q2. Getters wait only while no item is free; putters wait only while no slot is. So who puts or gets looks for them only
+//!     then.
 //! Q3. After the shutdown nobody waits but for `join`, and nothing is promised: who comes first takes what is left.
 //! Q4. Somebody waits for `join` only while `unfinished` is not zero.
+//! Q5. After the shutdown no slot is free, nor becomes so.
 
 use super::order::Order;
 use crate::spin_lock::Shows;
@@ -16,12 +20,10 @@ use std::task::Waker;
 
 pub(crate) struct State<T, O> {
     items: O,
-    /// How many items fit; `usize::MAX` when any number does.
-    slots: usize,
-    /// Items of chosen getters that have not come for them yet.
-    promised_items: usize,
-    /// Empty slots of chosen putters that have not come for them yet, and of `QueueSlot`s.
-    promised_slots: usize,
+    /// Items that are promised to nobody. The others are those of chosen getters that have not come for them yet.
+    free_items: usize,
+    /// Slots that are neither taken nor promised: to chosen putters that have not come yet, and to `QueueSlot`s.
+    free_slots: usize,
     /// Items put and not yet reported by `task_done`.
     unfinished: u64,
     is_shut_down: bool,
@@ -31,30 +33,49 @@ pub(crate) struct State<T, O> {
     holds: PhantomData<T>,
 }
 
-/// The two lines.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Side {
-    /// They are promised items.
-    Getters,
-    /// They are promised slots.
-    Putters,
-}
-
-impl Side {
+/// One of the two lines.
+pub(super) trait Side {
     /// What its waiters called.
-    pub(super) fn call(self) -> &'static str {
-        match self {
-            Self::Getters => "Queue::get",
-            Self::Putters => "Queue::put",
-        }
-    }
+    const CALL: &'static str;
 
     /// What a state shows when this side would have to wait.
-    pub(super) const fn waits(self) -> u8 {
-        match self {
-            Self::Getters => 1,
-            Self::Putters => 2,
-        }
+    const WAITS: u8;
+
+    fn line<T, O>(state: &mut State<T, O>) -> &mut Waiters<()>;
+
+    /// How much of what they wait for is free.
+    fn free<T, O>(state: &mut State<T, O>) -> &mut usize;
+}
+
+/// They are promised items.
+pub(super) struct Getters;
+
+impl Side for Getters {
+    const CALL: &'static str = "Queue::get";
+    const WAITS: u8 = 1;
+
+    fn line<T, O>(state: &mut State<T, O>) -> &mut Waiters<()> {
+        &mut state.getters
+    }
+
+    fn free<T, O>(state: &mut State<T, O>) -> &mut usize {
+        &mut state.free_items
+    }
+}
+
+/// They are promised slots.
+pub(super) struct Putters;
+
+impl Side for Putters {
+    const CALL: &'static str = "Queue::put";
+    const WAITS: u8 = 2;
+
+    fn line<T, O>(state: &mut State<T, O>) -> &mut Waiters<()> {
+        &mut state.putters
+    }
+
+    fn free<T, O>(state: &mut State<T, O>) -> &mut usize {
+        &mut state.free_slots
     }
 }
 
@@ -77,18 +98,22 @@ impl Drop for Due {
     #[inline]
     fn drop(&mut self) {
         if let Some(waker) = self.0.take() {
-            wait_list::wake(waker);
+            wake(waker);
         }
     }
+}
+
+#[inline(never)]
+fn wake(waker: Waker) {
+    wait_list::wake(waker);
 }
 
 impl<T, O> State<T, O> {
     pub(crate) const fn new(items: O, maxsize: usize) -> Self {
         Self {
             items,
-            slots: if maxsize == 0 { usize::MAX } else { maxsize },
-            promised_items: 0,
-            promised_slots: 0,
+            free_items: 0,
+            free_slots: if maxsize == 0 { usize::MAX } else { maxsize },
             unfinished: 0,
             is_shut_down: false,
             getters: Waiters::new(),
@@ -113,9 +138,7 @@ impl<T, O: Order<T>> Shows for State<T, O> {
 
     #[inline]
     fn shows(&self) -> u8 {
-        let getter = if self.free_items() == 0 { Side::Getters.waits() } else { 0 };
-        let putter = if self.free_slots() == 0 { Side::Putters.waits() } else { 0 };
-        getter | putter
+        u8::from(self.free_items == 0) * Getters::WAITS + u8::from(self.free_slots == 0) * Putters::WAITS
     }
 }
 
@@ -125,25 +148,16 @@ impl<T, O: Order<T>> State<T, O> {
     }
 
     /// Items that are promised to nobody.
-    #[inline]
     pub(super) fn free_items(&self) -> usize {
-        self.items.len() - self.promised_items // Q1
+        self.free_items
     }
 
-    /// Slots that are neither taken nor promised.
-    #[inline]
+    /// Slots that are neither taken nor promised. None after the shutdown (Q5).
     pub(super) fn free_slots(&self) -> usize {
-        self.slots - self.items.len() - self.promised_slots // Q1
+        self.free_slots
     }
 
     // --- Lines ---
-
-    pub(super) fn line(&mut self, side: Side) -> &mut Waiters<()> {
-        match side {
-            Side::Getters => &mut self.getters,
-            Side::Putters => &mut self.putters,
-        }
-    }
 
     pub(super) fn getters(&mut self) -> &mut Waiters<()> {
         &mut self.getters
@@ -157,33 +171,29 @@ impl<T, O: Order<T>> State<T, O> {
         &mut self.joiners
     }
 
-    /// Chooses the first in line, for an item or slot that is free, or is about to be.
+    /// An item or a slot more: promised to the first in line, else free.
     #[inline]
-    fn choose(&mut self, side: Side, due: &mut Due) {
-        let chosen = self.line(side).grant_first(|()| ());
-        if chosen.is_some() {
-            *self.promised(side) += 1;
-            due.0 = chosen;
+    fn give<S: Side>(&mut self, due: &mut Due) {
+        if *S::free(self) == 0 {
+            self.hand_on::<S>(due);
+        } else {
+            *S::free(self) += 1; // Q2
+        }
+    }
+
+    /// As `give`, when there may be a line. Or ends a promise, because its owner is gone.
+    #[inline(never)]
+    pub(super) fn hand_on<S: Side>(&mut self, due: &mut Due) {
+        due.0 = S::line(self).grant_first(|()| ());
+        if due.0.is_none() {
+            self.claim::<S>();
         }
     }
 
     /// Ends a promise, because its owner is here: what was promised is free until this critical section ends.
-    pub(super) fn claim(&mut self, side: Side) {
+    pub(super) fn claim<S: Side>(&mut self) {
         if !self.is_shut_down {
-            *self.promised(side) -= 1;
-        }
-    }
-
-    /// Ends a promise, because its owner is gone: it goes to the next in line.
-    pub(super) fn hand_on(&mut self, side: Side, due: &mut Due) {
-        self.claim(side);
-        self.choose(side, due);
-    }
-
-    fn promised(&mut self, side: Side) -> &mut usize {
-        match side {
-            Side::Getters => &mut self.promised_items,
-            Side::Putters => &mut self.promised_slots,
+            *S::free(self) += 1;
         }
     }
 
@@ -193,8 +203,8 @@ impl<T, O: Order<T>> State<T, O> {
     #[inline]
     pub(super) fn admit_putter(&self) -> Admission {
         match () {
+            () if self.free_slots > 0 => Admission::Now, // Q5
             () if self.is_shut_down => Admission::Never,
-            () if self.free_slots() > 0 => Admission::Now,
             () => Admission::Later,
         }
     }
@@ -203,7 +213,7 @@ impl<T, O: Order<T>> State<T, O> {
     #[inline]
     pub(super) fn admit_getter(&self) -> Admission {
         match () {
-            () if self.free_items() > 0 => Admission::Now,
+            () if self.free_items > 0 => Admission::Now,
             () if self.is_shut_down => Admission::Never,
             () => Admission::Later,
         }
@@ -212,38 +222,41 @@ impl<T, O: Order<T>> State<T, O> {
     /// Puts an item into a free slot.
     #[inline]
     pub(super) fn put(&mut self, item: T, due: &mut Due) {
-        debug_assert!(self.free_slots() > 0, "Q1");
         self.unfinished += 1;
-        // Chosen first: comparing items may panic, and the item is in the queue all the same.
-        self.choose(Side::Getters, due);
+        // Counted first: comparing items may panic, and the item is in the queue all the same.
+        self.free_slots -= 1; // Q1
+        self.give::<Getters>(due);
         self.items.push(item);
     }
 
     /// Takes a free item.
     #[inline]
     pub(super) fn get(&mut self, due: &mut Due) -> T {
-        debug_assert!(self.free_items() > 0, "Q1");
-        let item = self.items.pop().expect("an item is free");
-        self.choose(Side::Putters, due);
-        item
+        // Counted first: comparing items may panic, and the item is out of the queue all the same.
+        self.free_items -= 1; // Q1
+        self.give::<Putters>(due);
+        self.items.pop().expect("an item is free")
     }
 
-    /// Takes free items, at most `limit`, and chooses as many putters. Answers whether some of those are to be woken.
-    pub(super) fn get_many(&mut self, into: &mut Vec<T>, limit: usize) -> bool {
-        let count = self.free_items().min(limit);
-        into.extend((0..count).map_while(|_| self.items.pop()));
-        let mut chosen = 0;
-        while chosen < count && self.putters.defer_first(|()| ()) {
-            chosen += 1;
+    /// Takes free items, at most `limit`, and chooses as many putters. `chose` becomes true once some of those are to be
+    /// woken, also if comparing items panics.
+    pub(super) fn get_many(&mut self, into: &mut Vec<T>, limit: usize, chose: &mut bool) {
+        let count = self.free_items.min(limit);
+        into.reserve(count);
+        for _ in 0..count {
+            self.free_items -= 1; // as in `get`
+            if self.free_slots == 0 && self.putters.defer_first(|()| ()) {
+                *chose = true;
+            } else {
+                self.claim::<Putters>();
+            }
+            into.extend(self.items.pop());
         }
-        self.promised_slots += chosen;
-        chosen > 0
     }
 
     /// Takes a free slot away until [`claim`](Self::claim).
     pub(super) fn promise_slot(&mut self) {
-        debug_assert!(self.free_slots() > 0, "Q1");
-        self.promised_slots += 1;
+        self.free_slots -= 1; // Q1
     }
 
     // --- Finishing ---
@@ -262,11 +275,11 @@ impl<T, O: Order<T>> State<T, O> {
     /// everybody who is due in the three lists is woken.
     pub(super) fn shut_down(&mut self, immediate: bool) -> O {
         self.is_shut_down = true;
-        self.promised_items = 0;
-        self.promised_slots = 0;
         self.getters.grant_all(|()| ());
         self.putters.grant_all(|()| ());
         let gone = if immediate { std::mem::take(&mut self.items) } else { O::default() };
+        self.free_items = self.items.len(); // Q3
+        self.free_slots = 0; // Q5
         // Saturating: a task may have reported an item before it got it.
         self.unfinished = self.unfinished.saturating_sub(gone.len() as u64);
         if self.unfinished == 0 {

@@ -7,60 +7,71 @@ use crate::wait_list::{Guarding, Place};
 use evenloop_core::budget::poll_spend;
 use evenloop_core::watch::{self, On};
 use std::fmt;
+use std::marker::PhantomData;
 use std::task::{Context, Poll, Waker, ready};
 
 /// A place in one of the two lines. Dropped while it is chosen, it hands on what it was promised.
-pub(super) struct Turn<'a, T, O: Order<T>> {
+pub(super) struct Turn<'a, T, O: Order<T>, S: Side> {
     pub(super) queue: &'a Queue<T, O>,
-    side: Side,
     place: Place,
+    side: PhantomData<S>,
 }
 
-impl<'a, T, O: Order<T>> Turn<'a, T, O> {
+impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
     #[inline]
-    pub(super) fn new(queue: &'a Queue<T, O>, side: Side) -> Self {
-        Self { queue, side, place: Place::New }
+    pub(super) fn new(queue: &'a Queue<T, O>) -> Self {
+        Self { queue, place: Place::New, side: PhantomData }
     }
 
     /// Ready with what `act` did when it was this one's turn. `act` looks for itself what is free, and answers None to get
     /// in line.
     ///
     /// After Ready this is as new.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll<R>(
         &mut self,
         cx: &mut Context<'_>,
         mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
     ) -> Poll<R> {
-        let mut due = Due::default();
         if matches!(self.place, Place::New) {
             ready!(poll_spend(cx));
-            if self.queue.state.shown() & self.side.waits() == 0 {
+            if self.queue.state.shown() & S::WAITS == 0 {
+                let mut due = Due::default();
                 let mut state = self.queue.state.lock();
                 if let Some(done) = act(&mut state, &mut due) {
                     return Poll::Ready(done);
                 }
             }
         }
+        self.poll_slow(cx, act)
+    }
+
+    /// As `poll`, when there is a wait, or seems to be.
+    #[inline(never)]
+    fn poll_slow<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
+    ) -> Poll<R> {
         let polled = match self.place {
             Place::Waiting(_) => self.poll_waiting(cx.waker(), act),
             _ => self.join(cx.waker().clone(), act),
         };
         if polled.is_pending() {
-            let (queue, side) = (self.queue, self.side);
-            watch::wait(cx.waker(), side.call(), || On::counted(queue, queue.qsize(), queue.maxsize()));
+            let queue = self.queue;
+            watch::wait(cx.waker(), S::CALL, || On::counted(queue, queue.qsize(), queue.maxsize()));
         }
         polled
     }
 
     /// Acts now if something is free after all, or gets in line. `waker` was cloned outside the lock.
-    #[inline(never)]
+    #[inline]
     fn join<R>(
         &mut self,
         waker: Waker,
         mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
     ) -> Poll<R> {
-        let Self { queue, side, ref mut place } = *self;
+        let Self { queue, ref mut place, .. } = *self;
         let mut due = Due::default();
         let mut state = queue.state.lock();
         if let Some(done) = act(&mut state, &mut due) {
@@ -68,28 +79,23 @@ impl<'a, T, O: Order<T>> Turn<'a, T, O> {
             drop(waker);
             return Poll::Ready(done);
         }
-        *place = Place::Waiting(state.line(side).push(waker, ()));
+        *place = Place::Waiting(S::line(&mut state).push(waker, ()));
         Poll::Pending
     }
 
     /// Acts if this was chosen.
-    #[inline(never)]
+    #[inline]
     fn poll_waiting<R>(
         &mut self,
         waker: &Waker,
         mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
     ) -> Poll<R> {
-        let Self { queue, side, ref mut place } = *self;
+        let Self { queue, ref mut place, .. } = *self;
         let mut due = Due::default();
-        let turn = place.poll_then(
-            &queue.state,
-            |state| state.line(side),
-            waker,
-            |state| {
-                state.claim(side);
-                act(state, &mut due).expect("what was promised is there")
-            },
-        );
+        let turn = place.poll_then(&queue.state, S::line, waker, |state| {
+            state.claim::<S>();
+            act(state, &mut due).expect("what was promised is there")
+        });
         turn.map(|((), done)| {
             *place = Place::New;
             done
@@ -99,22 +105,18 @@ impl<'a, T, O: Order<T>> Turn<'a, T, O> {
     /// Leaves the line, and hands on what was promised.
     #[cold]
     fn leave(&mut self) {
-        let Self { queue, side, ref mut place } = *self;
+        let Self { queue, ref mut place, .. } = *self;
         let mut due = Due::default();
-        let left = place.leave_then(
-            &queue.state,
-            |state| state.line(side),
-            |state, chosen| {
-                if chosen {
-                    state.hand_on(side, &mut due);
-                }
-            },
-        );
+        let left = place.leave_then(&queue.state, S::line, |state, chosen| {
+            if chosen {
+                state.hand_on::<S>(&mut due);
+            }
+        });
         drop(left);
     }
 }
 
-impl<T, O: Order<T>> Drop for Turn<'_, T, O> {
+impl<T, O: Order<T>, S: Side> Drop for Turn<'_, T, O, S> {
     #[inline]
     fn drop(&mut self) {
         if let Place::Waiting(_) = self.place {
@@ -123,7 +125,7 @@ impl<T, O: Order<T>> Drop for Turn<'_, T, O> {
     }
 }
 
-impl<T, O: Order<T>> fmt::Debug for Turn<'_, T, O> {
+impl<T, O: Order<T>, S: Side> fmt::Debug for Turn<'_, T, O, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.place.fmt(f)
     }
