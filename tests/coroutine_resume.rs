@@ -395,6 +395,38 @@ fn a_yield_dropped_before_it_is_seen_never_was() {
 }
 
 #[test]
+fn a_yield_that_is_never_polled_gives_its_value_up() {
+    let alive = Rc::new(Cell::new(0));
+    let mut body = Coroutine::new(async |mut co| {
+        drop(co.yield_(Counted::new(&alive)));
+        assert_eq!(alive.get(), 0, "it was dropped with its yield");
+        std::mem::forget(co.yield_(Counted::new(&alive)));
+        assert_eq!(alive.get(), 1);
+        let next = co.yield_(Counted::new(&alive));
+        assert_eq!(alive.get(), 1, "the forgotten one made room");
+        next.await;
+        std::mem::forget(co.yield_(Counted::new(&alive)));
+    });
+    drop(body.next().expect("one is yielded"));
+    assert!(body.next().is_none());
+    assert_eq!(alive.get(), 0, "the last went with its body");
+}
+
+#[test]
+fn a_yield_polled_again_before_its_answer_stays_pending() {
+    let mut body = Coroutine::new(async |mut co| {
+        let mut yielded = co.yield_(1);
+        // More often than a byte counts.
+        for _ in 0..300 {
+            assert!((&mut yielded).now_or_never().is_none());
+        }
+        yielded.await
+    });
+    assert_eq!(body.resume(0), Resumed::Yielded(1));
+    assert_eq!(body.resume(7), Resumed::Returned(7));
+}
+
+#[test]
 fn a_leaked_yield_is_a_panic_and_not_a_mix_up() {
     let mut body = Coroutine::new(async |mut co| {
         let mut leaked = ManuallyDrop::new(co.yield_(1));

@@ -118,7 +118,7 @@ impl<R, Y> Future for Yield<'_, '_, R, Y> {
     type Output = R;
 
     /// Registers no waker: whoever resumes the body polls it.
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<R> {
         self.link.poll()
     }

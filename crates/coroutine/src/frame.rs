@@ -6,10 +6,11 @@
 //! slot and polls, the block takes it, runs on, leaves its next value and returns `Pending`.
 //!
 //! ```text
-//!          begin                hear                   yield_, then its first poll           resume
-//! Fresh ─────────► Running ◄───── Answered       Running ───────────────────────► Offered ──────────► Answered
-//!                    │  ▲                            ▲                              │
-//!                    └──┘ waits for something else   └── the yield is dropped ──────┘
+//!        begin             yield_            its first poll             resume                hear
+//! Fresh ───────► Running ──────────► Placed ────────────────► Offered ──────────► Answered ───────────► Running
+//!                 │  ▲ ▲               │                         │                   │
+//!                 └──┘ └───────────────┴── the yield is dropped ─┴───────────────────┘
+//!            waits for something else
 //!
 //! any of them ── it returned, it panicked, or close: the body is dropped, then what lies in the slot ──► Done
 //! ```
@@ -35,20 +36,20 @@
 //!     not claim that nobody else points into it. What lies in it is never borrowed: values are moved in and out.
 //! F6. Resumer and body never touch the exchange at once: the resumer does so before and after a poll, the body within.
 //!     If the body lends its handle to another thread, that is a scoped thread (F3) which ends before the poll does.
-//! F7. The state says what lies in the slot: an `R` when Answered, a `Y` when Offered, else nothing but what F8 says.
-//!     Between two polls an Offered `Y` has been taken: [`Frame::run`] does that at once, and whoever lets the body go on
-//!     answers first. A body that is dropped there finds the flag `taken`, until it puts something in. Whoever moves a
-//!     value in sets the state after, whoever moves one out before; foreign code (destructors) runs when both agree.
-//! F8. While a yield is there that has not been polled, the state is Running and its `Y` lies in the slot: the one way to
-//!     the slot from within, the handle, is lent to that yield, and from without nobody touches a slot that is Running.
-//!     If it is forgotten (`mem::forget`), so is its value. While one is there that has been polled and had no answer, the
-//!     state is Offered or Answered. So a poll asks but one question: whether it is Answered; else it is Offered then.
-//!     All this holds while the body is dropped too: that begins with the slot as it is, and what its destructors put
-//!     there is dropped after it.
+//! F7. The state says what lies in the slot: an `R` when Answered, a `Y` when Placed or Offered, else nothing. Between two
+//!     polls an Offered `Y` has been taken: [`Frame::run`] does that at once, and whoever lets the body go on answers
+//!     first. A body that is dropped there finds the flag `taken`, until it puts something in. Whoever moves a value in
+//!     sets the state after, whoever moves one out before; foreign code (destructors) runs when both agree.
+//! F8. There is one yield at a time: the one way to the slot from within, the handle, is lent to it until it is dropped. So
+//!     as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered, and Running
+//!     once it gave its answer. A yield that is forgotten (`mem::forget`) leaves its state behind, and what lies there, for
+//!     the next to find. All this holds while the body is dropped too: that begins with the slot as it is, and what its
+//!     destructors put there is dropped after it.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::future::Future;
+use std::hint;
 use std::marker::{PhantomData, PhantomPinned};
 use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::pin::Pin;
@@ -98,20 +99,39 @@ pub enum Stop<R, Y, T> {
 }
 
 /// The one word: where the body stands, and what lies in the slot (F7).
+///
+/// What the body does takes it down by one: it hears (Answered to Running), yields (to Placed), polls that (to Offered). One
+/// subtraction in memory is then the change and the question at once: its carry says that it was Running, its zero that it
+/// was Answered. Whoever learns that it was something else steps back [`above`](Self::above) before anybody looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+struct State(u8);
+
+impl State {
     /// As Running, and an `R` lies there that no yield has taken yet.
-    Answered,
-    /// Being polled or dropped, or stopped at an await that is not a yield. The `Y` of a yield that has not been polled
-    /// lies there (F8), or nothing.
-    Running,
+    const ANSWERED: Self = Self(1);
+    /// Being polled or dropped, or stopped at an await that is not a yield; the slot is empty.
+    const RUNNING: Self = Self(0);
+    /// As Running, and the `Y` of a yield that has not been polled lies there.
+    const PLACED: Self = Self(u8::MAX);
     /// As Running, and the `Y` of a yield that has been polled lies there, on its way out. Between polls: stopped at that
     /// yield, and the slot is empty.
-    Offered,
-    /// Never polled; the slot is empty.
-    Fresh,
-    /// Dropped; the slot is empty.
-    Done,
+    const OFFERED: Self = Self(u8::MAX - 1);
+    /// Never polled; the slot is empty. No step leads here, nor from here.
+    const FRESH: Self = Self(10);
+    /// Dropped; the slot is empty. No step leads from here.
+    const DONE: Self = Self(11);
+
+    /// One step down, and whether that was from Running.
+    #[inline]
+    fn below(self) -> (Self, bool) {
+        let (state, was_running) = self.0.overflowing_sub(1);
+        (Self(state), was_running)
+    }
+
+    /// One step back.
+    fn above(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
 }
 
 /// How far closing an asynchronous generator has come.
@@ -134,8 +154,8 @@ union Value<R, Y> {
 }
 
 /// Where values pass. It belongs to the resumer between polls and to the body within (F6).
+#[repr(C)]
 struct Exchange<R, Y> {
-    value: UnsafeCell<MaybeUninit<Value<R, Y>>>,
     state: Cell<State>,
     /// Whether an answer was dropped without having been heard.
     missed: Cell<bool>,
@@ -143,17 +163,18 @@ struct Exchange<R, Y> {
     taken: Cell<bool>,
     /// The generator's, which keeps it here because there is room.
     closing: Cell<Closing>,
+    value: UnsafeCell<MaybeUninit<Value<R, Y>>>,
     _pinned: PhantomPinned,
 }
 
 impl<R, Y> Exchange<R, Y> {
     fn new() -> Self {
         Self {
-            value: UnsafeCell::new(MaybeUninit::uninit()),
-            state: Cell::new(State::Fresh),
+            state: Cell::new(State::FRESH),
             missed: Cell::new(false),
             taken: Cell::new(false),
             closing: Cell::new(Closing::No),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
             _pinned: PhantomPinned,
         }
     }
@@ -163,16 +184,16 @@ impl<R, Y> Exchange<R, Y> {
     fn put_answer(&self, answer: R) {
         // SAFETY: F5, F6: nobody else looks at it now, and no reference to it exists; the union has room for an `R`.
         unsafe { self.value.get().cast::<R>().write(answer) };
-        self.state.set(State::Answered);
+        self.state.set(State::ANSWERED);
     }
 
     /// Moves the answer out, if there is one.
     #[inline]
     fn hear(&self) -> Option<R> {
-        if self.state.get() != State::Answered {
+        if self.state.get() != State::ANSWERED {
             return None;
         }
-        self.state.set(State::Running);
+        self.state.set(State::RUNNING);
         // SAFETY: F7: it was Answered, so an `R` lies there; F5, F6: nobody else looks at it, and it is read this once.
         Some(unsafe { self.value.get().cast::<R>().read() })
     }
@@ -185,7 +206,7 @@ impl<R, Y> Exchange<R, Y> {
     /// It is called once after that poll; and before it, Offered meant that a `Y` lay there.
     #[inline]
     unsafe fn take_offered(&self) -> Option<Y> {
-        if self.state.get() != State::Offered {
+        if self.state.get() != State::OFFERED {
             return None;
         }
         // SAFETY: F7: it is Offered and that is since the poll, so a `Y` lies there; F5, F6: nobody else looks at it, and
@@ -196,27 +217,48 @@ impl<R, Y> Exchange<R, Y> {
     /// Moves the value of a yield in, to be offered when that is polled.
     #[inline]
     fn put_value(&self, value: Y) {
-        if self.state.get() != State::Running {
-            assert!(
-                self.state.get() != State::Offered || self.taken.get(),
-                "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the \
-                 next"
-            );
-            // The argument, or what the resumer sent to a yield that no longer exists.
-            self.empty(State::Running);
+        let (state, was_running) = self.state.get().below();
+        self.state.set(state);
+        if !was_running {
+            return self.put_over(value);
         }
-        // SAFETY: F7: nothing lies there; F5, F6: nobody else looks at it now, and no reference to it exists; the union has
-        // room for a `Y`.
+        // SAFETY: F7: it was Running, so nothing lies there; F5, F6: nobody else looks at it now, and no reference to it
+        // exists; the union has room for a `Y`.
         unsafe { self.value.get().cast::<Y>().write(value) };
     }
 
-    /// After a poll of a yield that found no answer: its value is on its way out (F8).
+    /// The rest of `put_value` where it was not Running: takes the step back, and makes room.
+    #[cold]
+    #[inline(never)]
+    fn put_over(&self, value: Y) {
+        self.state.set(self.state.get().above());
+        assert!(
+            self.state.get() != State::OFFERED || self.taken.get(),
+            "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the next"
+        );
+        // The argument, or what the resumer sent to a yield that no longer exists.
+        self.empty(State::RUNNING);
+        // SAFETY: F7: nothing lies there; F5, F6: nobody else looks at it now, and no reference to it exists; the union has
+        // room for a `Y`.
+        unsafe { self.value.get().cast::<Y>().write(value) };
+        self.state.set(State::PLACED);
+    }
+
+    /// After a poll of a yield whose step was not from Placed to Offered: it was polled before, or had its answer.
+    #[cold]
+    #[inline(never)]
+    fn step_back(&self) {
+        self.state.set(self.state.get().above());
+        // F8
+        assert!(self.state.get() == State::OFFERED, "`yield_` was polled after it had given its value");
+    }
+
+    /// The state, read from memory once more. Volatile, so that the compiler compares and changes it where it lies rather
+    /// than in a register that all ways then share: a tenth of what a yield costs.
     #[inline]
-    fn offer(&self) {
-        // Volatile so that the compiler does not make one store of this and of the one in `hear`, which both ways out of a
-        // poll would then share, with a second look at which it is: a tenth of what a yield costs.
+    fn state_again(&self) -> State {
         // SAFETY: the cell's own place, and there is no reference to what is in it.
-        unsafe { self.state.as_ptr().write_volatile(State::Offered) };
+        unsafe { self.state.as_ptr().read_volatile() }
     }
 
     /// Drops what the state says lies there; it is `next` then. The body runs or is being dropped.
@@ -224,30 +266,27 @@ impl<R, Y> Exchange<R, Y> {
     fn empty(&self, next: State) {
         let place = self.value.get();
         match self.state.replace(next) {
-            State::Answered => {
+            State::ANSWERED => {
                 self.missed.set(true);
                 // SAFETY: F7: it was Answered, so an `R` lies there; F5, F6: nobody else looks at it, and it is read
                 // this once.
                 drop(unsafe { place.cast::<R>().read() });
             }
-            State::Offered if !self.taken.take() => {
-                // SAFETY: F7: it was Offered and not taken, so a `Y` lies there; F5, F6: nobody else looks at it, and it
-                // is read this once.
+            State::OFFERED if self.taken.take() => {}
+            State::OFFERED | State::PLACED => {
+                // SAFETY: F7: it was Placed, or Offered and not taken, so a `Y` lies there; F5, F6: nobody else looks at
+                // it, and it is read this once.
                 drop(unsafe { place.cast::<Y>().read() });
             }
             _ => {}
         }
     }
 
-    /// Drops what is left by a yield that is dropped without its answer.
+    /// Drops what is left by a yield that is dropped, if it had no answer.
     #[inline]
     fn withdraw(&self) {
-        if self.state.get() == State::Running {
-            // SAFETY: F8: it has not been polled, so its `Y` lies there; F5, F6: nobody else looks at it, and it is read
-            // this once.
-            drop(unsafe { self.value.get().cast::<Y>().read() });
-        } else {
-            self.empty(State::Running);
+        if self.state.get() != State::RUNNING {
+            self.empty(State::RUNNING);
         }
     }
 }
@@ -280,7 +319,7 @@ impl<'a, R, Y> Link<'a, R, Y> {
     #[inline]
     pub(crate) fn put_value(&mut self, value: Y) -> Lent<'_, 'a, R, Y> {
         self.exchange().put_value(value);
-        Lent { exchange: Some(self.exchange), owner: PhantomData }
+        Lent { exchange: self.exchange, owner: PhantomData, _may_alias: PhantomPinned }
     }
 }
 
@@ -294,16 +333,20 @@ unsafe impl<R: Send, Y: Send> Sync for Link<'_, R, Y> {}
 /// A copy of a link, lent to one yield as long as this lives (F2). A copy and not a reference, which saves a load at each
 /// poll.
 pub(crate) struct Lent<'y, 'a, R, Y> {
-    /// Until it has given its answer.
-    exchange: Option<NonNull<Exchange<R, Y>>>,
+    exchange: NonNull<Exchange<R, Y>>,
     owner: PhantomData<&'y mut Link<'a, R, Y>>,
+    /// So that the compiler does not take what a poll says about the exchange to be about another than the drop asks.
+    _may_alias: PhantomPinned,
 }
+
+/// It is a pointer to what is pinned.
+impl<R, Y> Unpin for Lent<'_, '_, R, Y> {}
 
 impl<R, Y> Lent<'_, '_, R, Y> {
     #[inline]
-    fn exchange(&self) -> Option<&Exchange<R, Y>> {
+    fn exchange(&self) -> &Exchange<R, Y> {
         // SAFETY: as in `Link::exchange`, of which this is a copy (F2).
-        self.exchange.map(|exchange| unsafe { exchange.as_ref() })
+        unsafe { self.exchange.as_ref() }
     }
 
     /// A poll of the yield. Ready with the answer; pending as long as the value is on its way out, and in a body that is
@@ -312,24 +355,31 @@ impl<R, Y> Lent<'_, '_, R, Y> {
     /// # Panics
     ///
     /// If it had its answer before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll(&mut self) -> Poll<R> {
-        let exchange = self.exchange().expect("`yield_` was polled after it had given its value");
-        if let Some(answer) = exchange.hear() {
-            self.exchange = None;
-            return Poll::Ready(answer);
+        let exchange = self.exchange();
+        let (state, _) = exchange.state.get().below();
+        exchange.state.set(state);
+        if state != State::RUNNING {
+            if exchange.state_again() != State::OFFERED {
+                exchange.step_back();
+            }
+            return Poll::Pending;
         }
-        exchange.offer();
-        Poll::Pending
+        // SAFETY: F7: it was Answered, so an `R` lies there; F5, F6: nobody else looks at it, and it is read this once.
+        let answer = unsafe { exchange.value.get().cast::<R>().read() };
+        let state = self.exchange().state.get();
+        // Nothing is to be withdrawn when this is dropped, as it is next: told here, that need not be asked there.
+        // SAFETY: it has been set above, and nothing has run since.
+        unsafe { hint::assert_unchecked(state == State::RUNNING) };
+        Poll::Ready(answer)
     }
 }
 
 impl<R, Y> Drop for Lent<'_, '_, R, Y> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(exchange) = self.exchange() {
-            exchange.withdraw();
-        }
+        self.exchange().withdraw();
     }
 }
 
@@ -450,14 +500,14 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
     #[inline(never)]
     fn begin(self: Pin<&mut Self>, answer: R, takes_argument: bool) -> Result<(), R> {
         match self.exchange.state.get() {
-            State::Fresh => {}
-            State::Done => return Err(answer),
+            State::FRESH => {}
+            State::DONE => return Err(answer),
             _ => return Ok(()),
         }
         // SAFETY: nothing is moved out below but the start, which is not pinned.
         let this = unsafe { self.get_unchecked_mut() };
         let exchange = &this.exchange;
-        exchange.state.set(State::Running);
+        exchange.state.set(State::RUNNING);
         let over = Over(exchange);
         if takes_argument {
             exchange.put_answer(answer);
@@ -496,12 +546,12 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
                 mem::forget(running);
                 return Stop::Yielded(value);
             }
-            if exchange.state.get() != State::Answered {
+            if exchange.state_again() != State::ANSWERED {
                 mem::forget(running);
                 return Stop::Waiting;
             }
             exchange.taken.set(true);
-            exchange.empty(State::Offered);
+            exchange.empty(State::OFFERED);
             drop(running);
             return Stop::Unheard;
         };
@@ -518,7 +568,7 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
     unsafe fn end(self: Pin<&mut Self>) {
         // SAFETY: nothing is moved out below.
         let this = unsafe { self.get_unchecked_mut() };
-        let is_fresh = this.exchange.state.get() == State::Fresh;
+        let is_fresh = this.exchange.state.get() == State::FRESH;
         let _over = Over(&this.exchange);
         if is_fresh {
             // SAFETY: F4: it is Fresh, so the start is there.
@@ -538,9 +588,9 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
     #[inline]
     fn phase(&self) -> Phase {
         match self.exchange.state.get() {
-            State::Fresh => Phase::Fresh,
-            State::Offered => Phase::AtYield,
-            State::Done => Phase::Done,
+            State::FRESH => Phase::Fresh,
+            State::OFFERED => Phase::AtYield,
+            State::DONE => Phase::Done,
             _ => Phase::Awaiting,
         }
     }
@@ -565,8 +615,8 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
 
     fn close(self: Pin<&mut Self>) {
         match self.exchange.state.get() {
-            State::Done => return,
-            State::Offered => self.exchange.taken.set(true), // F7: this is between polls
+            State::DONE => return,
+            State::OFFERED => self.exchange.taken.set(true), // F7: this is between polls
             _ => {}
         }
         // SAFETY: F4: it is not Done, and `begin` is over or was never called, since it had this exclusively.
@@ -592,7 +642,7 @@ where
         takes_argument: bool,
         cx: &mut Context<'_>,
     ) -> Stop<R, Y, U> {
-        if self.exchange.state.get() == State::Offered {
+        if self.exchange.state.get() == State::OFFERED {
             self.exchange.put_answer(answer);
         } else if let Err(refused) = self.as_mut().begin(answer, takes_argument) {
             return Stop::Refused(refused);
@@ -619,7 +669,7 @@ struct Over<'f, R, Y>(&'f Exchange<R, Y>);
 
 impl<R, Y> Drop for Over<'_, R, Y> {
     fn drop(&mut self) {
-        self.0.empty(State::Done);
+        self.0.empty(State::DONE);
     }
 }
 
