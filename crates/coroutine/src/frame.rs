@@ -38,13 +38,13 @@
 //!     If the body lends its handle to another thread, that is a scoped thread (F3) which ends before the poll does.
 //! F7. The state says what lies in the slot: an `R` when Answered, a `Y` when Placed or Offered, else nothing. Between two
 //!     polls an Offered `Y` has been taken: [`Frame::run`] does that at once, and whoever lets the body go on answers
-//!     first. A body that is dropped there finds the flag `taken`, until it puts something in. Whoever moves a value in
-//!     sets the state after, whoever moves one out before; foreign code (destructors) runs when both agree.
+//!     first. A body that is dropped there finds Taken. Whoever moves a value in or out changes the state with it, and lets
+//!     no foreign code (destructors) run between the two.
 //! F8. There is one yield at a time: the one way to the slot from within, the handle, is lent to it until it is dropped. So
-//!     as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered, and Running
-//!     once it gave its answer. A yield that is forgotten (`mem::forget`) leaves its state behind, and what lies there, for
-//!     the next to find. All this holds while the body is dropped too: that begins with the slot as it is, and what its
-//!     destructors put there is dropped after it.
+//!     as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered (or Taken, when
+//!     the body is dropped instead), and Running once it gave its answer. A yield that is forgotten (`mem::forget`) leaves its
+//!     state behind, and what lies there, for the next to find. All this holds while the body is dropped too: that begins with
+//!     the slot as it is, and what its destructors put there is dropped after it.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -116,6 +116,8 @@ impl State {
     /// As Running, and the `Y` of a yield that has been polled lies there, on its way out. Between polls: stopped at that
     /// yield, and the slot is empty.
     const OFFERED: Self = Self(u8::MAX - 1);
+    /// As Offered, but in a body that is being dropped, and the slot is empty. No step leads here, nor from here.
+    const TAKEN: Self = Self(12);
     /// Never polled; the slot is empty. No step leads here, nor from here.
     const FRESH: Self = Self(10);
     /// Dropped; the slot is empty. No step leads from here.
@@ -159,8 +161,6 @@ struct Exchange<R, Y> {
     state: Cell<State>,
     /// Whether an answer was dropped without having been heard.
     missed: Cell<bool>,
-    /// Offered, but the slot is empty: in a body that is being dropped (F7).
-    taken: Cell<bool>,
     /// The generator's, which keeps it here because there is room.
     closing: Cell<Closing>,
     value: UnsafeCell<MaybeUninit<Value<R, Y>>>,
@@ -172,7 +172,6 @@ impl<R, Y> Exchange<R, Y> {
         Self {
             state: Cell::new(State::FRESH),
             missed: Cell::new(false),
-            taken: Cell::new(false),
             closing: Cell::new(Closing::No),
             value: UnsafeCell::new(MaybeUninit::uninit()),
             _pinned: PhantomPinned,
@@ -233,7 +232,7 @@ impl<R, Y> Exchange<R, Y> {
     fn put_over(&self, value: Y) {
         self.state.set(self.state.get().above());
         assert!(
-            self.state.get() != State::OFFERED || self.taken.get(),
+            self.state.get() != State::OFFERED,
             "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the next"
         );
         // The argument, or what the resumer sent to a yield that no longer exists.
@@ -249,8 +248,8 @@ impl<R, Y> Exchange<R, Y> {
     #[inline(never)]
     fn step_back(&self) {
         self.state.set(self.state.get().above());
-        // F8
-        assert!(self.state.get() == State::OFFERED, "`yield_` was polled after it had given its value");
+        let unanswered = matches!(self.state.get(), State::OFFERED | State::TAKEN); // F8
+        assert!(unanswered, "`yield_` was polled after it had given its value");
     }
 
     /// The state, read from memory once more. Volatile, so that the compiler compares and changes it where it lies rather
@@ -272,10 +271,9 @@ impl<R, Y> Exchange<R, Y> {
                 // this once.
                 drop(unsafe { place.cast::<R>().read() });
             }
-            State::OFFERED if self.taken.take() => {}
             State::OFFERED | State::PLACED => {
-                // SAFETY: F7: it was Placed, or Offered and not taken, so a `Y` lies there; F5, F6: nobody else looks at
-                // it, and it is read this once.
+                // SAFETY: F7: it was Placed or Offered, so a `Y` lies there; F5, F6: nobody else looks at it, and it is read
+                // this once.
                 drop(unsafe { place.cast::<Y>().read() });
             }
             _ => {}
@@ -550,8 +548,7 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
                 mem::forget(running);
                 return Stop::Waiting;
             }
-            exchange.taken.set(true);
-            exchange.empty(State::OFFERED);
+            exchange.empty(State::TAKEN);
             drop(running);
             return Stop::Unheard;
         };
@@ -564,7 +561,7 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
     ///
     /// # Safety
     ///
-    /// It is not Done, nor in `begin` (F4); if it is Offered and not `taken`, a `Y` lies there (F7).
+    /// It is not Done, nor in `begin` (F4); if it is Offered, a `Y` lies there (F7).
     unsafe fn end(self: Pin<&mut Self>) {
         // SAFETY: nothing is moved out below.
         let this = unsafe { self.get_unchecked_mut() };
@@ -616,7 +613,7 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
     fn close(self: Pin<&mut Self>) {
         match self.exchange.state.get() {
             State::DONE => return,
-            State::OFFERED => self.exchange.taken.set(true), // F7: this is between polls
+            State::OFFERED => self.exchange.state.set(State::TAKEN), // F7: this is between polls
             _ => {}
         }
         // SAFETY: F4: it is not Done, and `begin` is over or was never called, since it had this exclusively.
