@@ -10,6 +10,8 @@ use crate::{Outcome, sh, tree};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+const TABLE: &str = "crates/loom-tests/plants.toml";
+
 /// The first build of a kind of check begins with nothing.
 const BUILD_SECONDS: u32 = 3600;
 const CHECK_SECONDS: u32 = 180;
@@ -47,8 +49,28 @@ pub(crate) fn run(words: &[String]) -> Outcome {
     if failures.is_empty() { Ok(()) } else { Err(format!("\n{}", failures.join("\n"))) }
 }
 
+/// The faults that can be planted no more, because their place changed: for `tidy`, which takes no time.
+pub(crate) fn stale() -> Vec<String> {
+    let plants = match read() {
+        Ok(plants) => plants,
+        Err(why) => return vec![why],
+    };
+    let is_stale = |plant: &&Plant| {
+        let text = std::fs::read_to_string(sh::root().join(&plant.file)).unwrap_or_default();
+        !is_once(&plant.from, &text)
+    };
+    let told = |plant: &Plant| {
+        format!("{TABLE}: {}: `from` has to be in {} once: {:?}", plant.category, plant.file, plant.from)
+    };
+    plants.iter().filter(is_stale).map(told).collect()
+}
+
+fn is_once(part: &str, text: &str) -> bool {
+    text.matches(part).count() == 1
+}
+
 fn read() -> Result<Vec<Plant>, String> {
-    let table = tree::manifest(&sh::root().join("crates/loom-tests/plants.toml"));
+    let table = tree::manifest(&sh::root().join(TABLE));
     let plants = table.get("plant").and_then(|plants| plants.as_array()).cloned().unwrap_or_default();
     let plant = |entry: &toml::Value| {
         let text = |key: &str| {
@@ -82,7 +104,7 @@ fn copy_tree(copy: &Path) -> Outcome {
 fn try_out(plant: &Plant, copy: &Path) -> Result<&'static str, String> {
     let file = copy.join(&plant.file);
     let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-    if text.matches(&plant.from).count() != 1 {
+    if !is_once(&plant.from, &text) {
         return Ok("stale: the place is not there, or not there once: not caught");
     }
     let write =

@@ -10,7 +10,7 @@ mod waits;
 
 pub(crate) use layers::dependencies;
 
-use crate::Outcome;
+use crate::{Outcome, plant};
 
 /// Runs every rule, and names every place that breaks one.
 pub(crate) fn run() -> Outcome {
@@ -22,6 +22,7 @@ pub(crate) fn run() -> Outcome {
     memory::check(&mut findings);
     models::check(&mut findings);
     waits::check(&mut findings);
+    findings.extend(plant::stale());
     if findings.is_empty() {
         return Ok(());
     }
