@@ -25,9 +25,8 @@ mod holders;
 
 pub use self::holders::{Follower, Holder, grant, hold, holders, leave_line, queue, release, take};
 
-use crate::shim::{GlobalAtomicUsize, GlobalMutex, StdArc, atomic::Ordering};
-use std::backtrace::Backtrace;
-use std::cell::{Cell, RefCell};
+use crate::shim::{GlobalAtomicUsize, GlobalMutex, atomic::Ordering};
+use std::cell::RefCell;
 use std::fmt;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -184,7 +183,6 @@ struct Note {
     waker: usize,
     /// Waits for others, which have wakers of their own.
     many: bool,
-    stack: Option<StdArc<Backtrace>>,
 }
 
 /// The poll that this thread is in.
@@ -196,8 +194,6 @@ struct Here {
 
 std::thread_local! {
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
-    /// Whether notes take the stack along.
-    static STACKS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Notes that the task which is being polled waits in `call`, if anybody asks. To be called at every poll that is Pending.
@@ -238,12 +234,11 @@ pub fn noted<T>(polled: Poll<T>, cx: &Context<'_>, call: &'static str, on: impl 
 #[inline(never)]
 fn note(waker: &Waker, call: &'static str, many: bool, on: impl FnOnce() -> On) {
     let on = on(); // it may lock the object, so not under a borrow
-    let stack = STACKS.try_with(Cell::get).unwrap_or(false).then(|| StdArc::new(Backtrace::force_capture()));
     let data = waker.data().addr();
     let _ = HERE.try_with(|here| {
         if let Some(here) = &mut *here.borrow_mut() {
             let waker = if data == here.waker { 0 } else { data };
-            here.notes.push(Note { call, on, waker, many, stack });
+            here.notes.push(Note { call, on, waker, many });
         }
     });
 }
@@ -303,19 +298,6 @@ impl fmt::Debug for Fresh {
     }
 }
 
-/// Has the notes of this thread take the stack along while `f` runs: dear, and worth it to learn where in its code a task
-/// waits.
-pub fn with_stacks<R>(f: impl FnOnce() -> R) -> R {
-    struct Back(bool);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            let _ = STACKS.try_with(|stacks| stacks.set(self.0));
-        }
-    }
-    let _back = Back(STACKS.try_with(|stacks| stacks.replace(true)).unwrap_or(false));
-    f()
-}
-
 /// One thing that a task waits for.
 #[derive(Clone, Debug)]
 pub struct Wait {
@@ -325,8 +307,6 @@ pub struct Wait {
     pub on: On,
     /// Since when, by the host's clock.
     pub since: Instant,
-    /// Where in its code, if somebody asked for that as well.
-    pub stack: Option<StdArc<Backtrace>>,
     /// Tells it from all other waits of its task. One that ends and begins anew within one poll keeps its number.
     pub number: u64,
     /// How many polls of it were Pending.
@@ -357,9 +337,7 @@ pub struct Waits {
 impl Waits {
     /// Whether a poll that noted `fresh` leaves this record as it is: the usual case, a task that waits again where it waited.
     fn is_unchanged_by(&self, fresh: &Fresh) -> bool {
-        let plain = |wait: &Wait, note: &Note| {
-            wait.is(note) && wait.on == note.on && note.waker == 0 && note.stack.is_none()
-        };
+        let plain = |wait: &Wait, note: &Note| wait.is(note) && wait.on == note.on && note.waker == 0;
         self.waits.len() == fresh.0.len()
             && self.waits.iter().zip(&fresh.0).all(|(wait, note)| plain(wait, note))
     }
@@ -395,12 +373,12 @@ impl Waits {
 
     /// The wait that was noted: it goes on, or is a new one.
     fn renewed(&mut self, known: Option<Wait>, note: Note, now: Instant) -> Wait {
-        let Note { call, on, waker, many, stack } = note;
+        let Note { call, on, waker, many } = note;
         match known {
-            Some(wait) => Wait { on, stack, polls: wait.polls + 1, ..wait },
+            Some(wait) => Wait { on, polls: wait.polls + 1, ..wait },
             None => {
                 self.last += 1;
-                Wait { call, on, since: now, stack, number: self.last, polls: 1, waker, many }
+                Wait { call, on, since: now, number: self.last, polls: 1, waker, many }
             }
         }
     }
@@ -420,6 +398,7 @@ impl Waits {
 #[cfg(all(test, feature = "watch", not(evenloop_loom)))]
 mod tests {
     use super::*;
+    use crate::shim::StdArc;
     use std::time::Duration;
 
     const TASK: TaskKey = TaskKey { host: 1, task: 1 };

@@ -68,9 +68,6 @@ impl Snapshot {
                 (None, _) => ", held outside of any watched task".to_owned(),
             };
         }
-        if let Some(stack) = &wait.stack {
-            text += &frames(&stack.to_string());
-        }
         text
     }
 
@@ -155,33 +152,4 @@ impl Snapshot {
 fn object(wait: &WaitSnapshot) -> String {
     let kind = wait.call.split("::").next().unwrap_or(wait.call);
     format!("{kind}@{:x}", wait.on.address().unwrap_or_default())
-}
-
-/// The user's frames of a stack, innermost first: those with a source line, without ours and the standard library's.
-fn frames(stack: &str) -> String {
-    let mut text = String::new();
-    let mut function = "";
-    for line in stack.lines().map(str::trim) {
-        match line.strip_prefix("at ") {
-            Some(place) if is_users(function, place) => text += &format!("\n      {function} at {place}"),
-            Some(_) => {}
-            None => function = line.split_once(": ").map_or(line, |(_, name)| name),
-        }
-    }
-    text
-}
-
-fn is_users(function: &str, place: &str) -> bool {
-    let ours = [
-        "evenloop_",
-        "std::",
-        "core::",
-        "<core::",
-        "<std::",
-        "alloc::",
-        "<alloc::",
-        "futures_",
-        "<evenloop_",
-    ];
-    !place.starts_with("/rustc/") && !ours.iter().any(|start| function.starts_with(start))
 }

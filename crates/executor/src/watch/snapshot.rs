@@ -2,9 +2,7 @@
 
 use crate::watch::record::{self, LoopRecord, TaskRecord};
 use evenloop_core::cancel::Reason;
-use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On, TaskKey};
-use std::backtrace::Backtrace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::Location;
@@ -121,8 +119,6 @@ pub struct WaitSnapshot {
     pub holders: Vec<watch::Holder>,
     /// It stands for others, which are listed with it: `gather`.
     pub is_many: bool,
-    /// Where in its code, if that was asked for as well.
-    pub stack: Option<StdArc<Backtrace>>,
 }
 
 /// What is known now of the loops of this process that are watched. From any thread, also while a loop is blocked.
@@ -218,7 +214,6 @@ impl TaskSnapshot {
             },
             holders: wait.on.address().map_or_else(Vec::new, watch::holders),
             is_many: wait.is_many(),
-            stack: wait.stack.clone(),
         });
         let running =
             task.polled_since().map(|began| Duration::from_nanos(home.since_epoch().saturating_sub(began)));

@@ -149,7 +149,6 @@ impl Snapshot {
                         .filter(|it| !it.is_empty())
                         .map(read_holder)
                         .collect::<Option<_>>()?,
-                    stack: None,
                 };
                 self.loops.last_mut()?.tasks.last_mut()?.waits.push(wait);
             }
@@ -249,7 +248,6 @@ mod tests {
             left: None,
             holders,
             is_many: false,
-            stack: None,
         };
         let holders = vec![Holder { task: Some(key), untaken: true }, Holder { task: None, untaken: false }];
         let task = TaskSnapshot {
