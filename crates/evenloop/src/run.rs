@@ -7,13 +7,13 @@
 use evenloop_core::Runtime;
 use evenloop_core::context::Context;
 use evenloop_core::shim::StdArc;
-use evenloop_executor::EventLoop;
+use evenloop_executor::{EventLoop, RunError};
 use evenloop_streams::ReactorDriver;
 use evenloop_time::{Clock, Driver};
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::time::Duration;
 #[cfg(feature = "signal")]
 use {evenloop_core::cancel::CancelScope, std::future::poll_fn, std::pin::pin};
@@ -235,15 +235,26 @@ impl Runner {
     #[track_caller]
     pub fn run<F: Future>(&self, main: F) -> Result<F::Output, Interrupted> {
         assert!(!self.event_loop.is_closed(), "`Runner::run`: the runner is closed");
+        assert!(
+            !evenloop_executor::is_running(),
+            "`run` cannot be called while an event loop is running on this thread: await instead"
+        );
+        let at = Location::caller(); // a closure has no caller
         let main = keeping(&self.context, interruptible(self.listens, main));
         let context = self.context.borrow().clone();
-        let run = || context.run(|| self.event_loop.run_until_complete(main));
+        let run = || context.run(|| self.event_loop.run_named("run", main, at));
         let outcome = catch_unwind(AssertUnwindSafe(run));
-        // If a loop runs here, that is what the panic says: this one has not started.
-        if !evenloop_executor::is_running() {
-            self.event_loop.cancel_all(self.clean_up_limit);
+        self.event_loop.cancel_all(self.clean_up_limit);
+        match outcome.unwrap_or_else(|panic| resume_unwind(panic)) {
+            Ok(output) => output,
+            Err(RunError::Stopped) => panic!("`run`: the event loop was stopped before `main` was done"),
+            Err(RunError::Task(error)) => match error.into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(error) => panic!(
+                    "`run`: `main` awaited what was cancelled ({error}); to get that as an error, await `task.join()`"
+                ),
+            },
         }
-        outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 

@@ -79,3 +79,29 @@ fn left_over_tasks_are_dropped_though_main_panics() {
 fn run_inside_run_says_to_await() {
     evenloop::run(async { evenloop::run(async {}) });
 }
+
+#[test]
+fn main_is_known_by_the_line_that_runs_it() {
+    let spawned_at = evenloop::run(async { evenloop::current_task().unwrap().spawned_at() });
+    assert_eq!((spawned_at.file(), spawned_at.line()), (file!(), line!() - 1));
+}
+
+#[test]
+#[should_panic(expected = "`run`: `main` awaited what was cancelled (the task was cancelled: no time)")]
+fn a_cancelled_main_says_what_was_cancelled_and_the_way_out() {
+    evenloop::run(async {
+        let task = create_task(std::future::pending::<()>());
+        task.cancel("no time");
+        task.await;
+    });
+}
+
+#[test]
+#[should_panic(expected = "spawned at crates/evenloop/tests/entry.rs")]
+fn a_task_that_is_awaited_twice_is_named() {
+    evenloop::run(async {
+        let mut task = create_task(async {});
+        (&mut task).await;
+        task.await;
+    });
+}

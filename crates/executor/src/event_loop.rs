@@ -312,24 +312,37 @@ impl EventLoop {
     #[track_caller]
     #[doc(alias = "block_on")]
     pub fn run_until_complete<F: Future>(&self, future: F) -> F::Output {
-        let entered = self.core.start("run_until_complete");
-        let mut stopped = false;
-        let outcome = self.core.sched.scoped(future, Location::caller(), |task| {
-            stopped = !self.core.run(|| task.is_over());
-        });
-        drop(entered);
-        match outcome {
+        match self.run_named("run_until_complete", future, Location::caller()) {
             Ok(value) => value,
-            Err(_) if stopped => panic!(
+            Err(RunError::Stopped) => panic!(
                 "`run_until_complete`: the event loop was stopped before the future was done; `run_task` answers that as an error"
             ),
-            Err(error) => match error.into_panic() {
+            Err(RunError::Task(error)) => match error.into_panic() {
                 Ok(panic) => resume_unwind(panic),
                 Err(_) => panic!(
                     "`run_until_complete`: the future was cancelled; `run_task` answers that as an error"
                 ),
             },
         }
+    }
+
+    /// As [`run_until_complete`](Self::run_until_complete), for a function that its callers know as `call`, with what it should
+    /// say where that panics.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn run_named<F: Future>(
+        &self,
+        call: &'static str,
+        future: F,
+        spawned_at: &'static Location<'static>,
+    ) -> Result<F::Output, RunError> {
+        let entered = self.core.start(call);
+        let mut stopped = false;
+        let outcome = self.core.sched.scoped(future, spawned_at, |task| {
+            stopped = !self.core.run(|| task.is_over());
+        });
+        drop(entered);
+        outcome.map_err(|error| if stopped { RunError::Stopped } else { RunError::Task(error) })
     }
 
     /// Runs the loop until `task`, one of its own, is over.

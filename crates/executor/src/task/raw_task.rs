@@ -133,11 +133,16 @@ impl<T> RawTask<T> {
     /// As [`poll`](Self::poll); who asks what tasks wait for is told that this one is in `call`.
     pub(crate) fn poll_as(&self, waker: &Waker, call: &'static str) -> Poll<Outcome<T>> {
         if self.is_over() {
-            return Poll::Ready(self.take().expect("a task gives its outcome once, and it was taken before"));
+            return Poll::Ready(self.take().unwrap_or_else(|| self.was_taken()));
         }
         self.keep_joiner(waker);
         watch::wait(waker, call, || On::Task(self.key()));
         Poll::Pending
+    }
+
+    #[cold]
+    fn was_taken(&self) -> ! {
+        panic!("{} gives its outcome once, and it was taken before", self.about())
     }
 
     /// The task's name for whoever watches tasks.
