@@ -30,7 +30,8 @@ type Outcome<T> = Result<T, JoinError>;
 /// Runs `children` concurrently, each as a task, and gives their values in the order of the arguments: a tuple of up to
 /// eight, an array, or a `Vec`.
 ///
-/// Children that are [`Task`]s already stay what they are. Their values may be `Result`s; [`try_gather`] ends at the
+/// Children are tasks, so they borrow nothing: what they share goes into an `Rc`. Those that have to borrow are joined in place by
+/// a [`BorrowingGroup`](crate::BorrowingGroup). Children that are [`Task`]s already stay what they are. Their values may be `Result`s; [`try_gather`] ends at the
 /// first `Err`, and [`gather_settled`] tells panics and cancellations apart as well.
 ///
 /// A child that panics ends the gather at once with its panic, a child that is cancelled cancels the calling task; the
@@ -183,6 +184,11 @@ pub fn ensure_future<F: Future + 'static>(future: F) -> Task<F::Output> {
 }
 
 /// What [`gather`] accepts: tuples of up to eight futures, arrays and `Vec`s of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no tuple, array or `Vec` of futures that own what they use",
+    note = "for whatever can be iterated over there is `gather_all`; for `try_gather` and `gather_settled`, `collect` into a `Vec` first",
+    note = "a single future needs no gathering: await it"
+)]
 pub trait Children: sealed::Sealed {
     /// The children as tasks.
     #[doc(hidden)]
