@@ -31,6 +31,11 @@
 #![deny(unsafe_code)]
 #![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
+/// What the README shows is run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod event_loop;
 
 mod task;

@@ -64,6 +64,11 @@
 #![forbid(unsafe_code)]
 #![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
+/// What the README shows is run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod delivery;
 mod error;
 mod link;

@@ -1,10 +1,19 @@
 //! The flat packages `tests/`, `tests/ecosystem/` and `benches/` list every file: cargo would ignore a forgotten one without a word.
-//! And each package that is published carries the texts of both licences.
+//! And each package that is published carries the texts of both licences, and a readme of at most 25 lines or the workspace's.
 
 use crate::{sh, tree};
 
 pub(super) fn check(findings: &mut Vec<String>) {
     for library in tree::libraries() {
+        let path = sh::root().join("crates").join(&library.folder);
+        let has_the_workspaces = tree::manifest(&path.join("Cargo.toml"))["package"].get("readme").is_some();
+        let lines = std::fs::read_to_string(path.join("README.md")).map_or(0, |text| text.lines().count());
+        if !has_the_workspaces && !(1..=25).contains(&lines) {
+            findings.push(format!(
+                "crates/{}: its README.md has {lines} lines, not 1 to 25: what it is, ten lines of code, a link",
+                library.folder
+            ));
+        }
         for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
             let folder = format!("crates/{}", library.folder);
             if !sh::root().join(&folder).join(name).exists() {

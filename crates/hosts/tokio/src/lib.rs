@@ -44,6 +44,11 @@
 #![forbid(unsafe_code)]
 #![doc(test(attr(allow(unused), deny(unused_must_use))))]
 
+/// What the README shows is run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "streams")]
 mod streams;
 
