@@ -4,7 +4,7 @@ use evenloop_core::shim::StdArc;
 use evenloop_core::{Park, Reactor, Readiness, Ready, Runtime};
 use evenloop_streams::{
     AsyncFd, IoFailure, ListenConfig, ReactorDriver, StreamReader, TcpListener, TcpStream, UnixListener,
-    UnixStream,
+    UnixStream, open_connection,
 };
 use evenloop_tests::{connected, drive, loopback, on_reactor};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
@@ -198,6 +198,11 @@ fn errors_say_what_and_with_whom() {
     });
     let message = futures::executor::block_on(TcpStream::connect(loopback())).unwrap_err().to_string();
     assert!(message.starts_with("`TcpStream::connect` needs a reactor"), "{message}");
+    let failed = futures::executor::block_on(open_connection("localhost", 9)).unwrap_err().to_string();
+    assert!(failed.starts_with("`open_connection` needs a reactor"), "{failed}"); // and not a call inside of it
+    let failed =
+        futures::executor::block_on(TcpStream::connect_host("localhost", 9)).unwrap_err().to_string();
+    assert!(failed.starts_with("`TcpStream::connect_host` needs a reactor"), "{failed}");
 }
 
 #[test]

@@ -362,8 +362,8 @@ impl fmt::Display for NoRuntime {
         let adapter = if *needs == "a reactor" { " with its feature `streams`" } else { "" };
         write!(
             f,
-            "call it inside `evenloop::run` (or enter an adapter such as evenloop-tokio{adapter}), \
-             or hand a `Runtime` to its `_on` twin",
+            "call it inside `evenloop::run` (or enter an adapter such as evenloop-tokio{adapter}: \
+             `evenloop_tokio::install()`), or hand a `Runtime` to its `_on` twin",
         )
     }
 }
@@ -437,7 +437,10 @@ mod tests {
         let message = Runtime::current_spawn("add_done_callback").err().unwrap().to_string();
         assert!(message.contains("the bare runtime offers none"), "{message}");
         let message = Runtime::current_reactor("TcpListener::bind").err().unwrap().to_string();
-        assert!(message.contains("evenloop-tokio with its feature `streams`)"), "{message}");
+        assert!(
+            message.contains("evenloop-tokio with its feature `streams`: `evenloop_tokio::install()`)"),
+            "{message}"
+        );
         let message = NoRuntime::ended("sleep", "timers", &named("short")).to_string();
         assert!(message.starts_with("`sleep` needs timers, and the short runtime has ended: "), "{message}");
     }

@@ -35,7 +35,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 ///
-/// The name has no address; or none of them answered: see [`ConnectFailures`].
+/// The name has no address; or none of them answered: see [`ConnectFailures`]; or there is no reactor here.
 ///
 /// # Examples
 ///
@@ -51,6 +51,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// ```
 #[doc(alias = "connect")]
 pub async fn open_connection(host: &str, port: u16) -> io::Result<(StreamReader, StreamWriter)> {
+    Runtime::current_reactor("open_connection").map_err(io::Error::other)?;
     let stream = TcpStream::connect_host(host, port).await?;
     stream.set_nodelay(true)?;
     Ok(tcp_pair(stream))
@@ -103,7 +104,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// The name has no address; or none of them answered: see [`ConnectFailures`].
+    /// The name has no address; or none of them answered: see [`ConnectFailures`]; or there is no reactor here.
     ///
     /// # Examples
     ///
@@ -116,6 +117,7 @@ impl TcpStream {
     /// # Ok(()) }
     /// ```
     pub async fn connect_host(host: &str, port: u16) -> io::Result<Self> {
+        Runtime::current_reactor("TcpStream::connect_host").map_err(io::Error::other)?;
         let addresses = lookup_host(host, port).await?;
         if addresses.is_empty() {
             let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
