@@ -344,6 +344,9 @@ pub type SendAsyncGenerator<'a, Y> = AsyncGenerator<Y, dyn AsyncBody<Y> + Send +
 
 impl<Y> AsyncGenerator<Y> {
     /// Sets up a generator, in one allocation; `body` begins to run when the first value is asked for.
+    ///
+    /// A function or a field that has to name the type hides the body: [`boxed`](AsyncGenerator::boxed) gives a
+    /// [`SendAsyncGenerator`], [`boxed_local`](AsyncGenerator::boxed_local) a [`LocalAsyncGenerator`].
     pub fn new<T, S>(body: S) -> AsyncGenerator<Y, impl AsyncBody<Y>>
     where
         S: for<'a> AsyncFnOnce(Co<'a, Result<(), Closed>, Y>) -> T + Start<Result<(), Closed>, Y>,
