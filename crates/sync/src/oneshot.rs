@@ -103,7 +103,7 @@ impl<T> Sender<T> {
     ///
     /// The receiver is gone or has closed; the value comes back. Ok does not promise that the value will be looked at: the
     /// receiver may still be dropped, and the value with it.
-    #[inline]
+    #[inline(always)]
     pub fn send(self, value: T) -> Result<(), SendError<T>> {
         self.giver.give(value).map_err(SendError)
     }

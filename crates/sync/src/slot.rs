@@ -127,17 +127,17 @@ impl<T> Giver<T> {
     /// # Errors
     ///
     /// The taker has closed; the value comes back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give(self, value: T) -> Result<(), T> {
         let shared = self.shared();
         // ORDERING: Relaxed: the exchange below decides.
         let mut seen = shared.word.load(Ordering::Relaxed);
-        if seen & GIVER_WAITS != 0 {
-            self.withdraw(); // its `closed` future was leaked
+        if seen & (GIVER_WAITS | CLOSED) != 0 {
+            self.withdraw(); // its `closed` future was leaked, if it waits
             seen = shared.word.load(Ordering::Relaxed);
-        }
-        if seen & CLOSED != 0 {
-            return Err(value);
+            if seen & CLOSED != 0 {
+                return self.refuse(value);
+            }
         }
         shared.value.with_mut(|place| {
             // SAFETY: S1: the value is ours, for GAVE is not set.
@@ -154,13 +154,20 @@ impl<T> Giver<T> {
         ) {
             if now & CLOSED != 0 {
                 // SAFETY: S1: GAVE is still not set, and the value was written above.
-                return Err(unsafe { shared.read_value() });
+                let value = unsafe { shared.read_value() };
+                return self.refuse(value);
             }
             seen = now;
         }
         let this = ManuallyDrop::new(self);
         this.after_going(seen);
         Ok(())
+    }
+
+    /// Leaves without having given the value: the taker has closed. Out of line, so that giving is short enough to be inlined.
+    #[cold]
+    fn refuse(self, value: T) -> Result<(), T> {
+        Err(value)
     }
 
     /// Whether the taker accepts no value any more.
@@ -178,11 +185,14 @@ impl<T> Giver<T> {
     /// Ready once the taker accepts no value any more.
     pub(crate) fn poll_closed(&mut self, waker: &Waker) -> Poll<()> {
         let shared = self.shared();
+        // ORDERING: Relaxed, as in `wait`.
+        let word = shared.word.load(Ordering::Relaxed);
         // SAFETY: the place is the giver's own, and `&mut self` says that this is the only one at it.
-        unsafe { shared.wait(&shared.giver_waker, GIVER_WAITS, CLOSED, waker) }
+        unsafe { shared.wait(word, &shared.giver_waker, GIVER_WAITS, CLOSED, waker) }
     }
 
     /// Takes back the waker that [`poll_closed`](Self::poll_closed) left.
+    #[inline(never)]
     pub(crate) fn withdraw(&self) {
         let shared = self.shared();
         // SAFETY: the place is the giver's own, and nobody else withdraws: the callers hold the giver exclusively.
@@ -193,18 +203,16 @@ impl<T> Giver<T> {
     #[inline]
     fn after_going(&self, before: u8) {
         if before & TAKER_WAITS != 0 {
-            if let Some(waker) = self.claim_waker() {
-                wake(waker);
-            }
+            self.wake_taker();
         } else if taker_is_through(before) {
             // SAFETY: S3: through was the taker, and now the giver.
             unsafe { Shared::free(self.shared) };
         }
     }
 
-    /// The giver's turn: it is gone, and found the taker waiting. Answers the waker if the taker is still there.
+    /// The giver's turn: it is gone, and found the taker waiting.
     #[inline(never)]
-    fn claim_waker(&self) -> Option<Waker> {
+    fn wake_taker(&self) {
         let shared = self.shared();
         // SAFETY: S2: the taker waited when the giver ended, so the waker is ours.
         let waker = unsafe { shared.taker_waker.take() };
@@ -214,9 +222,10 @@ impl<T> Giver<T> {
         if taker_is_through(before) {
             // SAFETY: S3, as above. The value was the taker's, and it took it before it was gone.
             unsafe { Shared::free(self.shared) };
-            return None;
+            drop(waker);
+        } else {
+            wake(waker);
         }
-        Some(waker)
     }
 
     fn shared(&self) -> &Shared<T> {
@@ -258,17 +267,19 @@ impl<T> Taker<T> {
     /// Ready once there is a value, or none can come: then [`end`](Self::end) is due.
     #[inline]
     pub(crate) fn poll_ready(&mut self, waker: &Waker) -> Poll<()> {
-        if self.outlook() != Outlook::Open {
+        // ORDERING: Relaxed, as in `outlook`.
+        let word = self.shared().word.load(Ordering::Relaxed);
+        if word & (GAVE | GIVER_GONE | CLOSED) != 0 {
             return Poll::Ready(());
         }
-        self.wait(waker)
+        self.wait(word, waker)
     }
 
     #[inline(never)]
-    fn wait(&mut self, waker: &Waker) -> Poll<()> {
+    fn wait(&mut self, word: u8, waker: &Waker) -> Poll<()> {
         let shared = self.shared();
         // SAFETY: the place is the taker's own, and `&mut self` says that this is the only one at it.
-        unsafe { shared.wait(&shared.taker_waker, TAKER_WAITS, GIVER_GONE, waker) }
+        unsafe { shared.wait(word, &shared.taker_waker, TAKER_WAITS, GIVER_GONE, waker) }
     }
 
     /// Accepts no value from now on, and wakes the giver if it waits for that. A value that is there can be taken.
@@ -299,7 +310,7 @@ impl<T> Taker<T> {
     fn end_in_place(&mut self) -> Option<T> {
         let shared = self.shared();
         // ORDERING: Acquire sees the value and all that the giver did with the memory; pairs with the Release in `give`,
-        // in the giver's drop and in `claim_waker`.
+        // in the giver's drop and in `wake_taker`.
         let seen = shared.word.load(Ordering::Acquire);
         if giver_is_through(seen) {
             // SAFETY: S1: the bits that were read say whether the value is there, and nobody else took it.
@@ -323,7 +334,7 @@ impl<T> Taker<T> {
         // SAFETY: S1: GAVE was read, and nobody else took the value.
         let mut value = early.then(|| unsafe { shared.read_value() });
         // ORDERING: Release lets the giver free the memory after us; Acquire sees its waker or its value, and lets us free
-        // the memory after it. Pairs with the same in `give`, `wait` and `claim_waker`.
+        // the memory after it. Pairs with the same in `give`, `wait` and `wake_taker`.
         let before = shared.word.fetch_or(CLOSED | TAKER_GONE, Ordering::AcqRel);
         if giver_is_through(before) {
             if !early && before & GAVE != 0 {
@@ -335,7 +346,7 @@ impl<T> Taker<T> {
         } else if before & (CLOSED | GIVER_GONE | GIVER_WAITS) == GIVER_WAITS {
             // SAFETY: S2: the giver waited when this closed, so the waker is ours.
             let waker = unsafe { shared.giver_waker.take() };
-            // ORDERING: as in `claim_waker`, with the halves exchanged.
+            // ORDERING: as in `wake_taker`, with the halves exchanged.
             let before = shared.word.fetch_and(!GIVER_WAITS, Ordering::AcqRel);
             if giver_is_through(before) {
                 // SAFETY: S3, as above. There is no value: who closes gets none.
@@ -393,18 +404,18 @@ impl<T> Shared<T> {
         shared.word.into_inner();
     }
 
-    /// Leaves `waker` in `place` and sets `waits`, unless `ended` is set: then Ready, and no waker is left.
+    /// Leaves `waker` in `place` and sets `waits`, unless `ended` is set: then Ready, and no waker is left. `word` was read a
+    /// moment ago.
     ///
     /// # Safety
     ///
     /// `place` and `waits` are the calling half's own, `ended` is the other one's, and nobody else calls this or
     /// [`withdraw`](Self::withdraw) for it meanwhile.
     #[inline]
-    unsafe fn wait(&self, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
-        // ORDERING: Relaxed: a word in which nothing has happened yet has nothing to be seen; any other is looked at again.
-        let seen = self.word.load(Ordering::Relaxed);
-        // While somebody asks what tasks wait for no word looks like this, so nobody else pays for the question.
-        if seen != watch::zero() as u8 {
+    unsafe fn wait(&self, word: u8, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
+        // A word in which nothing has happened yet has nothing to be seen; any other is looked at again. While somebody asks
+        // what tasks wait for no word looks like this, so nobody else pays for the question.
+        if word != watch::zero() as u8 {
             // SAFETY: as for this function.
             return unsafe { self.wait_otherwise(place, waits, ended, waker) };
         }
@@ -412,7 +423,7 @@ impl<T> Shared<T> {
         // SAFETY: S2, S4: `waits` was not set, so the place is ours and empty.
         unsafe { place.put(fresh) };
         // SAFETY: it is full since just now.
-        unsafe { self.publish(seen, place, waits, ended) }
+        unsafe { self.publish(0, place, waits, ended) }
     }
 
     /// As [`wait`](Self::wait), when something has happened already; tells who asks.
