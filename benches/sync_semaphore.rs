@@ -2,8 +2,9 @@
 //!
 //! The ten permits in two situations. `across_yield`: whoever gives a permit back asks for the next one in the same breath.
 //! async-lock lets that task overtake the line: ten tasks go on without waiting, ninety starve until those have ended, and
-//! its figure is that of a semaphore that nobody waits for. `in_turns`: tasks give way before they ask again, so that the
-//! permit has to go to somebody in line under every peer.
+//! its figure is that of a semaphore that nobody waits for. `in_turns`: tasks give way before they ask again. evenloop and tokio
+//! then hand every permit to somebody in line (39,990 of 40,000 acquires wait). async-lock only wakes the first in line, and
+//! whoever comes by before that one is polled takes the permit: 6,032 of 40,000 wait, and those waits are what it saves.
 //!
 //! Tasks run on the least possible loop, the same for everybody, so its cost (`lock_across_yield_100_tasks/loop_only` in
 //! `sync_lock.rs`) is in every figure. Limit: two bare atomic exchanges. Not measured: many permits at once, closing, and
