@@ -2,7 +2,7 @@
 
 use evenloop::cancel::{CancelScope, Reason, catch_cancel};
 use evenloop::{Runtime, create_task, sleep, timeout, yield_now};
-use evenloop_core::{Cancel, ChildSet, Staggered};
+use evenloop_core::{Asked, Cancel, ChildSet, Staggered};
 use evenloop_tests::{SECOND, Woken, on_virtual_clock as run, poll};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
@@ -12,6 +12,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 // === ChildSet ===
+
+#[test]
+fn a_request_waits_for_who_asks_for_it() {
+    let children = ChildSet::<CancelScope>::new();
+    let mut member = children.enter(None).unwrap();
+    let (_, waker) = Woken::waker();
+    assert!(matches!(member.asked(&waker), Asked::Nothing));
+    children.cancel("the end");
+    assert!(!member.is_dropped(&waker), "that is another question");
+    assert!(matches!(member.asked(&waker), Asked::ToEnd(_)));
+    assert!(matches!(member.asked(&waker), Asked::Nothing));
+    children.drop_all();
+    assert!(member.is_dropped(&waker));
+}
 
 #[test]
 fn children_are_counted_until_their_future_is_dropped_and_waited_for() {

@@ -12,8 +12,9 @@
 //! S5. Whatever a child learns from its place moves `news` on first. So a child whose waker is kept, and that sees no news, was
 //!     asked nothing.
 //!
-//! ORDERING: `news` is Relaxed: who sees it takes the lock. A waker need not synchronise, so a child reads by adding nothing:
-//! that sees the latest value, and with it whatever it was woken for.
+//! ORDERING: a waker need not synchronise. So a child reads `news` by adding nothing, with Release, and whoever asks adds with
+//! Acquire: a look that comes before the news is over for whoever asks, so the wake-up that follows is none that this look
+//! was for, and brings another. A look that comes after the news sees them, and takes the lock.
 
 use crate::cancel::{CancelScope, Reason, Run};
 use crate::shim::atomic::{AtomicUsize, Ordering};
@@ -120,7 +121,7 @@ impl<H> ChildSet<H> {
 
     /// Says, under the lock, that something was asked of children that learn it from their places (S5).
     fn tell_news(&self) {
-        self.shared.news.fetch_add(1, Ordering::Relaxed);
+        self.shared.news.fetch_add(1, Ordering::Acquire);
     }
 
     /// Takes in a child, which is counted until the member is dropped. A handle that is not known yet is
@@ -360,7 +361,7 @@ impl<H> Member<H> {
 
     #[inline]
     fn look(&mut self, waker: &Waker, takes: bool) -> Asked {
-        let news = self.set.shared.news.fetch_add(0, Ordering::Relaxed); // S5
+        let news = self.set.shared.news.fetch_add(0, Ordering::Release); // S5
         match &self.known {
             Some((seen, kept)) if *seen == news && kept.will_wake(waker) => Asked::Nothing,
             _ => self.look_up(waker, takes),
@@ -370,7 +371,7 @@ impl<H> Member<H> {
     fn look_up(&mut self, waker: &Waker, takes: bool) -> Asked {
         let mut kept = Some(waker.clone());
         let mut state = self.set.lock();
-        let news = self.set.shared.news.load(Ordering::Relaxed);
+        let news = self.set.shared.news.load(Ordering::Relaxed); // under the lock
         let entry = state.children.get_mut(&self.key.0).expect("S1");
         let asked = match () {
             () if entry.dropped => Asked::ToBeDropped,
@@ -380,9 +381,10 @@ impl<H> Member<H> {
         if let Asked::Nothing = asked {
             std::mem::swap(&mut entry.waker, &mut kept);
         }
+        let nothing = matches!(asked, Asked::Nothing) && entry.asked.is_none();
         drop(state);
         drop(kept); // S4
-        if let Asked::Nothing = asked {
+        if nothing {
             self.known = Some((news, waker.clone()));
         }
         asked
