@@ -61,8 +61,45 @@ fn absorbing_around_a_child_or_a_gather_that_is_awaited_by_reference_does_so_too
         let mut both = gather((pending::<()>(), pending::<()>()));
         catch_cancel(&mut both).await.unwrap_err().absorb();
         sleep(SECOND).await;
+        catch_cancel(&mut both).await.unwrap_err().reason().to_string() // its children ended so
     });
-    end.expect("it was absorbed");
+    assert_eq!(end.expect("it was absorbed"), "cancelled: outside");
+}
+
+#[test]
+fn a_gather_or_a_shield_that_is_awaited_again_hands_on_again() {
+    let (told, _) = run(async {
+        let mut shield = shield(gone::<()>());
+        let mut both = gather((gone::<()>(), async {}));
+        let mut shielded = Box::pin(shielded(gone::<()>()));
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let ends = [
+                catch_cancel(&mut shield).await,
+                catch_cancel(&mut both).await.map(drop),
+                catch_cancel(&mut shielded).await,
+            ];
+            for cancelled in ends.map(Result::unwrap_err) {
+                told.push(cancelled.reason().to_string());
+                cancelled.absorb();
+            }
+        }
+        told
+    });
+    assert_eq!(told, vec!["cancelled: gone"; 9]);
+}
+
+#[test]
+fn a_shield_that_had_waited_hands_on_again_too() {
+    let end = cancelled_after_a_while(async {
+        let mut shielded = Box::pin(shielded(create_task(async {
+            sleep(SECOND).await;
+            gone::<()>().await
+        })));
+        catch_cancel(&mut shielded).await.unwrap_err().absorb();
+        catch_cancel(&mut shielded).await.unwrap_err().reason().to_string()
+    });
+    assert_eq!(end.unwrap(), "cancelled: gone");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use evenloop::cancel::catch_cancel;
 use evenloop::{
-    BorrowingGroup, ChildError, End, Resource, TaskGroup, all_tasks, create_task, finally, sleep, timeout,
-    with, yield_now,
+    BorrowingGroup, ChildError, End, EventLoop, Resource, TaskGroup, all_tasks, create_task, finally, sleep,
+    timeout, with, yield_now,
 };
 use evenloop_tests::{Log, SECOND, on_virtual_clock as run};
 use futures::FutureExt;
@@ -38,6 +38,20 @@ async fn cleans_up(log: &Log) -> Result<(), &'static str> {
 
 fn words(panic: Box<dyn std::any::Any + Send>) -> &'static str {
     panic.downcast_ref::<&str>().copied().unwrap_or("something else")
+}
+
+/// Says how its body ended.
+struct Door(Log);
+
+impl Resource for Door {
+    type Error = Infallible;
+    async fn enter(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+    async fn exit(&mut self, end: &End) {
+        sleep(SECOND).await;
+        self.0.add(format!("{end:?}"));
+    }
 }
 
 #[test]
@@ -79,17 +93,6 @@ fn a_panic_of_what_was_left_when_the_value_came_waits_for_the_clean_up() {
 
 #[test]
 fn a_resource_is_left() {
-    struct Door(Log);
-    impl Resource for Door {
-        type Error = Infallible;
-        async fn enter(&mut self) -> Result<(), Infallible> {
-            Ok(())
-        }
-        async fn exit(&mut self, end: &End) {
-            sleep(SECOND).await;
-            self.0.add(format!("{end:?}"));
-        }
-    }
     let log = Log::default();
     let (end, took) = run(async {
         let door = Door(log.clone());
@@ -162,4 +165,27 @@ fn a_body_that_is_dropped_where_it_stands_hides_no_panic() {
         std::panic::catch_unwind(AssertUnwindSafe(|| drop(block)))
     });
     assert_eq!(words(end.unwrap_err()), "the destructor");
+}
+
+/// Panics in its first poll, and again when it is dropped.
+fn panics_twice() -> impl Future<Output = ()> {
+    let bomb = Bomb;
+    poll_fn(move |_| {
+        let _kept = &bomb;
+        std::panic::panic_any("the body")
+    })
+}
+
+#[test]
+fn of_a_body_and_its_destructor_the_body_panics_and_the_other_is_reported() {
+    let log = Log::default();
+    let told = log.clone();
+    let event_loop = EventLoop::new();
+    event_loop.set_unhandled_hook(move |unhandled| told.add(unhandled.panic_message().unwrap_or("")));
+    let end = event_loop.run_until_complete(async {
+        let end = AssertUnwindSafe(finally(panics_twice(), async {})).catch_unwind().await;
+        yield_now().await;
+        words(end.unwrap_err())
+    });
+    assert_eq!((end, log.take()), ("the body", vec!["the destructor".to_owned()]));
 }

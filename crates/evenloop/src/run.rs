@@ -126,7 +126,7 @@ fn console_listens() -> bool {
 /// # Panics
 ///
 /// With `main`'s own panic, and when `main` awaited a task that was cancelled (`join` tells instead). When a loop runs on this
-/// thread already: await instead.
+/// thread already: await instead. When the loop is stopped before `main` is done.
 ///
 /// # Examples
 ///
@@ -200,8 +200,8 @@ impl Runner {
         self
     }
 
-    /// How long [`close`](Self::close) waits for jobs on the loop's threads. Default: not at all; asyncio waits 300 s, also
-    /// for a thread that reads from a terminal and never ends.
+    /// How long [`close`](Self::close) waits for jobs on the loop's threads. Default: not at all (100 ms in debug
+    /// mode, which tells of them); asyncio waits 300 s, also for a thread that reads from a terminal and never ends.
     #[must_use = "the changed runner comes back"]
     pub fn job_limit(mut self, limit: Duration) -> Self {
         self.job_limit = limit;
@@ -230,8 +230,8 @@ impl Runner {
     /// # Panics
     ///
     /// With `main`'s own panic, after the clean-up; also when `main` ended cancelled otherwise than by Ctrl-C, by awaiting a
-    /// task that was cancelled, say. When the runner is closed; when a loop runs on this thread already; when SIGINT cannot be
-    /// taken over.
+    /// task that was cancelled, say. When the runner is closed; when a loop runs on this thread already; when the loop is
+    /// stopped before `main` is done; when SIGINT cannot be taken over.
     #[track_caller]
     pub fn run<F: Future>(&self, main: F) -> Result<F::Output, Interrupted> {
         assert!(!self.event_loop.is_closed(), "`Runner::run`: the runner is closed");

@@ -1,5 +1,6 @@
 //! Clean-up on every way out: `finally` and `with`.
 
+use crate::current::report;
 use crate::named::named;
 use evenloop_core::cancel::{Reason, catch_cancel};
 use evenloop_core::shim::Mutex;
@@ -49,7 +50,7 @@ where
         let dropping = Dropping::new();
         let outcome = catch_cancel(catch_panic(future, &dropping)).await;
         clean_up.await;
-        dropping.go_on(); // should it, `outcome` is dropped: passed on
+        dropping.go_on(&outcome); // should it, `outcome` is dropped: passed on
         match outcome {
             Ok(Ok(value)) => value,
             Ok(Err(panic)) => resume_unwind(panic),
@@ -137,7 +138,7 @@ where
             Err(cancelled) => End::Cancelled(cancelled.reason().clone()),
         };
         resource.exit(&end).await;
-        dropping.go_on();
+        dropping.go_on(&outcome);
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(panic)) => resume_unwind(panic),
@@ -214,18 +215,20 @@ impl Dropping {
         self.0.lock().is_some()
     }
 
-    /// Goes on panicking, if a destructor did.
-    fn go_on(&self) {
-        if let Some(panic) = self.take() {
-            resume_unwind(panic);
+    /// Goes on panicking, if a destructor did; behind a panic of the future itself, which came first, that is reported.
+    fn go_on<T, E>(&self, outcome: &Result<std::thread::Result<T>, E>) {
+        match (self.take(), outcome) {
+            (None, _) => {}
+            (Some(panic), Ok(Err(_))) => report(panic),
+            (Some(panic), _) => resume_unwind(panic),
         }
     }
 }
 
 impl Drop for Dropping {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.go_on();
+        if let Some(panic) = self.take().filter(|_| !std::thread::panicking()) {
+            resume_unwind(panic);
         }
     }
 }

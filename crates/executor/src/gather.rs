@@ -30,9 +30,10 @@ type Outcome<T> = Result<T, JoinError>;
 /// Runs `children` concurrently, each as a task, and gives their values in the order of the arguments: a tuple of up to
 /// eight, an array, or a `Vec`.
 ///
-/// Children are tasks, so they borrow nothing: what they share goes into an `Rc`. Those that have to borrow are joined in place by
-/// a [`BorrowingGroup`](crate::BorrowingGroup). Children that are [`Task`]s already stay what they are. Their values may be `Result`s; [`try_gather`] ends at the
-/// first `Err`, and [`gather_settled`] tells panics and cancellations apart as well.
+/// Children are tasks, so they borrow nothing: what they share goes into an `Rc`. Those that have to borrow are joined in
+/// place by a [`BorrowingGroup`](crate::BorrowingGroup). Children that are [`Task`]s already stay what they are. Their values
+/// may be `Result`s; [`try_gather`] ends at the first `Err`, and [`gather_settled`] tells panics and cancellations apart as
+/// well.
 ///
 /// A child that panics ends the gather at once with its panic, a child that is cancelled cancels the calling task; the
 /// others run on.
@@ -272,7 +273,7 @@ pub struct Gather<K, J> {
     /// All children are over, and the cancellation goes on its way.
     resume: Option<Resume>,
     /// A child ended cancelled of its own, and the calling task was asked to end.
-    handed_on: Option<Raised>,
+    handed_on: Option<(Raised, JoinError)>,
     judge: PhantomData<fn(J)>,
 }
 
@@ -280,6 +281,17 @@ impl<K, J> Gather<K, J> {
     fn new(kids: K) -> Self {
         let catcher = Catcher::new();
         Self { kids, catcher, cancelled: None, resume: None, handed_on: None, judge: PhantomData }
+    }
+
+    /// A child was cancelled: so is the caller.
+    fn hand_on<T>(&mut self, error: JoinError) -> Poll<T> {
+        let Some(raised) = raise(error.reason()) else {
+            panic!(
+                "`gather`: a child was cancelled, and the caller is no task that could be cancelled too: use `gather_settled`"
+            )
+        };
+        self.handed_on = Some((raised, error));
+        Poll::Pending
     }
 }
 
@@ -291,8 +303,13 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<K::Output> {
         let this = &mut *self;
+        // Awaited again after code around this has caught what went on from here: then it begins anew.
+        this.resume.take_if(|resume| resume.is_over());
         if let Some(resume) = &mut this.resume {
             return Pin::new(resume).poll(cx).map(|never| match never {});
+        }
+        if let Some((_, error)) = this.handed_on.take_if(|(raised, _)| raised.is_over()) {
+            return this.hand_on(error);
         }
         if this.handed_on.is_some() {
             return Poll::Pending;
@@ -330,15 +347,7 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
         match this.kids.collect().map_err(JoinError::into_panic) {
             Ok(output) => Poll::Ready(output),
             Err(Ok(panic)) => resume_unwind(panic),
-            Err(Err(error)) => {
-                let raised = raise(error.reason());
-                assert!(
-                    raised.is_some(),
-                    "`gather`: a child was cancelled, and the caller is no task that could be cancelled too: use `gather_settled`"
-                );
-                this.handed_on = raised;
-                Poll::Pending
-            }
+            Err(Err(error)) => this.hand_on(error),
         }
     }
 }

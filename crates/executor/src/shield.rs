@@ -1,6 +1,6 @@
 //! Waiting for a task without handing cancellations in.
 
-use crate::task::Task;
+use crate::task::{JoinError, Task};
 use evenloop_core::cancel::{Raised, raise};
 use std::fmt;
 use std::future::Future;
@@ -43,7 +43,7 @@ pub fn shield<T, H: AsMut<Task<T>> + Unpin>(task: H) -> Shield<T, H> {
 pub struct Shield<T, H> {
     task: H,
     /// The task ended cancelled, and the waiting one was asked to end.
-    handed_on: Option<Raised>,
+    handed_on: Option<(Raised, JoinError)>,
     output: PhantomData<fn() -> T>,
 }
 
@@ -51,25 +51,29 @@ impl<T, H: AsMut<Task<T>> + Unpin> Future for Shield<T, H> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        // Awaited again after code around this has caught what was handed on: the outcome was taken then.
+        let again = self.handed_on.take_if(|(raised, _)| raised.is_over()).map(|(_, error)| error);
         if self.handed_on.is_some() {
             return Poll::Pending;
         }
-        let Poll::Ready(outcome) = self.task.as_mut().raw().poll_as(cx.waker(), "shield") else {
-            return Poll::Pending;
+        let error = match again {
+            Some(error) => error,
+            None => match self.task.as_mut().raw().poll_as(cx.waker(), "shield") {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(outcome) => match outcome.map_err(JoinError::into_panic) {
+                    Ok(value) => return Poll::Ready(value),
+                    Err(Ok(panic)) => resume_unwind(panic),
+                    Err(Err(error)) => error,
+                },
+            },
         };
-        match outcome.map_err(|error| error.into_panic()) {
-            Ok(value) => Poll::Ready(value),
-            Err(Ok(panic)) => resume_unwind(panic),
-            Err(Err(error)) => {
-                let raised = raise(error.reason());
-                assert!(
-                    raised.is_some(),
-                    "`shield`: the task was cancelled, and whoever awaits it is no task that could be cancelled too"
-                );
-                self.handed_on = raised;
-                Poll::Pending
-            }
-        }
+        let Some(raised) = raise(error.reason()) else {
+            panic!(
+                "`shield`: the task was cancelled, and whoever awaits it is no task that could be cancelled too"
+            )
+        };
+        self.handed_on = Some((raised, error));
+        Poll::Pending
     }
 }
 

@@ -52,8 +52,7 @@ impl Requests {
     }
 
     /// Takes one off the count and withdraws the newest request that nobody has delivered yet and that no code inside has
-    /// [raised](super::raise). Answers the count that is
-    /// left; zero stays zero.
+    /// [raised](super::raise). Answers the count that is left; zero stays zero.
     pub fn uncancel(&self) -> u32 {
         self.inbox.as_ref().map_or(0, |inbox| inbox.uncancel())
     }

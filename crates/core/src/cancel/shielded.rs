@@ -5,6 +5,7 @@ use super::cancelled::{Cancelled, Resume};
 use super::catch::Catcher;
 use super::frames::raise;
 use super::hold::Raised;
+use super::reason::Reason;
 use super::root::{Requests, Root};
 use super::scope::Scope;
 use crate::runtime::Runtime;
@@ -135,12 +136,22 @@ pin_project_lite::pin_project! {
 }
 
 /// It ended cancelled of its own, and so does the code around it.
-enum Gone {
+struct Gone {
+    reason: Reason,
+    how: How,
+}
+
+enum How {
     /// By a cancellation that waited.
     Resume(Resume),
-    Raised {
-        _held: Raised,
-    },
+    Raised(Raised),
+}
+
+fn raise_around(reason: &Reason) -> Raised {
+    raise(reason.clone()).expect(
+        "`shielded`: a task was cancelled that is awaited inside, and nothing around this could be cancelled too: `join` that \
+         task, which tells how it ended",
+    )
 }
 
 impl<F: Future> Future for Shielded<F> {
@@ -148,10 +159,18 @@ impl<F: Future> Future for Shielded<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        match this.gone {
-            None => {}
-            Some(Gone::Resume(resume)) => return Pin::new(resume).poll(cx).map(|never| match never {}),
-            Some(Gone::Raised { .. }) => return Poll::Pending,
+        if let Some(Gone { reason, how }) = this.gone {
+            match how {
+                How::Resume(resume) if !resume.is_over() => {
+                    return Pin::new(resume).poll(cx).map(|never| match never {});
+                }
+                How::Raised(raised) if !raised.is_over() => return Poll::Pending,
+                // Awaited again after code around this has caught what went on from here.
+                how => {
+                    *how = How::Raised(raise_around(reason));
+                    return Poll::Pending;
+                }
+            }
         }
         while let Poll::Ready(cancelled) = this.catcher.poll_cancelled(cx) {
             Cancelled::gather(this.cancelled, cancelled);
@@ -169,16 +188,11 @@ impl<F: Future> Future for Shielded<F> {
                 Poll::Ready(value)
             }
             Err(reason) => {
-                let raised = || {
-                    raise(reason).expect(
-                        "`shielded`: a task was cancelled that is awaited inside, and nothing around this could be cancelled \
-                         too: `join` that task, which tells how it ended",
-                    )
+                let how = match waited {
+                    Some(cancelled) => How::Resume(cancelled.resume()),
+                    None => How::Raised(raise_around(&reason)),
                 };
-                *this.gone = Some(match waited {
-                    Some(cancelled) => Gone::Resume(cancelled.resume()),
-                    None => Gone::Raised { _held: raised() },
-                });
+                *this.gone = Some(Gone { reason, how });
                 Poll::Pending
             }
         }

@@ -139,7 +139,7 @@ impl<'env, E: 'env> BorrowingGroup<'env, E> {
             let key = member.key();
             let dropping = Dropping::new();
             let outcome = scope.run_as_task(catch_panic(future, &dropping)).await;
-            let outcome = match dropping.take().map_or(outcome, |panic| Ok(Err(panic))) {
+            let outcome = match outcome {
                 Ok(Ok(Ok(value))) => Ok(value),
                 Ok(Ok(Err(error))) => {
                     shared.state.fail(Fail::Error(error), Some(key));
@@ -150,6 +150,13 @@ impl<'env, E: 'env> BorrowingGroup<'env, E> {
                     Err(ChildError::Failed)
                 }
                 Err(reason) => Err(ChildError::Cancelled(reason)),
+            };
+            let outcome = match dropping.take() {
+                None => outcome,
+                Some(panic) => {
+                    shared.state.fail(Fail::Panic(panic), Some(key));
+                    Err(ChildError::Failed)
+                }
             };
             ends.0.set(outcome);
             drop(member);
