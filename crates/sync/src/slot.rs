@@ -185,10 +185,8 @@ impl<T> Giver<T> {
     /// Ready once the taker accepts no value any more.
     pub(crate) fn poll_closed(&mut self, waker: &Waker) -> Poll<()> {
         let shared = self.shared();
-        // ORDERING: Relaxed, as in `wait`.
-        let word = shared.word.load(Ordering::Relaxed);
         // SAFETY: the place is the giver's own, and `&mut self` says that this is the only one at it.
-        unsafe { shared.wait(word, &shared.giver_waker, GIVER_WAITS, CLOSED, waker) }
+        unsafe { shared.wait(&shared.giver_waker, GIVER_WAITS, CLOSED, waker) }
     }
 
     /// Takes back the waker that [`poll_closed`](Self::poll_closed) left.
@@ -272,14 +270,14 @@ impl<T> Taker<T> {
         if word & (GAVE | GIVER_GONE | CLOSED) != 0 {
             return Poll::Ready(());
         }
-        self.wait(word, waker)
+        self.wait(waker)
     }
 
     #[inline(never)]
-    fn wait(&mut self, word: u8, waker: &Waker) -> Poll<()> {
+    fn wait(&mut self, waker: &Waker) -> Poll<()> {
         let shared = self.shared();
         // SAFETY: the place is the taker's own, and `&mut self` says that this is the only one at it.
-        unsafe { shared.wait(word, &shared.taker_waker, TAKER_WAITS, GIVER_GONE, waker) }
+        unsafe { shared.wait(&shared.taker_waker, TAKER_WAITS, GIVER_GONE, waker) }
     }
 
     /// Accepts no value from now on, and wakes the giver if it waits for that. A value that is there can be taken.
@@ -404,18 +402,18 @@ impl<T> Shared<T> {
         shared.word.into_inner();
     }
 
-    /// Leaves `waker` in `place` and sets `waits`, unless `ended` is set: then Ready, and no waker is left. `word` was read a
-    /// moment ago.
+    /// Leaves `waker` in `place` and sets `waits`, unless `ended` is set: then Ready, and no waker is left.
     ///
     /// # Safety
     ///
     /// `place` and `waits` are the calling half's own, `ended` is the other one's, and nobody else calls this or
     /// [`withdraw`](Self::withdraw) for it meanwhile.
     #[inline]
-    unsafe fn wait(&self, word: u8, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
-        // A word in which nothing has happened yet has nothing to be seen; any other is looked at again. While somebody asks
-        // what tasks wait for no word looks like this, so nobody else pays for the question.
-        if word != watch::zero() as u8 {
+    unsafe fn wait(&self, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
+        // ORDERING: Relaxed: a word in which nothing has happened yet has nothing to be seen; any other is looked at again.
+        let seen = self.word.load(Ordering::Relaxed);
+        // While somebody asks what tasks wait for no word looks like this, so nobody else pays for the question.
+        if seen != watch::zero() as u8 {
             // SAFETY: as for this function.
             return unsafe { self.wait_otherwise(place, waits, ended, waker) };
         }
@@ -423,7 +421,7 @@ impl<T> Shared<T> {
         // SAFETY: S2, S4: `waits` was not set, so the place is ours and empty.
         unsafe { place.put(fresh) };
         // SAFETY: it is full since just now.
-        unsafe { self.publish(0, place, waits, ended) }
+        unsafe { self.publish(seen, place, waits, ended) }
     }
 
     /// As [`wait`](Self::wait), when something has happened already; tells who asks.
