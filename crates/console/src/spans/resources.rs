@@ -47,6 +47,8 @@ struct Shared {
     span: Span,
     waiters: u64,
     idle_since: Option<Instant>,
+    /// It is in the queue of those whose time runs, once.
+    queued: bool,
     /// What was told last of who holds it.
     holders: Option<String>,
     /// What was told last of how many are in it.
@@ -124,7 +126,8 @@ impl Resources {
                 Thing::Object(address) => self.follower.borrow_mut().follow(address),
                 Thing::Descriptor(descriptor) => span.in_scope(|| tell_descriptor(descriptor)),
             }
-            let shared = Shared { span, waiters: 0, idle_since: None, holders: None, count: None };
+            let shared =
+                Shared { span, waiters: 0, idle_since: None, queued: false, holders: None, count: None };
             self.shared.borrow_mut().insert(key, shared);
             self.tell_holders(key, names);
         }
@@ -148,12 +151,13 @@ impl Resources {
                 let left = self.with(key, |shared| {
                     shared.waiters -= 1;
                     shared.idle_since = (shared.waiters == 0).then_some(now);
-                    shared.waiters
+                    let is_new = shared.waiters == 0 && !std::mem::replace(&mut shared.queued, true);
+                    (shared.waiters, is_new)
                 });
-                if left == Some(0) {
+                if left.is_some_and(|(_, is_new)| is_new) {
                     self.idle.borrow_mut().push_back((now, key));
                 }
-                left
+                left.map(|(waiters, _)| waiters)
             });
             if let Some(waiters) = left {
                 op.resource.in_scope(|| tell_waiters(waiters));
@@ -168,8 +172,14 @@ impl Resources {
             self.at(address).into_iter().for_each(|key| self.tell_holders(key, names));
         }
         for (since, key) in self.due() {
-            if self.with(key, |shared| shared.idle_since == Some(since)) == Some(true) {
-                self.close_unless_held(key);
+            let idle_since = self.with(key, |shared| {
+                shared.queued = shared.idle_since.is_some();
+                shared.idle_since
+            });
+            match idle_since.flatten() {
+                Some(idle) if idle == since => self.close_unless_held(key),
+                Some(later) => self.idle.borrow_mut().push_back((later, key)),
+                None => {} // in use
             }
         }
     }
