@@ -82,8 +82,8 @@ pub(crate) const THROUGH: &[Through] = &[
             "executor::Job::waited_for",
             "executor::Job::cancel",
         ],
-        &["sync::channel"],
-        "a slot for one value, written by the job's thread; see `executor_threads::an_abandoned_job_learns_of_it`",
+        &[],
+        "a slot of the executor's own, written by the job's thread; models hold its wakes (`thread_pool`); see `executor_threads::an_abandoned_job_learns_of_it`",
     ),
     (&["executor::ctrl_c"], &[], "a signal strikes the whole process, and with it all other tests"),
     (

@@ -116,12 +116,13 @@ impl State {
     /// As Running, and the `Y` of a yield that has been polled lies there, on its way out. Between polls: stopped at that
     /// yield, and the slot is empty.
     const OFFERED: Self = Self(u8::MAX - 1);
-    /// As Offered, but in a body that is being dropped, and the slot is empty. No step leads here, nor from here.
-    const TAKEN: Self = Self(12);
+    /// As Offered, but in a body that is being dropped, and the slot is empty. No step leads here; one from here is taken back
+    /// at once.
+    const TAKEN: Self = Self(128);
     /// Never polled; the slot is empty. No step leads here, nor from here.
-    const FRESH: Self = Self(10);
+    const FRESH: Self = Self(64);
     /// Dropped; the slot is empty. No step leads from here.
-    const DONE: Self = Self(11);
+    const DONE: Self = Self(96);
 
     /// One step down, and whether that was from Running.
     #[inline]

@@ -54,7 +54,7 @@ impl ListenConfig {
     }
 
     /// Whether a listener on IPv6 takes no connections by IPv4. Listeners on `0.0.0.0` and `[::]` can have the same port only
-    /// if this is so. asyncio's never do; without a word here it is as the system has it (`net.ipv6.bindv6only`).
+    /// if this is so. asyncio's take none; if nothing is said here, the system decides (`net.ipv6.bindv6only`).
     pub const fn only_v6(mut self, only: bool) -> Self {
         self.only_v6 = Some(only);
         self

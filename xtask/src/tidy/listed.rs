@@ -6,7 +6,9 @@ use crate::{sh, tree};
 pub(super) fn check(findings: &mut Vec<String>) {
     for library in tree::libraries() {
         let path = sh::root().join("crates").join(&library.folder);
-        let has_the_workspaces = tree::manifest(&path.join("Cargo.toml"))["package"].get("readme").is_some();
+        let has_the_workspaces =
+            tree::manifest(&path.join("Cargo.toml"))["package"].get("readme").and_then(|it| it.as_str())
+                == Some("../../README.md");
         let lines = std::fs::read_to_string(path.join("README.md")).map_or(0, |text| text.lines().count());
         if !has_the_workspaces && !(1..=25).contains(&lines) {
             findings.push(format!(

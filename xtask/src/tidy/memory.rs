@@ -44,7 +44,7 @@ fn look(source: &Source, findings: &mut Vec<String>) {
         for (word, instead) in WORDS.iter().filter(|(word, _)| words().any(|said| said == *word)) {
             findings.push(format!("{}:{number}: `{word}`: {instead}", source.path));
         }
-        for asks in ASKS.iter().filter(|asks| size(code, asks).is_some_and(computes)) {
+        for asks in ASKS.iter().filter(|asks| sizes(code, asks).any(computes)) {
             findings.push(format!(
                 "{}:{number}: `{asks}…)` with a sum or a product, which may wrap: `checked_…` first, or `saturating_…`",
                 source.path
@@ -53,17 +53,18 @@ fn look(source: &Source, findings: &mut Vec<String>) {
     }
 }
 
-/// What a call asks for: its first argument, as far as it is on this line.
-fn size<'a>(code: &'a str, call: &str) -> Option<&'a str> {
-    let at = code.find(call)?;
-    let whole_name = !code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_');
-    let arguments = &code[at + call.len()..];
-    let mut depth = 0;
-    let end = arguments.find(|letter| {
-        depth += i32::from("([{".contains(letter)) - i32::from(")]}".contains(letter));
-        depth < 0 || (depth == 0 && letter == ',')
-    });
-    whole_name.then(|| &arguments[..end.unwrap_or(arguments.len())])
+/// What calls of that name ask for: their first arguments, as far as they are on this line.
+fn sizes<'a>(code: &'a str, call: &'a str) -> impl Iterator<Item = &'a str> {
+    code.match_indices(call).filter_map(move |(at, _)| {
+        let whole_name = !code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_');
+        let arguments = &code[at + call.len()..];
+        let mut depth = 0;
+        let end = arguments.find(|letter| {
+            depth += i32::from("([{".contains(letter)) - i32::from(")]}".contains(letter));
+            depth < 0 || (depth == 0 && letter == ',')
+        });
+        whole_name.then(|| &arguments[..end.unwrap_or(arguments.len())])
+    })
 }
 
 /// Whether two sizes are added or multiplied. A number is added as it stands: what is in memory already leaves room for it.
@@ -107,6 +108,7 @@ mod tests {
         check("queue.reserve(*n);", &[]);
         check("levels.resize_with(level + 1, || EMPTY);", &[]);
         check("queue.unreserve(a + b);", &[]);
+        check("queue.unreserve(a); buffer.reserve(a + b);", &["reserve(…)"]);
     }
 
     #[test]
