@@ -121,6 +121,7 @@ impl<H> ChildSet<H> {
 
     /// Says, under the lock, that something was asked of children that learn it from their places (S5).
     fn tell_news(&self) {
+        // ORDERING: Acquire, against the Release of a look (see the head).
         self.shared.news.fetch_add(1, Ordering::Acquire);
     }
 
@@ -361,6 +362,7 @@ impl<H> Member<H> {
 
     #[inline]
     fn look(&mut self, waker: &Waker, takes: bool) -> Asked {
+        // ORDERING: Release, for the Acquire of the news (see the head).
         let news = self.set.shared.news.fetch_add(0, Ordering::Release); // S5
         match &self.known {
             Some((seen, kept)) if *seen == news && kept.will_wake(waker) => Asked::Nothing,
