@@ -266,3 +266,18 @@ fn a_join_that_is_dropped_passes_on_what_was_handed_in() {
         assert_eq!((end.as_str(), took), ("cancelled: outside", SECOND));
     }
 }
+
+#[test]
+fn what_a_branch_awaited_in_vain_is_absorbed_once_that_branch_is_given_up() {
+    let (end, _) = run(async {
+        let mut task = create_task(async {
+            let mut lost = gone::<()>();
+            let absorbs = Box::pin(async { catch_cancel(pending::<()>()).await.unwrap_err().absorb() });
+            drop(select(&mut lost, absorbs).await);
+            drop(lost); // nobody is left who could not go on
+            sleep(SECOND).await;
+        });
+        task.join().await
+    });
+    assert!(end.is_ok(), "{end:?}");
+}

@@ -290,8 +290,7 @@ impl Inbox {
         let Some(place) = place.filter(|place| state.requests[*place].unanswered == 0) else {
             return Effects::default();
         };
-        let request = &state.requests[place];
-        if request.absorbed && !request.passed_on && !request.holds.iter().any(|hold| hold.holds()) {
+        if state.requests[place].is_absorbed() {
             let closed = state.requests.remove(place);
             return Effects { scope: None, waiting: closed.waiting };
         }
@@ -319,11 +318,16 @@ impl Inbox {
     }
 
     /// The requests that are due, oldest first; none: the scope need not look again until it is asked. Puts the waker
-    /// of this turn where others find it (I3).
+    /// of this turn where others find it (I3). Closes what was absorbed while somebody held it who is gone now.
     pub(crate) fn due(&self, waker: &Waker) -> Vec<u64> {
         let waker = waker.clone();
         let mut state = self.state.lock();
         let before = state.waker.replace(waker);
+        let mut closed = Vec::new();
+        if state.requests.iter().any(Request::is_absorbed) {
+            let requests = std::mem::take(&mut state.requests);
+            (closed, state.requests) = requests.into_iter().partition(Request::is_absorbed);
+        }
         let due: Vec<u64> = state
             .requests
             .iter()
@@ -333,6 +337,7 @@ impl Inbox {
         self.looked(!due.is_empty() || !state.marked.is_empty() || !state.next.is_empty());
         drop(state);
         drop(before); // C7
+        closed.into_iter().flat_map(|request| request.waiting).for_each(Waker::wake);
         due
     }
 
@@ -430,6 +435,14 @@ impl Inbox {
             request.waiting.push(clone);
         }
         true
+    }
+}
+
+impl Request {
+    /// Whether it is over: all have answered, nobody passed it on, and nobody holds it open.
+    fn is_absorbed(&self) -> bool {
+        let answered = self.unanswered == 0 && self.absorbed && !self.passed_on;
+        answered && !self.holds.iter().any(|hold| hold.holds())
     }
 }
 
