@@ -281,3 +281,22 @@ fn what_a_branch_awaited_in_vain_is_absorbed_once_that_branch_is_given_up() {
     });
     assert!(end.is_ok(), "{end:?}");
 }
+
+#[test]
+fn a_refused_child_awaited_as_its_group_ends_is_not_absorbed_by_another_branch() {
+    let (end, _) = run(async {
+        let group = TaskGroup::<String>::run(async |group| {
+            let inside = group.clone();
+            group.create_task(async move {
+                inside.cancel("enough"); // in the first poll of this child
+                let refused = inside.create_task(async { Ok::<_, String>(()) });
+                let absorbs = async { catch_cancel(pending::<()>()).await.unwrap_err().absorb() };
+                join(refused, absorbs).await;
+                Ok::<_, String>(())
+            });
+            Ok(())
+        });
+        timeout(9 * SECOND, group).await
+    });
+    end.expect("it hangs").expect("nobody failed");
+}

@@ -3,6 +3,7 @@
 use crate::event_loop::Core;
 use crate::task::sched::Sched;
 use crate::task::{Task, TaskInfo};
+use evenloop_core::cancel::Raised;
 use evenloop_core::shim::thread_local;
 use std::any::Any;
 use std::cell::RefCell;
@@ -194,6 +195,12 @@ pub(crate) fn report(panic: Box<dyn Any + Send>) {
 /// Whether a cancellation of the calling code is open.
 pub(crate) fn cancellation_is_open() -> bool {
     // The first request of a task may have come in this very poll, and core learns of it at its end.
-    evenloop_core::cancel::is_requested()
-        || with_current(|core| core.sched().current_is_asked()).unwrap_or(false)
+    let of_the_task = || with_current(|core| core.sched().current_requests()).flatten();
+    evenloop_core::cancel::is_requested() || of_the_task().is_some_and(|requests| requests.open() > 0)
+}
+
+/// Holds the cancellation of the calling code, if one is open.
+pub(crate) fn hold_open() -> Option<Raised> {
+    let of_the_task = || with_current(|core| core.sched().current_requests()).flatten()?.hold_open(); // as above
+    evenloop_core::cancel::hold_open().or_else(of_the_task)
 }

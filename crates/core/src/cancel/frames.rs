@@ -389,6 +389,15 @@ pub fn hold_open() -> Option<Raised> {
     held.then(|| Raised::new(&hold))
 }
 
+/// As [`hold_open`], for the innermost task, whose requests these are.
+pub(crate) fn hold_in_root(inbox: &Arc<Inbox>) -> Option<Raised> {
+    let root = |Stack { frames, scopes }: &mut Stack| {
+        scopes.iter().rev().copied().find(|at| frames[*at].kind == Kind::Root)
+    };
+    let hold = Hold::new(nearest_catcher(with_frames(root).flatten()?));
+    inbox.hold(&hold).then(|| Raised::new(&hold))
+}
+
 /// The nearest catcher around this code, inside of the scope whose frame is there; its node is made if need be.
 fn nearest_catcher(scope: usize) -> marks::Home {
     let nearest = |Stack { frames, .. }: &mut Stack| {

@@ -1,7 +1,7 @@
 //! A task as a scope: what a host embeds, see the head of [`cancel`](super).
 
 use super::frames;
-use super::hold::RaisedRequest;
+use super::hold::{Raised, RaisedRequest};
 use super::inbox::Inbox;
 use super::reason::Reason;
 use super::tree::Node;
@@ -60,6 +60,12 @@ impl Requests {
     /// How many times the task was asked, less the times that was taken back.
     pub fn count(&self) -> u32 {
         self.inbox.as_ref().map_or(0, |inbox| inbox.count())
+    }
+
+    /// As [`hold_open`](super::hold_open), for the task that this thread polls: its first request may have come in this very
+    /// poll, and code inside does not see it before the next.
+    pub fn hold_open(&self) -> Option<Raised> {
+        self.inbox.as_ref().filter(|inbox| inbox.open() > 0).and_then(frames::hold_in_root)
     }
 
     /// How many requests are open: not taken, not absorbed, not withdrawn.

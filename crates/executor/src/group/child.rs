@@ -1,11 +1,11 @@
 //! The handle of a child.
 
 use super::state::{SIBLING, ShutsDown};
-use crate::current::cancellation_is_open;
+use crate::current::hold_open;
 use crate::named::named;
 use crate::task::task_ref::TaskRef;
 use crate::task::{HandedIn, JoinError, Task};
-use evenloop_core::cancel::{Raised, Reason, hold_open, raise};
+use evenloop_core::cancel::{Raised, Reason, raise};
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -48,7 +48,7 @@ pub struct Child<T> {
     /// `None`: it never started.
     group: Option<Rc<dyn ShutsDown>>,
     /// It gave nothing, because of this, and whoever awaits it is being cancelled.
-    lost: Option<(Option<Raised>, ChildError)>,
+    lost: Option<(Raised, ChildError)>,
 }
 
 impl<T> Child<T> {
@@ -152,7 +152,7 @@ impl<T> Future for Child<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let waits = |(raised, _): &(Option<Raised>, _)| !raised.as_ref().is_some_and(Raised::is_over);
+        let waits = |(raised, _): &(Raised, _)| !raised.is_over();
         if self.lost.as_ref().is_some_and(waits) {
             return Poll::Pending;
         }
@@ -166,14 +166,10 @@ impl<T> Future for Child<T> {
                     ChildError::Refused(why) => (true, Reason::new(why)),
                     ChildError::Cancelled(reason) => (false, reason.clone()),
                 };
-                let mut raised = if shared { hold_open() } else { None };
-                if raised.is_none() && !(shared && cancellation_is_open()) {
-                    raised = raise(reason);
-                    assert!(
-                        raised.is_some(),
-                        "a child gave no value, and whoever awaits it is no task that could be cancelled: use `join`"
-                    );
-                }
+                let held = if shared { hold_open() } else { None };
+                let raised = held.or_else(|| raise(reason)).expect(
+                    "a child gave no value, and whoever awaits it is no task that could be cancelled: use `join`",
+                );
                 self.lost = Some((raised, error));
                 Poll::Pending
             }

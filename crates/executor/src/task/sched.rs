@@ -14,7 +14,7 @@ use crate::unhandled::{Hook, Unhandled};
 use crate::watch::Watch;
 use crate::watch::record::TaskRecord;
 use evenloop_core::Unpark;
-use evenloop_core::cancel::Reason;
+use evenloop_core::cancel::{Reason, Requests};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::Ordering;
 use evenloop_core::shim::{GlobalAtomicUsize, StdArc};
@@ -489,10 +489,10 @@ impl Sched {
         (!callback).then(|| unsafe { TaskRef::new(current) })
     }
 
-    /// Whether a request on the task that is being polled is open.
-    pub(crate) fn current_is_asked(&self) -> bool {
+    /// What was asked of the task that is being polled.
+    pub(crate) fn current_requests(&self) -> Option<Requests> {
         let current = self.own(|queue| NonNull::new(queue.current).map(TaskPtr));
-        // SAFETY: a task that is being polled is alive; counting runs no foreign code.
-        current.is_some_and(|task| unsafe { task.own(|own| own.requests().open() > 0) })
+        // SAFETY: a task that is being polled is alive; cloning them runs no foreign code.
+        current.map(|task| unsafe { task.own(|own| own.requests()) })
     }
 }
