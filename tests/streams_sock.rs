@@ -128,9 +128,9 @@ fn connecting_waits_for_the_answer_and_tells_a_refusal() {
         let mut room = [0; 5];
         served.read_exact(&mut room).unwrap();
         assert_eq!(&room, b"hello");
-        drop(listener);
-        let socket = new_socket(AddressFamily::INET);
-        let error = socket.sock_connect(address).await.unwrap_err();
+        let nobody = served.peer_addr().unwrap(); // a client's port: nobody else can come to listen there
+        let another = new_socket(AddressFamily::INET);
+        let error = another.sock_connect(nobody).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 
         // Unix: by path.

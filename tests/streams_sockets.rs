@@ -172,10 +172,8 @@ fn a_read_cut_short_by_urgent_data_does_not_hang() {
 #[test]
 fn errors_say_what_and_with_whom() {
     on_reactor(async {
-        let nobody = {
-            let listener = std::net::TcpListener::bind(loopback()).unwrap();
-            listener.local_addr().unwrap()
-        };
+        let (client, _server) = connected().await;
+        let nobody = client.local_addr().unwrap(); // a client's port: nobody else can come to listen there
         let error = TcpStream::connect(nobody).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().starts_with(&format!("connecting to {nobody}: ")), "{error}");

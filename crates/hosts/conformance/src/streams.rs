@@ -185,9 +185,9 @@ pub fn a_name_is_looked_up_and_a_refused_connection_says_with_whom<H: Host>() {
         let listener = TcpListener::bind(loopback()).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (connected, accepted) = join(TcpStream::connect_host("localhost", port), listener.accept()).await;
-        assert_eq!(connected.unwrap().local_addr().unwrap(), accepted.unwrap().1);
-        drop(listener);
-        let nobody = SocketAddr::from(([127, 0, 0, 1], port));
+        let (connected, accepted) = (connected.unwrap(), accepted.unwrap());
+        assert_eq!(connected.local_addr().unwrap(), accepted.1);
+        let nobody = accepted.1; // that port is a client's, so nobody else can come to listen there
         let error = TcpStream::connect(nobody).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(IoFailure::of(&error).unwrap().whom(), nobody.to_string());
