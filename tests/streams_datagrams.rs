@@ -46,7 +46,7 @@ fn each_datagram_goes_to_one_of_those_who_wait() {
 fn a_refused_datagram_is_told_once_and_the_socket_goes_on() {
     on_reactor(async {
         let gone = std::net::UdpSocket::bind(loopback()).unwrap();
-        gone.connect(([127, 0, 0, 1], 9)).unwrap(); // it takes nothing from others, and nobody else gets its port
+        gone.connect("127.0.0.1:9").unwrap(); // it takes nothing from others, and nobody else gets its port
         let socket = UdpSocket::bind(loopback()).unwrap();
         socket.connect(gone.local_addr().unwrap()).unwrap();
         socket.send(b"anybody?").await.unwrap();

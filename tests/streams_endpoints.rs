@@ -99,7 +99,7 @@ fn a_refusal_and_a_datagram_that_is_too_long_are_told_and_the_endpoint_goes_on()
     on_loop(async {
         let gone = std::net::UdpSocket::bind(loopback()).unwrap();
         let address = gone.local_addr().unwrap();
-        gone.connect(([127, 0, 0, 1], 9)).unwrap(); // it takes nothing from others, and nobody else gets its port
+        gone.connect("127.0.0.1:9").unwrap(); // it takes nothing from others, and nobody else gets its port
         let log = Log::default();
         let transport = endpoint(&log, None, Some(address), false);
         transport.sendto(b"anybody?", None).unwrap();
