@@ -108,6 +108,7 @@ fn a_refusal_and_a_datagram_that_is_too_long_are_told_and_the_endpoint_goes_on()
         until(|| log.all().len() >= 3).await;
         assert!(!transport.is_closing());
 
+        drop(gone);
         let now_there = std::net::UdpSocket::bind(address).unwrap();
         transport.sendto(b"again", None).unwrap();
         let mut room = [0; 10];
