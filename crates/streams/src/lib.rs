@@ -17,6 +17,7 @@
 //! | [`reactor`] | the innermost park: one wait for every descriptor, and for other threads     |
 //! | `async_fd` | a descriptor with its readiness; everything else stands on it                |
 //! | [`tcp`], [`unix`] | streams and listeners                                                 |
+//! | `listen`   | how a TCP listener is to be made                                             |
 //! | [`pipe`], `datagram` | the ends of pipes; UDP and Unix datagrams                        |
 //! | `split`    | the two halves of a stream                                                   |
 //! | `buffer`   | bytes that were received and not yet taken; knows no descriptor              |

@@ -720,19 +720,22 @@ fn passing_on_beats_absorbing() {
     }
 }
 
+/// One branch waits in `resume`, the other one absorbs the round after.
+async fn one_resumes_and_one_absorbs_later() {
+    let resumes = async {
+        catch_cancel(pending::<()>()).await.unwrap_err().resume().await;
+    };
+    let absorbs_the_second_round = async {
+        drop(catch_cancel(pending::<()>()).await);
+        catch_cancel(pending::<()>()).await.unwrap_err().absorb();
+        pending::<()>().await;
+    };
+    join(resumes, absorbs_the_second_round).await;
+}
+
 #[test]
 fn who_waits_in_resume_is_not_left_behind_when_another_branch_absorbs_later() {
-    let mut task = Task::new(async {
-        let resumes = async {
-            catch_cancel(pending::<()>()).await.unwrap_err().resume().await;
-        };
-        let absorbs_the_second_round = async {
-            drop(catch_cancel(pending::<()>()).await);
-            catch_cancel(pending::<()>()).await.unwrap_err().absorb();
-            pending::<()>().await;
-        };
-        join(resumes, absorbs_the_second_round).await;
-    });
+    let mut task = Task::new(one_resumes_and_one_absorbs_later());
     assert!(task.poll().is_pending());
     task.cancel("why");
     assert_eq!(task.run(), cancelled("why"), "the branch in `resume` cannot go on, so the task cannot");
@@ -741,15 +744,7 @@ fn who_waits_in_resume_is_not_left_behind_when_another_branch_absorbs_later() {
 #[test]
 fn who_waits_in_resume_inside_of_a_catcher_is_not_left_behind_either() {
     let mut task = Task::new(async {
-        let resumes = async {
-            catch_cancel(pending::<()>()).await.unwrap_err().resume().await;
-        };
-        let absorbs_the_second_round = async {
-            drop(catch_cancel(pending::<()>()).await);
-            catch_cancel(pending::<()>()).await.unwrap_err().absorb();
-            pending::<()>().await;
-        };
-        let around = catch_cancel(join(resumes, absorbs_the_second_round)).await;
+        let around = catch_cancel(one_resumes_and_one_absorbs_later()).await;
         around.unwrap_err().absorb();
         8
     });
