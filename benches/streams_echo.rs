@@ -2,7 +2,9 @@
 //!
 //! Each server is a process of its own, on this processor; one load generator, native and single-threaded, is another
 //! process on another processor. A client has one message on its way at a time. Servers read into one buffer a connection
-//! and write what they read: raw streams, no line parsing, because that is what a runtime adds to the kernel's work.
+//! and write what they read: raw streams, no line parsing, because that is what a runtime adds to the kernel's work. The
+//! limit does so as well; `limit: one buffer` has one for all connections, which stays in the processor's cache, as no task
+//! that waits in the middle of a read could: it shows how much of a large message's time the memory takes.
 //!
 //! Besides criterion's way (`cargo bench --bench streams_echo`) there is a better one for a noisy machine: with
 //! `-- --alternating` every server gets its turn eleven times over, and the table gives medians, and the server's own
@@ -21,7 +23,8 @@ use std::time::Duration;
 /// Connections, and bytes in a message.
 const SITUATIONS: [(usize, usize); 3] = [(64, 64), (1000, 64), (64, 16 * 1024)];
 /// `evenloop, watched` tells how much it costs that somebody asks what tasks wait for: a console, say.
-const SERVERS: [&str; 6] = ["limit: bare epoll", "evenloop", "evenloop, watched", "tokio", "smol", "monoio"];
+const SERVERS: [&str; 7] =
+    ["limit: bare epoll", "limit: one buffer", "evenloop", "evenloop, watched", "tokio", "smol", "monoio"];
 
 fn main() {
     if was_another_process(serve) {
@@ -66,7 +69,8 @@ fn in_turns() {
 
 fn serve(name: &str, room: usize) {
     match name {
-        "limit: bare epoll" => bare_epoll(room),
+        "limit: bare epoll" => bare_epoll(room, false),
+        "limit: one buffer" => bare_epoll(room, true),
         "evenloop" => on_evenloop(room, false),
         "evenloop, watched" => on_evenloop(room, true),
         "tokio" => on_tokio(room),
@@ -76,14 +80,14 @@ fn serve(name: &str, room: usize) {
     }
 }
 
-fn bare_epoll(room_bytes: usize) {
+fn bare_epoll(room_bytes: usize, one_buffer: bool) {
     let listener = bind();
     tell(listener.local_addr().expect("bound"));
     listener.set_nonblocking(true).expect("an option");
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
     epoll::add(&epoll, &listener, epoll::EventData::new_u64(u64::MAX), epoll::EventFlags::IN).expect("epoll");
     let mut sockets: Vec<Option<std::net::TcpStream>> = Vec::new();
-    let mut room = vec![0_u8; room_bytes];
+    let mut rooms: Vec<Box<[u8]>> = Vec::new();
     let mut events = Vec::with_capacity(1024);
     loop {
         events.clear();
@@ -101,10 +105,14 @@ fn bare_epoll(room_bytes: usize) {
                 let edge = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
                 epoll::add(&epoll, &socket, data, edge).expect("epoll");
                 sockets.push(Some(socket));
+                if rooms.is_empty() || !one_buffer {
+                    rooms.push(vec![0; room_bytes].into());
+                }
                 continue;
             }
             let socket = &mut sockets[place as usize];
             let Some(open) = socket else { continue };
+            let room = &mut rooms[if one_buffer { 0 } else { place as usize }];
             loop {
                 match recv(&*open, &mut room[..], RecvFlags::empty()) {
                     Ok((0, _)) => *socket = None,

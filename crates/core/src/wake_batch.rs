@@ -4,6 +4,7 @@
 //! wakers to a batch, and the batch is woken when the lock is free again. When more wakers are due than fit, the owner
 //! goes round: lock, fill, unlock, wake, until nothing is left.
 
+use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
@@ -35,25 +36,26 @@ pub(crate) const CAPACITY: usize = if cfg!(evenloop_loom) { 2 } else { 32 };
 /// }
 /// ```
 pub struct WakeBatch {
-    wakers: [Option<Waker>; CAPACITY],
-    /// `wakers[..len]` are full, the rest are empty.
-    len: usize,
+    /// Never more than fit in place.
+    wakers: SmallVec<[Waker; CAPACITY]>,
 }
 
 impl WakeBatch {
     /// An empty batch.
     pub const fn new() -> Self {
-        Self { wakers: [const { None }; CAPACITY], len: 0 }
+        Self { wakers: SmallVec::new_const() }
     }
 
     /// Whether the next [`push`](Self::push) would panic: wake first.
-    pub const fn is_full(&self) -> bool {
-        self.len == CAPACITY
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.wakers.len() == CAPACITY
     }
 
     /// Whether nothing is in it.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.wakers.is_empty()
     }
 
     /// Adds a waker.
@@ -61,23 +63,20 @@ impl WakeBatch {
     /// # Panics
     ///
     /// When the batch is full: `WakeBatch::push` needs room, look at [`is_full`](Self::is_full) first.
+    #[inline]
     pub fn push(&mut self, waker: Waker) {
         assert!(!self.is_full(), "WakeBatch::push needs room: look at is_full and wake first");
-        self.wakers[self.len] = Some(waker);
-        self.len += 1;
+        self.wakers.push(waker);
     }
 
     /// Wakes all, first in first, and leaves the batch empty. No lock may be held.
     ///
     /// A waker that panics does not keep the others from being woken; the first panic goes on afterwards.
     pub fn wake_all(&mut self) {
-        let len = std::mem::take(&mut self.len);
+        let mut due = self.wakers.drain(..);
         let mut first_panic = None;
-        for slot in &mut self.wakers[..len] {
-            let Some(waker) = slot.take() else { continue };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                first_panic.get_or_insert(panic);
-            }
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| due.by_ref().for_each(Waker::wake))) {
+            first_panic.get_or_insert(panic);
         }
         match first_panic {
             // Two panics at once would abort the process.
@@ -103,7 +102,7 @@ impl Drop for WakeBatch {
 
 impl std::fmt::Debug for WakeBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WakeBatch [{} of {CAPACITY}]", self.len)
+        write!(f, "WakeBatch [{} of {CAPACITY}]", self.wakers.len())
     }
 }
 

@@ -1,12 +1,12 @@
 //! What is known about one descriptor: whether reading and writing are worth a system call, and who waits for it.
 //!
-//! The engine adds what it learns; the owner takes away what its own system calls disprove. Both meet in one word. Between
-//! the owner's look and its taking away, news may have come: so the word counts the news, and only what was seen is taken
-//! away.
+//! The engine adds what it learns to a word; the owner notes beside it what its own system calls disprove. A direction is
+//! ready while the count of its news is another than the one at which a call last came back empty-handed. Between the owner's
+//! look and its note, news may have come: then the count has gone on, and the note says nothing.
 //!
 //! ```text
-//!        63 ............. 8   7   6   5      4             3       2         1      0
-//!       | count of the news |       | ended | deregistered| urgent| read end| write| read |
+//!        63 ........... 36   35 ........... 8   7   6   5      4             3       2
+//!       | news of writing  | news of reading  |       | ended | deregistered| urgent| read end|
 //!
 //!                 engine: set(READ)                        owner: a read would block
 //!   not ready ─────────────────────────► ready, news + 1 ─────────────────────────────► not ready
@@ -19,8 +19,9 @@
 //!   short read proves nothing.
 //! - *deregistered*, *ended*: nobody watches any more. Never taken back.
 //!
-//! N1. Every `set` adds one to the count, also if it changes no flag.
-//! N2. A flag of readiness is taken away only by an exchange on the very count at which it was seen.
+//! N1. Every `set` adds one to the count of each direction that it tells of.
+//! N2. A direction stops being ready only for whoever finds its count where an owner's call was disproved; any news moves
+//!     the count on. (It wraps around: unless 2^28 pieces of news, and not one more or less, come between two looks.)
 //! N3. Who finds nothing stores its waker under the lock and looks again there. The engine first changes the word and then
 //!     takes the wakers under the lock. Whichever comes second sees the other: no wake-up is lost.
 //! N4. Wakers are cloned, woken and dropped with no lock held.
@@ -28,7 +29,7 @@
 
 use crate::WakeBatch;
 use crate::shim::Mutex;
-use crate::shim::atomic::{AtomicU64, Ordering};
+use crate::shim::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -64,7 +65,7 @@ impl Ready {
 
     /// Whether this tells a waiter of `direction` to try.
     const fn is_for(self, direction: Direction) -> bool {
-        self.0 & direction.flag() as u8 != 0
+        self.0 & direction.flag() != 0
     }
 }
 
@@ -80,24 +81,20 @@ const READ: u8 = 1;
 const WRITE: u8 = 1 << 1;
 const READ_END: u8 = 1 << 2;
 const URGENT: u8 = 1 << 3;
+/// What of a [`Ready`] stays in the word.
+const KEPT: u8 = READ_END | URGENT;
 const DEREGISTERED: u64 = 1 << 4;
 const ENDED: u64 = 1 << 5;
-/// One piece of news, in the count above the flags.
-const NEWS: u64 = 1 << 8;
+/// The counts of news lie above the flags, side by side.
+const FLAG_BITS: u32 = 8;
+const COUNT_BITS: u32 = (u64::BITS - FLAG_BITS) / 2;
+const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
 impl Direction {
-    const fn flag(self) -> u64 {
+    const fn flag(self) -> u8 {
         match self {
-            Self::Read => READ as u64,
-            Self::Write => WRITE as u64,
-        }
-    }
-
-    /// What a call that would have blocked disproves.
-    const fn disproved(self) -> u64 {
-        match self {
-            Self::Read => (READ | READ_END) as u64,
-            Self::Write => WRITE as u64,
+            Self::Read => READ,
+            Self::Write => WRITE,
         }
     }
 
@@ -107,6 +104,27 @@ impl Direction {
             Self::Write => 1,
         }
     }
+
+    /// How far to the left the count of this direction lies in the word.
+    const fn shift(self) -> u32 {
+        match self {
+            Self::Read => FLAG_BITS,
+            Self::Write => FLAG_BITS + COUNT_BITS,
+        }
+    }
+
+    /// How much news of this direction the word has counted.
+    const fn news(self, word: u64) -> u32 {
+        (word >> self.shift() & COUNT) as u32
+    }
+}
+
+/// The word after this was learned (N1). When the count of reading overflows, that of writing goes up by one: no harm.
+const fn told(word: u64, ready: Ready) -> u64 {
+    let read = (ready.0 & READ) as u64;
+    let wrote = (ready.0 & WRITE) as u64 >> 1;
+    let news = read << Direction::Read.shift() | wrote << Direction::Write.shift();
+    word.wrapping_add(news) | (ready.0 & KEPT) as u64
 }
 
 /// The word as it was when a direction was found ready: proof of what may be taken away again.
@@ -142,6 +160,8 @@ impl From<Unwatched> for io::Error {
 /// What is known about one descriptor, and who waits for more. Shared by its engine and its owner.
 pub struct Readiness {
     word: AtomicU64,
+    /// One a direction: the count of its news when a call was last disproved (N2).
+    dry: [AtomicU32; 2],
     waiters: Mutex<Waiters>,
 }
 
@@ -169,7 +189,11 @@ impl Readiness {
     /// costs one system call that would block.
     pub fn new(known: Ready) -> Self {
         let waiters = Waiters { owner: [None, None], shared: None };
-        Self { word: AtomicU64::new(u64::from(known.0)), waiters: Mutex::new(waiters) }
+        Self {
+            word: AtomicU64::new(told(0, known)),
+            dry: [AtomicU32::new(0), AtomicU32::new(0)],
+            waiters: Mutex::new(waiters),
+        }
     }
 
     // The owner's side.
@@ -193,59 +217,65 @@ impl Readiness {
     pub fn look(&self, direction: Direction) -> Poll<Result<Seen, Unwatched>> {
         // ORDERING: Acquire sees what the engine wrote before its `set`; pairs with the Release there.
         let word = self.word.load(Ordering::Acquire);
-        if word & (DEREGISTERED | ENDED | direction.flag()) == 0 {
+        if word & (DEREGISTERED | ENDED) != 0 {
+            return Poll::Ready(Err(if word & ENDED != 0 {
+                Unwatched::Ended
+            } else {
+                Unwatched::Deregistered
+            }));
+        }
+        // ORDERING: Relaxed: an outdated note costs a call that would block, and the owner knows its own.
+        if direction.news(word) == self.dry[direction.place()].load(Ordering::Relaxed) {
             return Poll::Pending;
         }
-        Poll::Ready(if word & ENDED != 0 {
-            Err(Unwatched::Ended)
-        } else if word & DEREGISTERED != 0 {
-            Err(Unwatched::Deregistered)
-        } else {
-            Ok(Seen(word))
-        })
+        Poll::Ready(Ok(Seen(word)))
     }
 
     /// The owner's call would have blocked: forgets what was seen, unless there has been news since.
     #[inline]
     pub fn would_block(&self, direction: Direction, seen: Seen) {
-        self.take_away(direction.disproved(), seen);
+        if direction == Direction::Read && seen.0 & u64::from(READ_END) != 0 {
+            self.goes_on(seen);
+        }
+        self.note_dry(direction, seen);
     }
 
     /// The owner's call on a stream moved fewer bytes than it was given room for, so the next one would block: forgets
     /// what was seen, unless there has been news since, or unless a short read proves nothing here.
     #[inline]
     pub fn came_short(&self, direction: Direction, seen: Seen) {
-        let proves_nothing = u64::from(READ_END | URGENT);
-        if direction == Direction::Write || seen.0 & proves_nothing == 0 {
-            self.take_away(direction.flag(), seen);
+        if direction == Direction::Write || seen.0 & u64::from(KEPT) == 0 {
+            self.note_dry(direction, seen);
         }
     }
 
-    fn take_away(&self, flags: u64, seen: Seen) {
-        let mut word = seen.0;
-        // N2: the other direction may change its flag meanwhile; the count tells whether there was news.
-        while word / NEWS == seen.0 / NEWS {
-            // ORDERING: Relaxed: it publishes nothing, and an exchange keeps the engine's release sequence unbroken.
-            match self.word.compare_exchange_weak(word, word & !flags, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
-        }
+    #[inline]
+    fn note_dry(&self, direction: Direction, seen: Seen) {
+        // ORDERING: Relaxed: it publishes nothing, and is compared with what the word says (N2).
+        self.dry[direction.place()].store(direction.news(seen.0), Ordering::Relaxed);
+    }
+
+    /// After the end there may be more to read all the same: a pipe has got a new writer.
+    #[cold]
+    fn goes_on(&self, seen: Seen) {
+        let read_on = |word| {
+            let no_news = Direction::Read.news(word) == Direction::Read.news(seen.0);
+            no_news.then_some(word & !u64::from(READ_END))
+        };
+        // ORDERING: Relaxed: it publishes nothing, and an exchange keeps the engine's release sequence unbroken.
+        let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, read_on);
     }
 
     #[cold]
     #[inline(never)]
     fn wait_as_owner(&self, direction: Direction, waker: &Waker) -> Poll<Result<Seen, Unwatched>> {
-        {
-            let waiters = self.waiters.lock();
-            if waiters.owner[direction.place()].as_ref().is_some_and(|stored| stored.will_wake(waker)) {
-                return Poll::Pending; // N3: the engine has not been here since, so it will find it.
-            }
-        }
         let mut mine = Some(waker.clone()); // N4
         let found = {
             let mut waiters = self.waiters.lock();
-            std::mem::swap(&mut waiters.owner[direction.place()], &mut mine);
+            let stored = &mut waiters.owner[direction.place()];
+            if !stored.as_ref().is_some_and(|stored| stored.will_wake(waker)) {
+                std::mem::swap(stored, &mut mine);
+            }
             self.look(direction) // N3
         };
         drop(mine); // N4: the waker of an earlier poll
@@ -326,9 +356,8 @@ impl Readiness {
     pub fn set(&self, ready: Ready, due: &mut WakeBatch) -> bool {
         // ORDERING: Release publishes what the engine wrote before; pairs with the Acquire in `look`. Relaxed to read: the
         // exchange decides.
-        let added = self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
-            Some(word.wrapping_add(NEWS) | u64::from(ready.0)) // N1
-        });
+        let added =
+            self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |word| Some(told(word, ready)));
         debug_assert!(added.is_ok(), "the closure never declines");
         self.take_due(|direction| ready.is_for(direction), due)
     }
@@ -379,16 +408,18 @@ impl Readiness {
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = self.word.load(Ordering::Relaxed);
-        let flags = [
-            (u64::from(READ), "read"),
-            (u64::from(WRITE), "write"),
-            (u64::from(READ_END), "read end"),
-            (u64::from(URGENT), "urgent"),
-            (DEREGISTERED, "deregistered"),
-            (ENDED, "ended"),
+        let is_ready = |direction: Direction| {
+            direction.news(word) != self.dry[direction.place()].load(Ordering::Relaxed)
+        };
+        let known = [
+            (is_ready(Direction::Read), "read"),
+            (is_ready(Direction::Write), "write"),
+            (word & u64::from(READ_END) != 0, "read end"),
+            (word & u64::from(URGENT) != 0, "urgent"),
+            (word & DEREGISTERED != 0, "deregistered"),
+            (word & ENDED != 0, "ended"),
         ];
-        let known: Vec<_> =
-            flags.iter().filter(|(flag, _)| word & flag != 0).map(|(_, name)| *name).collect();
+        let known: Vec<_> = known.into_iter().filter(|(so, _)| *so).map(|(_, name)| name).collect();
         let known = if known.is_empty() { "not ready".to_owned() } else { known.join("+") };
         let (reading, writing) = (self.waiting(Direction::Read), self.waiting(Direction::Write));
         write!(f, "Readiness [{known}, waiters: {reading} to read, {writing} to write]")
@@ -451,6 +482,16 @@ mod tests {
         let seen = look(&readiness, Direction::Read).expect("N2");
         readiness.would_block(Direction::Read, seen);
         assert_eq!(look(&readiness, Direction::Read), None);
+    }
+
+    #[test]
+    fn a_count_that_wraps_around_forgets_no_news() {
+        let full = !u64::from(u8::MAX);
+        let word = told(full, Ready::WRITE);
+        assert_eq!((Direction::Read.news(word), Direction::Write.news(word)), (COUNT as u32, 0));
+        let word = told(full, Ready::READ_END);
+        assert_eq!((Direction::Read.news(word), Direction::Write.news(word)), (0, 0), "both have moved on");
+        assert_eq!(word as u8, READ_END);
     }
 
     #[test]
