@@ -1,4 +1,5 @@
-//! System calls for a sleep, counted by strace: one, the wait itself. What happens on the loop's own thread makes none.
+//! System calls for a sleep, counted by strace: one, the wait itself. What happens on the loop's own thread makes none, and
+//! a loop that comes and goes makes those of its reactor alone.
 //!
 //! The one file about time that sleeps for real: the kernel is what is watched.
 
@@ -56,4 +57,18 @@ fn a_wake_and_a_timer_of_the_loops_own_thread_make_none() {
             .await;
         }
     });
+}
+
+#[test]
+fn a_loop_opens_its_reactor_and_reads_no_files() {
+    let Some(rounds) = rounds() else {
+        let Some(calls) = per_round("a_loop_opens_its_reactor_and_reads_no_files", 10, 110) else { return };
+        // `fcntl` copies a descriptor; without optimisation it also checks each that is closed.
+        let reactors = ["close", "epoll_create1", "epoll_ctl", "eventfd2", "fcntl"];
+        assert!(calls.keys().eq(reactors), "system calls a loop: {calls:?}");
+        return;
+    };
+    for _ in 0..rounds {
+        on_loop(std::future::ready(()));
+    }
 }

@@ -943,7 +943,7 @@ impl Core {
 
     fn close_pool(&self) {
         let pool = self.handle.thread_pool();
-        let told = pool.statistics().is_closed; // by whoever has waited for it, and knows
+        let told = pool.is_closed(); // by whoever has waited for it, and knows
         pool.close();
         if !told && self.is_debug() {
             // A thread that has just done its job is no news.

@@ -10,8 +10,10 @@
 //!     been promised no job: who adds a job takes one off, so two jobs never count on one worker.
 //! P2. Jobs, their destructors and what they wake run after the lock is released.
 //! P3. After a shutdown nothing is taken; what was queued is dropped, unless the shutdown waits; a running job ends by itself.
+//! P4. How many processors there are is asked when it is first needed: on Linux that is two dozen system calls, into the files
+//!     of the control group, and most loops never have a job.
 
-use evenloop_core::shim::{Condvar, Mutex, StdArc, thread};
+use evenloop_core::shim::{Condvar, Mutex, OnceLock, StdArc, thread};
 use evenloop_core::{BoxJob, NotSpawned, deadline_after};
 use std::collections::VecDeque;
 use std::fmt;
@@ -46,7 +48,8 @@ struct Inside {
     /// A worker ended.
     ended: Condvar,
     name: &'static str,
-    max_threads: usize,
+    /// Empty: asyncio's default, until it is asked for (P4).
+    max_threads: OnceLock<usize>,
     keep_alive: Duration,
 }
 
@@ -123,6 +126,15 @@ impl ThreadPool {
     /// As for `new`.
     pub fn named(name: &'static str, max_threads: usize, keep_alive: Duration) -> Self {
         assert!(max_threads > 0, "`ThreadPool` needs at least one thread: with none nothing would ever run");
+        Self::bounded(name, OnceLock::from(max_threads), keep_alive)
+    }
+
+    /// asyncio's default: as many threads as processors and four more, at most 32.
+    pub(crate) fn default_of_a_loop() -> Self {
+        Self::bounded("evenloop-job", OnceLock::new(), KEEP_ALIVE)
+    }
+
+    fn bounded(name: &'static str, max_threads: OnceLock<usize>, keep_alive: Duration) -> Self {
         let inside = Inside {
             state: Mutex::new(State::default()),
             work: Condvar::new(),
@@ -134,12 +146,6 @@ impl ThreadPool {
         Self { owners: StdArc::new(Owners(StdArc::new(inside))) }
     }
 
-    /// asyncio's default: as many threads as processors and four more, at most 32.
-    pub(crate) fn default_of_a_loop() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::named("evenloop-job", (processors + 4).min(32), KEEP_ALIVE)
-    }
-
     /// Queues a job for the first thread that is free.
     ///
     /// # Errors
@@ -147,11 +153,12 @@ impl ThreadPool {
     /// The pool is shut down, or not a single thread can be started; the job comes back.
     pub fn execute(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
         let inside = &self.owners.0;
+        let max_threads = inside.max_threads();
         let mut state = inside.state.lock();
         if state.closed {
             return Err(NotSpawned { value: job, why: "the thread pool is shut down" });
         }
-        let added = state.add(job, inside.max_threads);
+        let added = state.add(job, max_threads);
         drop(state);
         match added {
             Added::Nothing => Ok(()),
@@ -216,14 +223,19 @@ impl ThreadPool {
     /// What the pool looks like. May be out of date by the time it returns.
     pub fn statistics(&self) -> PoolStatistics {
         let inside = &self.owners.0;
+        let max_threads = inside.max_threads();
         let state = inside.state.lock();
         PoolStatistics {
             threads: state.threads,
-            max_threads: inside.max_threads,
+            max_threads,
             idle_threads: state.idle,
             queued_jobs: state.queue.len(),
             is_closed: state.closed,
         }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.owners.0.state.lock().closed
     }
 
     /// How many threads there are. A snapshot.
@@ -238,6 +250,13 @@ impl ThreadPool {
 }
 
 impl Inside {
+    fn max_threads(&self) -> usize {
+        *self.max_threads.get_or_init(|| {
+            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            (processors + 4).min(32)
+        })
+    }
+
     fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -293,9 +312,10 @@ impl Drop for Owners {
 impl fmt::Debug for ThreadPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inside = &self.owners.0;
+        let most = inside.max_threads();
         let state = inside.state.lock();
         let closed = if state.closed { ", closed" } else { "" };
-        let (threads, most, queued) = (state.threads, inside.max_threads, state.queue.len());
+        let (threads, queued) = (state.threads, state.queue.len());
         write!(f, "ThreadPool [threads: {threads} of {most}, queued: {queued}{closed}]")
     }
 }
