@@ -8,6 +8,7 @@ use evenloop::streams::{
 use evenloop::time::{Clock, VirtualClock};
 use evenloop::{EventLoop, create_task, event_loop_builder, yield_now};
 use futures::poll;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::cell::RefCell;
 use std::future::pending;
 use std::net::SocketAddr;
@@ -195,6 +196,11 @@ fn a_child_that_runs_when_its_transports_loop_ends_is_told() {
             yield_now().await;
         }
         subprocess_exec(|| Nothing, child()).unwrap().0.close();
+
+        // It has ended, and the loop does not turn any more to see that.
+        let (unseen, _) = subprocess_exec(|| Nothing, Command::new("true")).unwrap();
+        let pid = Pid::from_raw(unseen.pid().cast_signed()).unwrap();
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
     });
 }
 

@@ -521,7 +521,9 @@ impl Drop for Drive {
         let shared = &*self.shared;
         let child = shared.handle.child();
         child.exit.forget(&mut self.ended);
-        if !(self.has_exited || self.expected || shared.closing.iter().all(Cell::get)) {
+        let provided_for = self.expected || shared.closing.iter().all(Cell::get);
+        // It may have ended since the last turn.
+        if !provided_for && !child.look() {
             Runtime::report_in_debug(|| {
                 format!(
                     "{child} ran when its loop ended, and is killed: await its end, or `close` its transport"
