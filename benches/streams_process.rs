@@ -2,8 +2,8 @@
 //!
 //! Starting a program takes the kernel half a millisecond, so the runtimes lie close together; what they add is a few system
 //! calls. Criterion's way (`cargo bench --bench streams_process`) measures one after the other; `-- --alternating` gives each
-//! its turn again and again and prints medians, which is better on a noisy machine, and the processor time of this process
-//! alone, which the children's work does not touch.
+//! its turn again and again and prints medians and the medians of the differences, which is better on a noisy machine, and the
+//! processor time of this process alone, which the children's work does not touch.
 //!
 //! Not measured: programs that take long to load, uid and gid (std forks then), thousands of children.
 
@@ -234,9 +234,9 @@ fn own() -> Duration {
 type Situation = (&'static str, &'static str, f64, fn(&Way));
 
 fn alternating() {
-    const ROUNDS: usize = 31;
+    const ROUNDS: usize = 101;
     let situations: [Situation; 3] = [
-        ("spawn + wait, 64 in a row", "µs each", 64e-6, |way| (way.in_a_row)(64)),
+        ("spawn + wait, 16 in a row", "µs each", 16e-6, |way| (way.in_a_row)(16)),
         ("64 at once", "µs each", 64e-6, |way| (way.at_once)()),
         ("64 MiB through a pipe", "ms", 1e-3, |way| assert_eq!((way.read)(), BYTES)),
     ];
@@ -251,12 +251,19 @@ fn alternating() {
                 busy[place].push((own() - before).as_secs_f64() / scale);
             }
         }
-        println!("{what}: median and least {unit}; this process's own processor time");
+        println!("{what}: {unit}, and this process's own processor time, each as");
+        println!("  median, lower quarter, and the median of what evenloop took less in the same round");
         for (place, way) in WAYS.iter().enumerate() {
-            took[place].sort_by(f64::total_cmp);
-            busy[place].sort_by(f64::total_cmp);
-            let (took, busy) = (&took[place], &busy[place]);
-            println!("  {:22} {:8.1} {:8.1}   {:8.1}", way.name, took[ROUNDS / 2], took[0], busy[ROUNDS / 2]);
+            print!("  {:22}", way.name);
+            for measured in [&took, &busy] {
+                let mut less: Vec<_> =
+                    measured[place].iter().zip(&measured[1]).map(|(theirs, ours)| theirs - ours).collect();
+                let mut all = measured[place].clone();
+                all.sort_by(f64::total_cmp);
+                less.sort_by(f64::total_cmp);
+                print!(" {:8.1} {:8.1} {:+8.2} |", all[ROUNDS / 2], all[ROUNDS / 4], less[ROUNDS / 2]);
+            }
+            println!();
         }
     }
 }
