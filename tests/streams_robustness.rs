@@ -4,20 +4,24 @@
 //! The tests run one at a time: descriptors are the whole process's.
 
 use evenloop::{all_tasks, create_task, sleep, timeout, yield_now};
+use evenloop_core::{Direction, Park, Reactor, Readiness, Ready, Unwatched};
 use evenloop_streams::pipe::pipe;
 use evenloop_streams::{
-    ReadError, Server, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream, UdpSocket,
-    UnixDatagram, UnixListener, UnixStream, open_connection,
+    ReactorDriver, ReadError, Server, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream,
+    UdpSocket, UnixDatagram, UnixListener, UnixStream, open_connection,
 };
 use evenloop_tests::{Counting, connected, descriptors, on_loop, on_reactor, until};
 use futures::future::{join, join_all};
 use futures::{AsyncReadExt, AsyncWriteExt, poll};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 #[global_allocator]
@@ -461,4 +465,38 @@ fn a_program_that_is_started_inherits_nothing_of_ours() {
         let all = (tcp, accepting, unix, named, accepted, connected, udp, datagrams, pipes);
         assert_eq!(listing(), before, "of {all:?}");
     });
+}
+
+// === The reactor ===
+
+/// A child that is being started has a copy of every descriptor until its program is loaded.
+#[test]
+fn news_of_a_descriptor_that_was_let_go_reach_nobody_while_a_copy_is_open() {
+    let _one_at_a_time = alone();
+    let readiness = || Arc::new(Readiness::new(Ready::NOTHING));
+    let mut driver = ReactorDriver::new().unwrap();
+    let reactor = driver.handle();
+    let (mut theirs, ours) = StdUnixStream::pair().unwrap();
+    let (number, copy) = (ours.as_raw_fd(), ours.try_clone().unwrap());
+    let (before, after) = (readiness(), readiness());
+    let key = reactor.register(ours.as_fd(), &before).unwrap();
+    driver.turn().unwrap(); // it can be written to, from the beginning
+    reactor.deregister_last(ours.as_fd(), key);
+    drop(ours);
+    assert_eq!(before.look(Direction::Read), Poll::Ready(Err(Unwatched::Deregistered)));
+
+    let (quiet, _writer) = rustix::pipe::pipe().unwrap();
+    assert_eq!(quiet.as_raw_fd(), number, "the number is used again");
+    let key = reactor.register(quiet.as_fd(), &after).unwrap();
+    theirs.write_all(b"for the copy").unwrap();
+    assert!(
+        !driver.park(Some(Duration::from_secs(20))).unwrap(),
+        "the kernel tells, and nothing has happened"
+    );
+    assert!(after.look(Direction::Read).is_pending());
+
+    drop(copy); // now the kernel has forgotten it
+    theirs.write_all(b"for nobody").unwrap_err();
+    assert!(!driver.park(Some(Duration::ZERO)).unwrap());
+    reactor.deregister(quiet.as_fd(), key);
 }

@@ -1,6 +1,7 @@
-//! Many children, and nothing is left of them.
+//! Many children: nothing is left of them, and each costs few system calls.
 
 use super::*;
+use evenloop_tests::syscalls::{per_round, rounds};
 
 /// Many at once and many in a row, with random kills, drops and failed starts: no zombie and no descriptor is left.
 ///
@@ -80,5 +81,27 @@ fn many_children_leave_nothing_behind() {
             at_once * 2,
             since.elapsed()
         );
+    });
+}
+
+/// The reactor is told of a child once, waits once, and the child is reaped once: closing the pidfd takes it off the list.
+#[test]
+fn a_child_is_registered_once_waited_for_once_and_reaped_once() {
+    if by_threads() {
+        return;
+    }
+    let Some(rounds) = rounds() else {
+        let test = "endurance::a_child_is_registered_once_waited_for_once_and_reaped_once";
+        let Some(calls) = per_round(test, 10, 110) else { return };
+        println!("system calls a child, its own among them: {calls:?}");
+        for once in ["pidfd_open", "epoll_ctl", "epoll_wait", "waitid"] {
+            assert!((0.95..1.05).contains(&calls[once]), "{once}: {calls:?}");
+        }
+        return;
+    };
+    on_loop(async {
+        for _ in 0..rounds {
+            assert!(Command::new("/bin/true").spawn().unwrap().wait().await.unwrap().success());
+        }
     });
 }

@@ -29,6 +29,12 @@ pub trait Reactor: Send + Sync {
     /// Stops watching: when this returns, the engine has let go of the readiness, and whoever waited on it has been woken
     /// and is told [`Unwatched::Deregistered`]. To be called before the descriptor is closed. A stale key is harmless.
     fn deregister(&self, fd: BorrowedFd<'_>, key: SourceKey);
+
+    /// As [`deregister`](Self::deregister), for the last copy of a descriptor, which is closed next. An engine whose kernel
+    /// forgets what is closed need not ask it to.
+    fn deregister_last(&self, fd: BorrowedFd<'_>, key: SourceKey) {
+        self.deregister(fd, key);
+    }
 }
 
 /// Names one registration of one [`Reactor`]; never names another one later.

@@ -57,7 +57,7 @@ const SMALL: usize = 1024;
 #[must_use = "dropping it closes the descriptor"]
 #[doc(alias = "Async")]
 pub struct AsyncFd<T: AsFd> {
-    /// Empty only while `into_inner` ends.
+    /// Empty only while `into_inner` or `close_last` ends.
     io: Option<T>,
     readiness: StdArc<Readiness>,
     reactor: StdArc<dyn Reactor>,
@@ -136,6 +136,13 @@ impl<T: AsFd> AsyncFd<T> {
         let io = self.io.take().expect("only into_inner empties it, and consumes it");
         self.reactor.deregister(io.as_fd(), self.key); // A2
         io
+    }
+
+    /// Deregisters and drops what was watched, which is the last copy of the descriptor: the close itself takes it off the
+    /// engine's list.
+    pub(crate) fn close_last(mut self) {
+        let io = self.io.take().expect("only what consumes it empties it");
+        self.reactor.deregister_last(io.as_fd(), self.key); // A2
     }
 
     /// Waits until reading is worth a try. Any number of tasks may wait at once; all are woken.

@@ -206,6 +206,13 @@ impl Reactor for ReactorHandle {
             let _ = self.0.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
         }
     }
+
+    fn deregister_last(&self, _: BorrowedFd<'_>, key: SourceKey) {
+        if let Ok(token) = usize::try_from(key.into_raw()) {
+            // Should a child that is being started hold a copy until it is loaded, its news find nothing (S1).
+            self.0.sources.remove(token, Unwatched::Deregistered);
+        }
+    }
 }
 
 impl Unpark for ReactorHandle {

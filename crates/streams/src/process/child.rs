@@ -11,7 +11,9 @@
 //!     the record itself), and so does the thread. So no child stays a zombie, whatever is dropped when.
 //! C2. The waker reaps: a child is reaped when the loop turns, also if nobody waits for it.
 //! C3. Lock order: `watch`, then the exit's. Wakers of others run with neither held.
-//! C4. Without pidfd, and where the reactor refuses, a thread blocks in `waitid` without reaping, then reaps as everybody
+//! C4. A pidfd has no copies but those here: once the child is reaped, the last of them is dropped, and the close tells the
+//!     reactor's kernel. News of it that were on their way find nothing.
+//! C5. Without pidfd, and where the reactor refuses, a thread blocks in `waitid` without reaping, then reaps as everybody
 //!     else does, under the exit's lock.
 //!
 //! ORDERING: Relaxed for `BY_THREADS`: it is set before children are started, and orders nothing.
@@ -48,7 +50,7 @@ const STACK_BYTES: usize = 128 * 1024;
 
 /// A child, shared by its handles and by whoever watches it.
 pub(crate) struct Child {
-    pub(crate) program: Box<str>,
+    pub(crate) program: StdArc<str>,
     pub(crate) pid: Pid,
     pub(crate) exit: Exit<Running>,
     /// The registration of the pidfd with a reactor, until the child is reaped (C1).
@@ -62,14 +64,14 @@ impl Child {
     ///
     /// Nobody can watch it: no pidfd, and no thread. It is killed and reaped then.
     pub(crate) fn adopt(
-        program: &str,
+        program: &StdArc<str>,
         pid: Pid,
         leads_group: bool,
         reactor: StdArc<dyn Reactor>,
     ) -> io::Result<StdArc<Self>> {
         let pidfd = if BY_THREADS.load(Ordering::Relaxed) != 0 { None } else { pid::open_pidfd(pid) };
         let exit = Exit::new(Running::new(pid, pidfd.clone(), leads_group));
-        let child = StdArc::new(Self { program: program.into(), pid, exit, watch: Mutex::new(None) });
+        let child = StdArc::new(Self { program: program.clone(), pid, exit, watch: Mutex::new(None) });
         let is_watched = pidfd.is_some_and(|pidfd| child.watch_on(pidfd, reactor));
         let watched = if is_watched { Ok(()) } else { child.watch_by_thread() };
         watched.map_err(|error| {
@@ -83,10 +85,13 @@ impl Child {
 
     /// Reaps the child if it has ended, and says so to all who wait. True: it has ended.
     pub(crate) fn look(&self) -> bool {
+        if self.exit.outcome().is_some() {
+            return true; // whoever has noticed says so
+        }
         let ended = self.exit.reap();
         if ended {
             let watch = self.watch.lock().take();
-            drop(watch);
+            watch.into_iter().for_each(AsyncFd::close_last); // C4
             self.exit.publish(); // C3
         }
         ended
@@ -113,10 +118,11 @@ impl Child {
                 Poll::Ready(ended) => (watch.take(), ended.is_ok()),
             }
         };
-        drop(watch);
         if ended {
+            watch.into_iter().for_each(AsyncFd::close_last); // C4
             self.exit.publish(); // C3
         } else {
+            drop(watch);
             self.hand_over(); // its reactor has ended
         }
     }
@@ -125,7 +131,7 @@ impl Child {
     fn watch_by_thread(self: &StdArc<Self>) -> io::Result<()> {
         let child = self.clone();
         let watch = move || {
-            pid::block_until_ended(child.pid); // C4
+            pid::block_until_ended(child.pid); // C5
             child.look();
         };
         let thread = thread::Builder::new().name(format!("wait {}", self.pid.as_raw_nonzero()));

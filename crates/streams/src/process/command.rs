@@ -452,13 +452,13 @@ impl Command {
     }
 
     fn program(&self) -> StdArc<str> {
-        self.inner.get_program().to_string_lossy().into()
+        let program = self.inner.get_program();
+        program.to_str().map_or_else(|| program.to_string_lossy().into(), Into::into)
     }
 
-    fn spawn_watched_by(self, reactor: StdArc<dyn Reactor>) -> io::Result<Process> {
+    fn spawn_watched_by(mut self, reactor: StdArc<dyn Reactor>) -> io::Result<Process> {
         let program = self.program();
-        let directory = self.current_dir.clone();
-        self.start(&program, reactor).map_err(|error| match directory {
+        self.start(&program, reactor).map_err(|error| match &self.current_dir {
             _ if IoFailure::of(&error).is_some() => error,
             None => IoFailure::wrap("starting", format_args!("`{program}`"), error),
             Some(path) => {
@@ -467,8 +467,9 @@ impl Command {
         })
     }
 
-    fn start(mut self, program: &StdArc<str>, reactor: StdArc<dyn Reactor>) -> io::Result<Process> {
-        let [stdin, stdout, stderr] = self.stdio.map(|stdio| stdio.unwrap_or(INHERIT));
+    /// What is called for here is open here until the command is dropped.
+    fn start(&mut self, program: &StdArc<str>, reactor: StdArc<dyn Reactor>) -> io::Result<Process> {
+        let [stdin, stdout, stderr] = self.stdio.each_mut().map(|stdio| stdio.take().unwrap_or(INHERIT));
         let (stdin_end, stdin) = match stdin.0 {
             Kind::Pipe => {
                 let (end, stdin) = ChildStdin::pipe(program, &reactor)?;
@@ -485,7 +486,7 @@ impl Command {
         if group && !session {
             self.inner.process_group(0);
         }
-        let number = spawn::start(self.inner, self.extras)?;
+        let number = spawn::start(&mut self.inner, &mut self.extras)?;
         let pid = i32::try_from(number).ok().and_then(Pid::from_raw).expect("a child has a number");
         let child = Child::adopt(program, pid, group || session, reactor)?;
         Ok(Process {

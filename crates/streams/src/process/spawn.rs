@@ -17,7 +17,7 @@
 use rustix::fs::Mode;
 use rustix::io::FdFlags;
 use std::io;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -37,15 +37,15 @@ pub(super) struct Inherited {
     pub(super) number: RawFd,
 }
 
-/// Starts the program; answers its number once it is loaded. What `command` holds of descriptors is closed.
-pub(super) fn start(mut command: Command, extras: Extras) -> io::Result<u32> {
-    let _places = prepare(&mut command, extras)?;
+/// Starts the program; answers its number once it is loaded.
+pub(super) fn start(command: &mut Command, extras: &mut Extras) -> io::Result<u32> {
+    let _places = prepare(command, extras)?;
     Ok(command.spawn()?.id())
 }
 
 /// Has the child do what std does not. The answer keeps the numbers taken (F3).
-fn prepare(command: &mut Command, extras: Extras) -> io::Result<Vec<OwnedFd>> {
-    let Extras { new_session, umask, inherited } = extras;
+fn prepare(command: &mut Command, extras: &mut Extras) -> io::Result<Vec<OwnedFd>> {
+    let Extras { new_session, umask, inherited } = std::mem::take(extras);
     let unblocks = blocks_signals();
     if !new_session && umask.is_none() && inherited.is_empty() && !unblocks {
         return Ok(Vec::new());
@@ -96,20 +96,25 @@ fn prepare(command: &mut Command, extras: Extras) -> io::Result<Vec<OwnedFd>> {
 
 /// Whether this thread blocks any signal (F4).
 fn blocks_signals() -> bool {
-    let mut mask = no_signals();
+    let none = no_signals();
+    let mut mask = none;
     // SAFETY: without a set to apply it changes nothing, and it writes to the mask, which is ours.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut mask) };
-    let last = if cfg!(target_os = "linux") { 64 } else { 31 };
-    (1..=last).any(|signal| {
-        // SAFETY: it reads the mask, which was initialised above.
-        unsafe { libc::sigismember(&mask, signal) == 1 }
-    })
+    bytes(mask) != bytes(none)
 }
 
+type Bytes = [u8; size_of::<libc::sigset_t>()];
+
+/// Its bytes are all initialised, also those that `sigemptyset` and the kernel leave as they are.
 fn no_signals() -> libc::sigset_t {
-    let mut none = MaybeUninit::uninit();
-    // SAFETY: it writes to the set, which is ours and large enough.
-    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
-    // SAFETY: `sigemptyset` initialises the set, and fails for no valid pointer.
-    unsafe { none.assume_init() }
+    // SAFETY: a set is nothing but integers, for which all bytes will do.
+    let mut none: libc::sigset_t = unsafe { std::mem::transmute::<Bytes, _>([0; _]) };
+    // SAFETY: it writes to the set, which is ours.
+    unsafe { libc::sigemptyset(&mut none) };
+    none
+}
+
+fn bytes(set: libc::sigset_t) -> Bytes {
+    // SAFETY: a set is nothing but integers without gaps, and all of ours come from `no_signals`.
+    unsafe { std::mem::transmute(set) }
 }

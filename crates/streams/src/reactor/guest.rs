@@ -114,6 +114,13 @@ impl<S: Fn(GuestDriver) -> io::Result<()> + Send + Sync> Reactor for Guest<S> {
             handle.deregister(fd, key);
         }
     }
+
+    fn deregister_last(&self, fd: BorrowedFd<'_>, key: SourceKey) {
+        let running = self.state.lock().handle();
+        if let Ok(Some(handle)) = running {
+            handle.deregister_last(fd, key);
+        }
+    }
 }
 
 impl<S> Drop for Guest<S> {
