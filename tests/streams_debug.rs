@@ -6,7 +6,7 @@ use evenloop::streams::{
     create_datagram_endpoint, create_server, lookup_host, start_server,
 };
 use evenloop::time::{Clock, VirtualClock};
-use evenloop::{EventLoop, create_task, event_loop_builder, yield_now};
+use evenloop::{EventLoop, ThreadPool, create_task, event_loop_builder, yield_now};
 use futures::poll;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::cell::RefCell;
@@ -14,6 +14,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 fn loopback() -> SocketAddr {
@@ -212,11 +213,16 @@ fn a_slow_look_up_is_told_by_the_clock_of_the_loop() {
         let reports = Rc::new(RefCell::new(Vec::new()));
         let (told, clock) = (reports.clone(), VirtualClock::new());
         let hook = move |error: &evenloop::Unhandled<'_>| told.borrow_mut().push(error.to_string());
-        let event_loop = event_loop_builder(clock.clone().into()).debug(true).on_unhandled(hook).build();
+        let pool = ThreadPool::new(1);
+        let builder = event_loop_builder(clock.clone().into()).thread_pool(pool.clone());
+        let event_loop = builder.debug(true).on_unhandled(hook).build();
         event_loop.run_until_complete(async {
+            let (let_go, held) = mpsc::channel::<()>();
+            let holds = pool.run(move || held.recv()); // the only thread, until it is let go
             let mut looks_up = pin!(lookup_host("localhost", 80));
             assert!(poll!(&mut looks_up).is_pending());
             clock.advance(Duration::from_millis(millis));
+            drop((let_go, holds));
             drop(looks_up.await); // whatever the machine answers
             lookup_host("127.0.0.1", 80).await.unwrap();
         });
