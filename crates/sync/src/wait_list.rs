@@ -24,8 +24,9 @@
 //! leaked would leave a dangling link. Why a slab and not a `VecDeque` with tombstones: a cancelled waiter in the middle
 //! is the common case under time-outs, and must cost nothing later.
 //!
-//! Memory: nothing until the first wait. Then the slab grows to the greatest number of waiters at a time, and keeps up to
-//! [`KEEP`] entries; more than that is given back when the last waiter is gone.
+//! Memory: nothing until the first wait. Then the slab grows to the greatest number of waiters at a time, and keeps that, so
+//! that a rush which comes again allocates nothing. When the last waiter is gone, and the slab holds four times as many as
+//! there were at most since it was last empty, its memory is given back, unless it is of [`KEEP`] entries or fewer.
 
 use crate::spin_lock::Shows;
 use evenloop_core::WakeBatch;
@@ -35,7 +36,7 @@ use std::ops::DerefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::{Poll, Waker};
 
-/// How many entries an idle list may keep for its next rush.
+/// How many entries an idle list may keep whatever comes.
 const KEEP: usize = if cfg!(evenloop_loom) { 1 } else { 256 };
 
 /// No entry.
@@ -599,14 +600,20 @@ impl<T: Default> Slab<T> {
         self.free = index;
         self.used -= 1;
         if self.used == 0 && self.entries.capacity() > KEEP {
-            self.give_back();
+            self.keep_or_give_back();
         }
     }
 
+    /// The list is empty, and its memory more than a little. It is filled anew from then on, so its length is the greatest
+    /// number of waiters at a time.
     #[cold]
-    fn give_back(&mut self) {
-        self.entries = Vec::new();
+    fn keep_or_give_back(&mut self) {
         self.free = NONE;
+        if self.entries.capacity() > 4 * self.entries.len() {
+            self.entries = Vec::new();
+        } else {
+            self.entries.clear();
+        }
     }
 }
 
