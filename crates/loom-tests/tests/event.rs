@@ -46,14 +46,17 @@ fn set_races_wait() {
 fn set_races_is_set() {
     model_reaching(["set", "not set"], |outcomes: Outcomes| {
         let scene = StdArc::new(Scene::default());
-        let setter = set_on_a_thread(&scene);
-        if scene.event.is_set() {
-            outcomes.count("set");
-            assert_eq!(scene.before.get(), 1);
-        } else {
-            outcomes.count("not set");
-        }
-        setter.join().unwrap();
+        let looks = thread::spawn({
+            let scene = scene.clone();
+            move || {
+                let set = scene.event.is_set();
+                assert!(!set || scene.before.get() == 1);
+                set
+            }
+        });
+        scene.before.set(1);
+        scene.event.set();
+        outcomes.count(if looks.join().unwrap() { "set" } else { "not set" });
     });
 }
 
@@ -138,6 +141,52 @@ fn cancel_races_set() {
         outcomes.count(if gone_woken.times() == 0 { "cancelled first" } else { "released first" });
         assert_eq!((woken.times(), StdArc::strong_count(&gone_woken)), (3, 1));
         assert!(rest.iter_mut().all(|wait| poll(Pin::new(wait), &waker).is_ready()));
+    });
+}
+
+/// Releases whoever waits, takes the place in line that became free, and is released from it.
+fn set_and_wait_for_the_next(event: &StdArc<Event>) -> thread::JoinHandle<()> {
+    let event = event.clone();
+    thread::spawn(move || {
+        event.set();
+        event.clear();
+        let (woken, waker) = Woken::waker();
+        let mut next = pin!(event.wait());
+        assert!(poll(next.as_mut(), &waker).is_pending());
+        event.set();
+        assert_eq!(woken.times(), 1);
+        assert!(poll(next, &waker).is_ready());
+    })
+}
+
+/// Is a waiter that was released told from whoever joins the line after it, in the place that was its own?
+#[test]
+fn poll_races_set_and_the_next_wait() {
+    model_reaching(["released", "waits"], |outcomes: Outcomes| {
+        let event = StdArc::new(Event::new());
+        let (_, waker) = Woken::waker();
+        let mut released = pin!(event.wait());
+        assert!(poll(released.as_mut(), &waker).is_pending());
+        let setter = set_and_wait_for_the_next(&event);
+        let (_, other) = Woken::waker();
+        let released_now = poll(released.as_mut(), &other).is_ready();
+        outcomes.count(if released_now { "released" } else { "waits" });
+        setter.join().unwrap();
+        assert!(released_now || poll(released, &other).is_ready());
+    });
+}
+
+/// As above, when the released waiter is dropped: does whoever joined after it stay in line?
+#[test]
+fn drop_races_set_and_the_next_wait() {
+    model(|| {
+        let event = StdArc::new(Event::new());
+        let (_, waker) = Woken::waker();
+        let mut released = event.wait();
+        assert!(poll(Pin::new(&mut released), &waker).is_pending());
+        let setter = set_and_wait_for_the_next(&event);
+        drop(released);
+        setter.join().unwrap();
     });
 }
 

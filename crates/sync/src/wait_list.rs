@@ -6,10 +6,12 @@
 //! ```text
 //!            push                grant_first                   leave
 //! (future) ──────► Waiting ─────────────────────► Granted ───────────► (gone)
-//!                   │  │  grant_all, defer_first     ▲
-//!                   │  └───────────────► Due ────────┘ take_due
-//!                   │ leave               │ leave
-//!                   └──► (gone)           └──► (gone)
+//!                   │ │ │  grant_all, defer_first    ▲
+//!                   │ │ └──────────────► Due ────────┘ take_due
+//!                   │ │ leave             │ leave
+//!                   │ └──► (gone)         └──► (gone)
+//!                   │ dismiss_all
+//!                   └──► (in due, without a key) ── take_due ──► (gone)
 //! ```
 //!
 //! *Due* is Granted in every respect but one: the waker is still here. It lets one critical section choose any number of
@@ -19,6 +21,8 @@
 //! W2. An entry has a waker iff it is Waiting or Due.
 //! W3. The list never calls foreign code: wakers come in cloned and go out to be woken or dropped after the lock.
 //! W4. Whoever leaves learns whether it had been granted something: then the primitive hands that on.
+//! W5. Who was dismissed stays Waiting, and is in `due`: there is no key to it any more. Its entry is freed when its waker is
+//!     taken. So any number are dismissed in a few instructions, and have nothing to come back for.
 //!
 //! Why indices and not nodes inside the pinned futures: those need unsafe code in every primitive, and a future that is
 //! leaked would leave a dangling link. Why a slab and not a `VecDeque` with tombstones: a cancelled waiter in the middle
@@ -205,21 +209,41 @@ impl<T: Default> Waiters<T> {
         chosen
     }
 
+    /// Chooses everybody in line, at this instant and without looking at any but the first: their keys are void from now
+    /// on, and it is for the primitive to let their owners know.
+    #[inline]
+    pub(crate) fn dismiss_all(&mut self) -> Chosen {
+        let Some(slab) = self.slab.as_mut() else { return Chosen::default() };
+        let Some(index) = slab.unlink_first_if(|_, _| true) else { return Chosen::default() };
+        let first = slab.entry(index).waker.take();
+        slab.free(index);
+        let more = slab.line.head != NONE;
+        if more {
+            slab.dismiss_line();
+        }
+        Chosen { first, more }
+    }
+
     /// Moves wakers of Due entries to the batch, in order. Answers whether more remain.
     pub(crate) fn take_due(&mut self, batch: &mut WakeBatch) -> bool {
         let Some(slab) = self.slab.as_mut() else { return false };
-        while slab.due.head != NONE {
-            if batch.is_full() {
-                return true;
-            }
-            let index = slab.due.head;
-            slab.unlink_due(index);
+        let mut head = slab.due.head;
+        while head != NONE && !batch.is_full() {
+            let index = head;
             let entry = slab.entry(index);
-            entry.stage = Stage::Granted;
-            let waker = entry.waker.take().expect("W2: a due entry has a waker");
-            batch.push(waker);
+            head = entry.next;
+            batch.push(entry.waker.take().expect("W2: a due entry has a waker"));
+            match entry.stage {
+                Stage::Waiting => slab.free(index), // W5
+                _ => entry.stage = Stage::Granted,
+            }
         }
-        false
+        slab.due.head = head;
+        match head {
+            NONE => slab.due.tail = NONE,
+            head => slab.entry(head).prev = NONE,
+        }
+        head != NONE
     }
 
     /// Leaves with what was granted, if something was and the waker is gone.
@@ -257,26 +281,26 @@ impl<T: Default> Waiters<T> {
     }
 
     /// What the owner of `key` is to do at a poll with `waker`; `fresh` is a clone of it, if one was made.
-    fn turn(&mut self, key: &Key, waker: &Waker, fresh: &mut Option<Waker>) -> Turn {
+    pub(crate) fn renew(&mut self, key: &Key, waker: &Waker, fresh: &mut Option<Waker>) -> Renewal {
         let entry = self.slab_mut().entry(key.index());
         match (entry.stage, &mut entry.waker) {
-            (Stage::Waiting, Some(kept)) if kept.will_wake(waker) => Turn::Wait(None),
+            (Stage::Waiting, Some(kept)) if kept.will_wake(waker) => Renewal::Kept(None),
             (Stage::Waiting, Some(kept)) => match fresh.take() {
-                Some(fresh) => Turn::Wait(Some(std::mem::replace(kept, fresh))),
-                None => Turn::Clone,
+                Some(fresh) => Renewal::Kept(Some(std::mem::replace(kept, fresh))),
+                None => Renewal::Clone,
             },
-            _ => Turn::Leave,
+            _ => Renewal::Over,
         }
     }
 }
 
-/// What a waiting future is to do after it has looked.
+/// What a waiting future is to do after it has brought its waker.
 #[must_use]
-enum Turn {
-    /// It was granted something.
-    Leave,
-    /// Drop the old waker, if there is one, outside the lock.
-    Wait(Option<Waker>),
+pub(crate) enum Renewal {
+    /// Nothing: it was granted something.
+    Over,
+    /// Wait on, and drop the old waker, if there is one, outside the lock.
+    Kept(Option<Waker>),
     /// Clone the waker outside the lock and come again.
     Clone,
 }
@@ -355,8 +379,8 @@ impl Place {
         loop {
             let mut guard = state.lock();
             let list = waiters(&mut guard);
-            match list.turn(key, waker, &mut fresh) {
-                Turn::Leave => {
+            match list.renew(key, waker, &mut fresh) {
+                Renewal::Over => {
                     let Self::Waiting(key) = std::mem::replace(self, Self::Done) else { unreachable!() };
                     let left = list.leave(key);
                     let done = then(&mut guard);
@@ -364,12 +388,12 @@ impl Place {
                     drop(left.waker);
                     return Poll::Ready((left.note, done));
                 }
-                Turn::Wait(old) => {
+                Renewal::Kept(old) => {
                     drop(guard);
                     drop(old);
                     return Poll::Pending;
                 }
-                Turn::Clone => {
+                Renewal::Clone => {
                     drop(guard);
                     fresh = Some(waker.clone());
                 }
@@ -559,6 +583,18 @@ impl<T: Default> Slab<T> {
     fn link_due(&mut self, index: u32) {
         self.due = self.linked(self.due, index);
         self.entry(index).stage = Stage::Due;
+    }
+
+    /// Moves the line, which is not empty, to the end of those who are Due. Nobody has a key to them any more (W5).
+    fn dismiss_line(&mut self) {
+        let Ends { head, tail } = std::mem::replace(&mut self.line, Ends::EMPTY);
+        self.waiting = 0;
+        let last = std::mem::replace(&mut self.due.tail, tail);
+        match last {
+            NONE => self.due.head = head,
+            last => self.entry(last).next = head,
+        }
+        self.entry(head).prev = last;
     }
 
     fn unlink_due(&mut self, index: u32) {

@@ -91,6 +91,7 @@ enum Step {
     GrantFirst,
     DeferFirst,
     GrantAll,
+    DismissAll,
     TakeDue,
     Leave(usize),
 }
@@ -101,6 +102,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::GrantFirst),
         1 => Just(Step::DeferFirst),
         1 => Just(Step::GrantAll),
+        1 => Just(Step::DismissAll),
         1 => Just(Step::TakeDue),
         4 => any::<usize>().prop_map(Step::Leave),
     ];
@@ -141,6 +143,15 @@ proptest! {
                     list.grant_all(|_| ());
                     due.append(&mut waiting);
                 }
+                Step::DismissAll => {
+                    let Chosen { first, more } = list.dismiss_all();
+                    prop_assert_eq!(first.is_some(), !waiting.is_empty());
+                    prop_assert_eq!(more, waiting.len() > 1);
+                    first.into_iter().for_each(Waker::wake);
+                    keys.retain(|(name, _)| !waiting.contains(name));
+                    twin_woken.extend(waiting.pop_front());
+                    due.append(&mut waiting);
+                }
                 Step::TakeDue => {
                     let mut batch = WakeBatch::new();
                     while list.take_due(&mut batch) {
@@ -166,6 +177,7 @@ proptest! {
         for (_, key) in keys {
             drop(list.leave(key));
         }
+        while list.take_due(&mut WakeBatch::new()) {}
         prop_assert!(list.slab.is_none_or(|slab| slab.used == 0));
     }
 }
