@@ -58,12 +58,13 @@ pub fn begin() {
 #[inline]
 #[doc(alias = "poll_proceed")]
 pub fn poll_spend(cx: &mut Context<'_>) -> Poll<()> {
-    let left = LEFT.try_with(|left| {
-        let rest = left.get().checked_sub(1)?;
+    let ran_dry = LEFT.try_with(|left| {
+        // Stored in any case, so that it is one instruction; `run_dry` fills the budget up again.
+        let (rest, ran_dry) = left.get().overflowing_sub(1);
         left.set(rest);
-        Some(())
+        ran_dry
     });
-    if let Ok(None) = left { run_dry(cx) } else { Poll::Ready(()) }
+    if let Ok(true) = ran_dry { run_dry(cx) } else { Poll::Ready(()) }
 }
 
 #[cold]
