@@ -98,7 +98,7 @@ fn drop_of_waiting_receiver_races_send() {
     });
 }
 
-/// May a waiting receiver look while its sender is busy waking it?
+/// May a waiting receiver look while its sender gives and wakes it?
 #[test]
 fn try_recv_of_waiting_receiver_races_send() {
     model(|| {

@@ -3,59 +3,64 @@
 //! The *giver* gives a value once or leaves without; the *taker* takes it once or leaves without. Each may wait for the
 //! other: the taker for the value, the giver for the taker's leaving. Everything they agree on is in `word`:
 //!
-//! | bit           | set by | means                                     | cleared by                                |
-//! |---------------|--------|-------------------------------------------|-------------------------------------------|
-//! | `GAVE`        | giver  | the value is in place                     | never                                     |
-//! | `GIVER_GONE`  | giver  | it gave, or left without                  | never                                     |
-//! | `CLOSED`      | taker  | it accepts no value any more              | never                                     |
-//! | `TAKER_GONE`  | taker  | it left; never without `CLOSED`           | never                                     |
-//! | `TAKER_WAITS` | taker  | `taker_waker` is full                     | the taker, or the giver after it has gone |
-//! | `GIVER_WAITS` | giver  | `giver_waker` is full                     | the giver, or the taker after it closed   |
+//! | bit           | set by | means                                     | cleared by                                 |
+//! |---------------|--------|-------------------------------------------|--------------------------------------------|
+//! | `GAVE`        | giver  | the value is in place                     | never                                      |
+//! | `GIVER_GONE`  | giver  | it gave, or left without                  | never                                      |
+//! | `CLOSED`      | taker  | it accepts no value any more              | never                                      |
+//! | `TAKER_GONE`  | taker  | it left; never without `CLOSED`           | never                                      |
+//! | `TAKER_WAITS` | taker  | `taker_waker` is full                     | the taker, or the giver in the step it goes |
+//! | `GIVER_WAITS` | giver  | `giver_waker` is full                     | the giver, or the taker in the step it closes |
+//! | all above     | both   | how often a waker was left again          | never                                      |
 //!
 //! The taker's waker seen by the giver (the other direction is the same with the names exchanged):
 //!
 //! ```text
-//! nothing ── register ──► TAKER_WAITS ── give, leave ──► TAKER_WAITS + GIVER_GONE ── taken out ──► GIVER_GONE, then wake
-//!    │  ◄── withdraw ─────────┘                                  the giver's turn
+//! nothing ── register ──► TAKER_WAITS ── give, leave: copies the waker, then one exchange ──► GIVER_GONE, then wake
+//!    │  ◄── withdraw ─────────┘
 //!    └── give, leave ──► GIVER_GONE
 //! ```
 //!
 //! S1. The value is the giver's until `GAVE`, from then on the taker's.
-//! S2. A full waker place is its owner's until the other half ends (`GIVER_GONE`, `CLOSED`). A half that ends and finds
-//!     the other one waiting takes that waker out, and clears the bit when it has.
-//! S3. The giver is *through* when it is gone and `TAKER_WAITS` is not set; the taker when it is gone and `GIVER_WAITS` is
-//!     not set. Who is through touches the memory no more, and the second one to be through frees it.
-//! S4. Nobody registers with a half that has ended, and a half withdraws before it leaves. So the bits of S3 cannot be
-//!     set again.
+//! S2. A full waker place is its owner's until the other half ends (`GIVER_GONE`, `CLOSED`). A half that ends copies the
+//!     other one's waker first, and the copy is a waker iff the exchange that ends it also clears the other one's bit, in a
+//!     word that is still the one after which it copied.
+//! S3. A half that is gone touches the memory no more, and the second one to go frees it.
+//! S4. Nobody registers with a half that has ended, and a half withdraws before it leaves.
 //! S5. Wakers are cloned before and woken or dropped after the word changes; a panic in one leaves the word in order.
+//! S6. No two wakers are in a place under the same word: who registers again counts, in the bits above the six. So the
+//!     exchange of S2 fails if the place was filled anew since. (58 bits are enough for ever, and 26 for one who would have
+//!     to be off the processor between two instructions while the other half registers 67,108,864 times.)
 //!
 //! Why not a mutex: making, giving and taking is 18 ns, of which the allocation is 7; a mutex alone would add as much
 //! as that. Why no reference count: it would add three read-modify-writes to the single one that a value which nobody waits
-//! for needs.
+//! for needs. Why a waker is copied before it is owned: who ended first and then took it out would need a second
+//! read-modify-write to say that it has, and the taker would have to leave the memory to it until then.
 //!
-//! Discussion: in the giver's turn above, the taker can already take the value (S1), and only the memory has to wait for the
-//! giver. So neither half ever waits for the other one inside a call.
+//! Discussion: neither half ever waits for the other one inside a call.
 
 use crate::wait_list::wake;
 use evenloop_core::shim::UnsafeCell;
-use evenloop_core::shim::atomic::{AtomicU8, Ordering};
+use evenloop_core::shim::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use evenloop_core::watch::{self, On};
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::ptr::NonNull;
-use std::task::{Poll, Waker};
+use std::ptr::{self, NonNull};
+use std::task::{Poll, RawWakerVTable, Waker};
 
-const TAKER_WAITS: u8 = 1;
-const GIVER_WAITS: u8 = 2;
-const GAVE: u8 = 4;
-const GIVER_GONE: u8 = 8;
-const CLOSED: u8 = 16;
-const TAKER_GONE: u8 = 32;
+const TAKER_WAITS: usize = 1;
+const GIVER_WAITS: usize = 2;
+const GAVE: usize = 4;
+const GIVER_GONE: usize = 8;
+const CLOSED: usize = 16;
+const TAKER_GONE: usize = 32;
+/// One registration more (S6).
+const AGAIN: usize = 64;
 
 /// The memory that the halves share.
 struct Shared<T> {
     /// The bits above.
-    word: AtomicU8,
+    word: AtomicUsize,
     /// Owned as S1 says.
     value: UnsafeCell<MaybeUninit<T>>,
     /// Owned as S2 says.
@@ -64,8 +69,18 @@ struct Shared<T> {
     giver_waker: WakerPlace,
 }
 
-/// Room for a waker; the word says whether it is full and whose it is.
-struct WakerPlace(UnsafeCell<MaybeUninit<Waker>>);
+/// Room for a waker; the word says whether it is full and whose it is. Atomic, for the other half may read what it will not
+/// get.
+struct WakerPlace {
+    data: AtomicPtr<()>,
+    vtable: AtomicPtr<RawWakerVTable>,
+}
+
+/// What was in a place: a waker, if the word says so (S2).
+struct Copied {
+    data: *mut (),
+    vtable: *mut RawWakerVTable,
+}
 
 /// The half that gives.
 pub(crate) struct Giver<T> {
@@ -102,21 +117,13 @@ unsafe impl<T: Send> Sync for Taker<T> {}
 /// Two halves with nothing between them yet.
 pub(crate) fn pair<T>() -> (Giver<T>, Taker<T>) {
     let shared = Box::new(Shared {
-        word: AtomicU8::new(0),
+        word: AtomicUsize::new(0),
         value: UnsafeCell::new(MaybeUninit::uninit()),
         taker_waker: WakerPlace::new(),
         giver_waker: WakerPlace::new(),
     });
     let shared = NonNull::from(Box::leak(shared));
     (Giver { shared, owns: PhantomData }, Taker { shared, owns: PhantomData })
-}
-
-fn giver_is_through(word: u8) -> bool {
-    word & (GIVER_GONE | TAKER_WAITS) == GIVER_GONE
-}
-
-fn taker_is_through(word: u8) -> bool {
-    word & (TAKER_GONE | GIVER_WAITS) == TAKER_GONE
 }
 
 // === impl Giver ===
@@ -130,44 +137,36 @@ impl<T> Giver<T> {
     #[inline(always)]
     pub(crate) fn give(self, value: T) -> Result<(), T> {
         let shared = self.shared();
-        // ORDERING: Relaxed: the exchange below decides.
-        let mut seen = shared.word.load(Ordering::Relaxed);
-        if seen & (GIVER_WAITS | CLOSED) != 0 {
-            self.withdraw(); // its `closed` future was leaked, if it waits
-            seen = shared.word.load(Ordering::Relaxed);
-            if seen & CLOSED != 0 {
-                return self.refuse(value);
-            }
-        }
         shared.value.with_mut(|place| {
             // SAFETY: S1: the value is ours, for GAVE is not set.
             let place = unsafe { &mut *place };
             place.write(value);
         });
-        // ORDERING: Release publishes the value; pairs with the Acquire with which the taker reads the word. Acquire sees
-        // the taker's waker; pairs with the Release in `wait`. A failure decides nothing.
-        while let Err(now) = shared.word.compare_exchange_weak(
-            seen,
-            seen | GAVE | GIVER_GONE,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        ) {
-            if now & CLOSED != 0 {
-                // SAFETY: S1: GAVE is still not set, and the value was written above.
-                let value = unsafe { shared.read_value() };
-                return self.refuse(value);
-            }
-            seen = now;
+        let ends = GAVE | GIVER_GONE;
+        let Ok(ended) = shared.end(ends, &shared.taker_waker, TAKER_WAITS, GIVER_WAITS | CLOSED) else {
+            return self.give_otherwise();
+        };
+        let _gone = ManuallyDrop::new(self);
+        if let Some(waker) = ended.waker {
+            wake(waker); // and the memory is not touched any more (S3)
         }
-        let this = ManuallyDrop::new(self);
-        this.after_going(seen);
         Ok(())
     }
 
-    /// Leaves without having given the value: the taker has closed. Out of line, so that giving is short enough to be inlined.
+    /// As [`give`](Self::give), when the value is in place but the taker has closed, or the future of `closed` was leaked.
     #[cold]
-    fn refuse(self, value: T) -> Result<(), T> {
-        Err(value)
+    fn give_otherwise(self) -> Result<(), T> {
+        self.withdraw();
+        let shared = self.shared();
+        let Ok(ended) = shared.end(GAVE | GIVER_GONE, &shared.taker_waker, TAKER_WAITS, CLOSED) else {
+            // SAFETY: S1: GAVE is still not set, and the value was written by `give`.
+            return Err(unsafe { shared.read_value() });
+        };
+        let _gone = ManuallyDrop::new(self);
+        if let Some(waker) = ended.waker {
+            wake(waker);
+        }
+        Ok(())
     }
 
     /// Whether the taker accepts no value any more.
@@ -194,34 +193,19 @@ impl<T> Giver<T> {
     pub(crate) fn withdraw(&self) {
         let shared = self.shared();
         // SAFETY: the place is the giver's own, and nobody else withdraws: the callers hold the giver exclusively.
-        drop(unsafe { shared.withdraw(&shared.giver_waker, GIVER_WAITS, CLOSED) });
+        drop(unsafe { shared.withdraw(&shared.giver_waker, GIVER_WAITS) });
     }
 
-    /// What is left to do for a giver that set `GIVER_GONE` and found `before`.
-    #[inline]
-    fn after_going(&self, before: u8) {
-        if before & TAKER_WAITS != 0 {
-            self.wake_taker();
-        } else if taker_is_through(before) {
-            // SAFETY: S3: through was the taker, and now the giver.
-            unsafe { Shared::free(self.shared) };
-        }
-    }
-
-    /// The giver's turn: it is gone, and found the taker waiting.
-    #[inline(never)]
-    fn wake_taker(&self) {
+    /// Leaves without having given.
+    #[inline(never)] // so that what drops a giver is short enough to be inlined
+    fn leave(&mut self) {
+        self.withdraw();
         let shared = self.shared();
-        // SAFETY: S2: the taker waited when the giver ended, so the waker is ours.
-        let waker = unsafe { shared.taker_waker.take() };
-        // ORDERING: Release lets the taker free the memory after we read the waker, Acquire lets us free it after the
-        // taker; pairs with the same in `Taker::end`.
-        let before = shared.word.fetch_sub(TAKER_WAITS, Ordering::AcqRel); // it is set, and one instruction
-        if taker_is_through(before) {
-            // SAFETY: S3, as above. The value was the taker's, and it took it before it was gone.
+        let Ok(ended) = shared.end(GIVER_GONE, &shared.taker_waker, TAKER_WAITS, 0) else { return };
+        if ended.before & TAKER_GONE != 0 {
+            // SAFETY: S3: gone was the taker, and now the giver.
             unsafe { Shared::free(self.shared) };
-            drop(waker);
-        } else {
+        } else if let Some(waker) = ended.waker {
             wake(waker);
         }
     }
@@ -233,12 +217,9 @@ impl<T> Giver<T> {
 }
 
 impl<T> Drop for Giver<T> {
+    #[inline]
     fn drop(&mut self) {
-        self.withdraw();
-        // ORDERING: Release lets the taker free the memory after us; Acquire sees its waker, and lets us free the memory
-        // after it. Pairs with the same in `wait` and `Taker::end`.
-        let before = self.shared().word.fetch_or(GIVER_GONE, Ordering::AcqRel);
-        self.after_going(before);
+        self.leave();
     }
 }
 
@@ -285,15 +266,9 @@ impl<T> Taker<T> {
         let shared = self.shared();
         // Who closes waits for nothing any more.
         // SAFETY: the place is the taker's own, and `&mut self` says that this is the only one at it.
-        drop(unsafe { shared.withdraw(&shared.taker_waker, TAKER_WAITS, GIVER_GONE) });
-        // ORDERING: Release publishes what came before the closing, Acquire sees the giver's waker; pairs with the Acquire
-        // and Release in `wait`, and the Acquire in `is_closed`.
-        let before = shared.word.fetch_or(CLOSED, Ordering::AcqRel);
-        if before & (CLOSED | GIVER_GONE | GIVER_WAITS) == GIVER_WAITS {
-            // SAFETY: S2: the giver waited when this closed, so the waker is ours.
-            let waker = unsafe { shared.giver_waker.take() };
-            // ORDERING: Relaxed: nobody frees the memory before this half leaves, and that publishes our reading.
-            shared.word.fetch_and(!GIVER_WAITS, Ordering::Relaxed);
+        drop(unsafe { shared.withdraw(&shared.taker_waker, TAKER_WAITS) });
+        let Ok(ended) = shared.end(CLOSED, &shared.giver_waker, GIVER_WAITS, 0) else { return };
+        if let Some(waker) = ended.waker {
             wake(waker);
         }
     }
@@ -307,52 +282,38 @@ impl<T> Taker<T> {
     #[inline]
     fn end_in_place(&mut self) -> Option<T> {
         let shared = self.shared();
-        // ORDERING: Acquire sees the value and all that the giver did with the memory; pairs with the Release in `give`,
-        // in the giver's drop and in `wake_taker`.
+        // ORDERING: Acquire sees the value and all that the giver did with the memory; pairs with the Release in
+        // `Shared::end`.
         let seen = shared.word.load(Ordering::Acquire);
-        if giver_is_through(seen) {
+        if seen & GIVER_GONE != 0 {
             // SAFETY: S1: the bits that were read say whether the value is there, and nobody else took it.
             let value = (seen & GAVE != 0).then(|| unsafe { shared.read_value() });
-            // SAFETY: S3: through is the giver, and so are we.
+            // SAFETY: S3: gone is the giver, and so are we.
             unsafe { Shared::free(self.shared) };
             return value;
         }
         self.end_before_giver()
     }
 
-    /// As [`end`](Self::end), when the giver was not through a moment ago.
+    /// As [`end`](Self::end), when the giver was not gone a moment ago.
     #[cold]
     fn end_before_giver(&mut self) -> Option<T> {
         let shared = self.shared();
         // SAFETY: the place is the taker's own, and nobody else withdraws.
-        let own = unsafe { shared.withdraw(&shared.taker_waker, TAKER_WAITS, GIVER_GONE) };
-        // In the giver's turn the value is here while the memory is not ours alone: take it before going.
-        // ORDERING: Acquire sees the value, as in `end_in_place`.
-        let early = shared.word.load(Ordering::Acquire) & GAVE != 0;
-        // SAFETY: S1: GAVE was read, and nobody else took the value.
-        let mut value = early.then(|| unsafe { shared.read_value() });
-        // ORDERING: Release lets the giver free the memory after us; Acquire sees its waker or its value, and lets us free
-        // the memory after it. Pairs with the same in `give`, `wait` and `wake_taker`.
-        let before = shared.word.fetch_or(CLOSED | TAKER_GONE, Ordering::AcqRel);
-        if giver_is_through(before) {
-            if !early && before & GAVE != 0 {
-                // SAFETY: S1, as above: it came between the two looks.
+        let own = unsafe { shared.withdraw(&shared.taker_waker, TAKER_WAITS) };
+        let Ok(ended) = shared.end(CLOSED | TAKER_GONE, &shared.giver_waker, GIVER_WAITS, 0) else {
+            return None;
+        };
+        let mut value = None;
+        if ended.before & GIVER_GONE != 0 {
+            if ended.before & GAVE != 0 {
+                // SAFETY: S1: the bits that were read say that it is there, and nobody else took it.
                 value = Some(unsafe { shared.read_value() });
             }
-            // SAFETY: S3: through was the giver, and now the taker.
+            // SAFETY: S3: gone was the giver, and now the taker.
             unsafe { Shared::free(self.shared) };
-        } else if before & (CLOSED | GIVER_GONE | GIVER_WAITS) == GIVER_WAITS {
-            // SAFETY: S2: the giver waited when this closed, so the waker is ours.
-            let waker = unsafe { shared.giver_waker.take() };
-            // ORDERING: as in `wake_taker`, with the halves exchanged.
-            let before = shared.word.fetch_and(!GIVER_WAITS, Ordering::AcqRel);
-            if giver_is_through(before) {
-                // SAFETY: S3, as above. There is no value: who closes gets none.
-                unsafe { Shared::free(self.shared) };
-                drop(waker);
-            } else {
-                wake(waker);
-            }
+        } else if let Some(waker) = ended.waker {
+            wake(waker);
         }
         drop(own);
         value
@@ -387,18 +348,51 @@ impl<T> Shared<T> {
         })
     }
 
+    /// Sets `ends`, with which a half ends, and takes the other half's waker out of `others` if that `waits` (S2).
+    ///
+    /// # Errors
+    ///
+    /// One of the bits of `unless` is set; nothing has happened.
+    #[inline(always)]
+    fn end(&self, ends: usize, others: &WakerPlace, waits: usize, unless: usize) -> Result<Ended, ()> {
+        // ORDERING: Acquire sees the other half's waker, and lets us free the memory after that half has gone; pairs with the
+        // Release in `publish`, and with the one below.
+        let mut before = self.word.load(Ordering::Acquire);
+        loop {
+            if before & unless != 0 {
+                return Err(());
+            }
+            let copied = (before & waits != 0).then(|| others.copy());
+            // ORDERING: Release publishes the value, and what was done with the memory; pairs with the Acquire with which
+            // the other half reads the word. What success finds has been read with Acquire already. Failure: as above.
+            match self.word.compare_exchange_weak(
+                before,
+                (before & !waits) | ends,
+                Ordering::Release,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => {
+                    // SAFETY: S2, S6: the other half waited from before the copy until now, so that is its waker, and ours.
+                    let waker = copied.map(|copied| unsafe { copied.into_waker() });
+                    return Ok(Ended { before, waker });
+                }
+                Err(now) => before = now,
+            }
+        }
+    }
+
     /// Frees the memory. Value and wakers are not dropped: S1 and S2 say who has done so.
     ///
     /// # Safety
     ///
-    /// Both halves are through (S3), and the caller is the second.
+    /// Both halves are gone (S3), and the caller is the second.
     unsafe fn free(this: NonNull<Self>) {
         // SAFETY: the caller guarantees that nobody else knows the memory; `pair` took it from a box.
         let shared = unsafe { Box::from_raw(this.as_ptr()) };
         // Nothing here; in a model these report whoever was at the memory without being ordered before this.
         shared.value.with_mut(|_| ());
-        shared.taker_waker.0.with_mut(|_| ());
-        shared.giver_waker.0.with_mut(|_| ());
+        shared.taker_waker.unused();
+        shared.giver_waker.unused();
         shared.word.into_inner();
     }
 
@@ -409,19 +403,17 @@ impl<T> Shared<T> {
     /// `place` and `waits` are the calling half's own, `ended` is the other one's, and nobody else calls this or
     /// [`withdraw`](Self::withdraw) for it meanwhile.
     #[inline]
-    unsafe fn wait(&self, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
+    unsafe fn wait(&self, place: &WakerPlace, waits: usize, ended: usize, waker: &Waker) -> Poll<()> {
         // ORDERING: Relaxed: a word in which nothing has happened yet has nothing to be seen; any other is looked at again.
         let seen = self.word.load(Ordering::Relaxed);
         // While somebody asks what tasks wait for no word looks like this, so nobody else pays for the question.
-        if seen != watch::zero() as u8 {
+        if seen != watch::zero() {
             // SAFETY: as for this function.
             return unsafe { self.wait_otherwise(place, waits, ended, waker) };
         }
-        let fresh = waker.clone();
-        // SAFETY: S2, S4: `waits` was not set, so the place is ours and empty.
-        unsafe { place.put(fresh) };
+        place.put(waker.clone()); // S2, S4: `waits` was not set, so it is ours and empty
         // SAFETY: it is full since just now.
-        unsafe { self.publish(seen, place, waits, ended) }
+        unsafe { self.publish(seen, waits, place, waits, ended) }
     }
 
     /// As [`wait`](Self::wait), when something has happened already; tells who asks.
@@ -430,7 +422,13 @@ impl<T> Shared<T> {
     ///
     /// As for [`wait`](Self::wait).
     #[inline(never)]
-    unsafe fn wait_otherwise(&self, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
+    unsafe fn wait_otherwise(
+        &self,
+        place: &WakerPlace,
+        waits: usize,
+        ended: usize,
+        waker: &Waker,
+    ) -> Poll<()> {
         // SAFETY: as for this function.
         let polled = unsafe { self.wait_again(place, waits, ended, waker) };
         if polled.is_pending() {
@@ -445,14 +443,13 @@ impl<T> Shared<T> {
     /// # Safety
     ///
     /// As for [`wait`](Self::wait).
-    unsafe fn wait_again(&self, place: &WakerPlace, waits: u8, ended: u8, waker: &Waker) -> Poll<()> {
+    unsafe fn wait_again(&self, place: &WakerPlace, waits: usize, ended: usize, waker: &Waker) -> Poll<()> {
         // ORDERING: Acquire, as in `wait`.
         let seen = self.word.load(Ordering::Acquire);
         if seen & ended != 0 {
             return Poll::Ready(());
         }
-        // SAFETY: S2: the place is full, and at most read by the other half meanwhile.
-        if seen & waits != 0 && unsafe { place.will_wake(waker) } {
+        if seen & waits != 0 && place.will_wake(waker) {
             // ORDERING: Acquire, as above. A read-modify-write sees the newest word: the wake-up that brings us here may
             // have synchronised with nobody, and a second one will not come.
             let now = self.word.fetch_or(0, Ordering::Acquire);
@@ -462,36 +459,46 @@ impl<T> Shared<T> {
         let (mut seen, mut old) = (seen, None);
         if seen & waits != 0 {
             // SAFETY: as the caller guarantees for us.
-            old = unsafe { self.withdraw(place, waits, ended) };
+            old = unsafe { self.withdraw(place, waits) };
             // ORDERING: as above.
             seen = self.word.load(Ordering::Acquire);
             if seen & ended != 0 {
                 return Poll::Ready(());
             }
         }
-        // SAFETY: S2, S4: `waits` is not set and was not when the other half ended, if it has, so the place is ours and empty.
-        unsafe { place.put(fresh) };
+        place.put(fresh); // S2, S4: `waits` is not set, so it is ours and empty
         // SAFETY: it is full since just now.
-        let polled = unsafe { self.publish(seen, place, waits, ended) };
+        let polled = unsafe { self.publish(seen, waits + AGAIN, place, waits, ended) };
         drop(old);
         polled
     }
 
     /// Says that `place` is full, unless the other half has ended: then empties it again. `seen` is the word as it was found
-    /// last.
+    /// last, and `adds` is added to it: `waits`, and [`AGAIN`] if the place was full before (S6).
     ///
     /// # Safety
     ///
     /// As for [`wait`](Self::wait); the caller has filled the place, and `waits` is not set.
     #[inline(always)]
-    unsafe fn publish(&self, mut seen: u8, place: &WakerPlace, waits: u8, ended: u8) -> Poll<()> {
+    unsafe fn publish(
+        &self,
+        mut seen: usize,
+        adds: usize,
+        place: &WakerPlace,
+        waits: usize,
+        ended: usize,
+    ) -> Poll<()> {
+        debug_assert_eq!(seen & waits, 0); // S2
         // ORDERING: Release publishes the waker; pairs with the Acquire of the half that ends. Failure: Acquire, as in `wait`.
-        while let Err(now) =
-            self.word.compare_exchange_weak(seen, seen | waits, Ordering::Release, Ordering::Acquire)
-        {
+        while let Err(now) = self.word.compare_exchange_weak(
+            seen,
+            seen.wrapping_add(adds),
+            Ordering::Release,
+            Ordering::Acquire,
+        ) {
             if now & ended != 0 {
                 // SAFETY: S2: `waits` was never set, so the waker is still ours.
-                drop(unsafe { place.take() });
+                drop(unsafe { place.copy().into_waker() });
                 return Poll::Ready(());
             }
             seen = now;
@@ -499,18 +506,18 @@ impl<T> Shared<T> {
         Poll::Pending
     }
 
-    /// Takes the calling half's waker back, unless there is none or the other half has ended and takes it out.
+    /// Takes the calling half's waker back, unless there is none or the other half has ended and took it.
     ///
     /// # Safety
     ///
     /// As for [`wait`](Self::wait).
-    unsafe fn withdraw(&self, place: &WakerPlace, waits: u8, ended: u8) -> Option<Waker> {
-        // ORDERING: Relaxed throughout: the waker was put there by this half, and if this succeeds nobody has read it.
+    unsafe fn withdraw(&self, place: &WakerPlace, waits: usize) -> Option<Waker> {
+        // ORDERING: Relaxed throughout: the waker was put there by this half, and if this succeeds nobody else has it.
         let mut seen = self.word.load(Ordering::Relaxed);
-        while seen & (waits | ended) == waits {
+        while seen & waits != 0 {
             match self.word.compare_exchange_weak(seen, seen & !waits, Ordering::Relaxed, Ordering::Relaxed) {
                 // SAFETY: S2: the waker was ours, and `waits` is no longer set.
-                Ok(_) => return Some(unsafe { place.take() }),
+                Ok(_) => return Some(unsafe { place.copy().into_waker() }),
                 Err(now) => seen = now,
             }
         }
@@ -518,51 +525,65 @@ impl<T> Shared<T> {
     }
 }
 
+/// How a half ended.
+struct Ended {
+    /// The word as it was.
+    before: usize,
+    /// The other half's waker, if it waited: to be woken.
+    waker: Option<Waker>,
+}
+
 // === impl WakerPlace ===
 
+// ORDERING: Relaxed throughout: the word orders what is here (S2).
 impl WakerPlace {
     fn new() -> Self {
-        Self(UnsafeCell::new(MaybeUninit::uninit()))
+        Self { data: AtomicPtr::new(ptr::null_mut()), vtable: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Fills the place.
-    ///
-    /// # Safety
-    ///
-    /// The place is the caller's and empty.
-    unsafe fn put(&self, waker: Waker) {
-        self.0.with_mut(|place| {
-            // SAFETY: the caller guarantees that nobody else is at the place.
-            let place = unsafe { &mut *place };
-            place.write(waker);
-        });
+    fn put(&self, waker: Waker) {
+        let waker = ManuallyDrop::new(waker);
+        // ORDERING: Relaxed, as said above.
+        self.data.store(waker.data().cast_mut(), Ordering::Relaxed);
+        // ORDERING: Relaxed, as said above.
+        self.vtable.store(ptr::from_ref(waker.vtable()).cast_mut(), Ordering::Relaxed);
     }
 
-    /// Moves the waker out. The bits stay, so the other half may still compare them.
-    ///
-    /// # Safety
-    ///
-    /// The place is full, and the waker is the caller's to move.
-    unsafe fn take(&self) -> Waker {
-        self.0.with(|place| {
-            // SAFETY: the caller guarantees that nobody writes to the place.
-            let place = unsafe { &*place };
-            // SAFETY: the caller guarantees that it is full, and that nobody else moves the waker.
-            unsafe { place.assume_init_read() }
-        })
+    /// What is in the place, and stays there.
+    #[inline]
+    fn copy(&self) -> Copied {
+        // ORDERING: Relaxed, as said above.
+        let data = self.data.load(Ordering::Relaxed);
+        // ORDERING: Relaxed, as said above.
+        Copied { data, vtable: self.vtable.load(Ordering::Relaxed) }
     }
 
-    /// Whether the waker here wakes the same task as `waker`. Compares two addresses and follows neither.
+    /// Whether what is here wakes the same task as `waker`. Compares two addresses and follows neither.
+    fn will_wake(&self, waker: &Waker) -> bool {
+        let here = self.copy();
+        ptr::eq(here.data, waker.data()) && ptr::eq(here.vtable, waker.vtable())
+    }
+
+    /// Reports in a model whoever was here without being ordered before this.
+    fn unused(self) {
+        self.data.into_inner();
+        self.vtable.into_inner();
+    }
+}
+
+impl Copied {
+    /// Makes it a waker.
     ///
     /// # Safety
     ///
-    /// The place was filled, and nobody writes to it meanwhile.
-    unsafe fn will_wake(&self, waker: &Waker) -> bool {
-        self.0.with(|place| {
-            // SAFETY: the caller guarantees that nobody writes to the place.
-            let place = unsafe { &*place };
-            // SAFETY: the caller guarantees that it was filled.
-            unsafe { place.assume_init_ref() }.will_wake(waker)
-        })
+    /// It was copied from a place that had been filled, nobody wrote there meanwhile, and the waker is the caller's.
+    #[inline]
+    unsafe fn into_waker(self) -> Waker {
+        debug_assert!(!self.vtable.is_null(), "S2: the place was filled");
+        // SAFETY: the caller guarantees that this came from a waker, whose table is there for ever.
+        let vtable = unsafe { &*self.vtable };
+        // SAFETY: the caller guarantees that both came from one waker.
+        unsafe { Waker::new(self.data, vtable) }
     }
 }

@@ -424,6 +424,12 @@ pub mod atomic {
             Self(::loom::sync::atomic::AtomicPtr::new(value))
         }
 
+        /// Takes the value out, as the others do.
+        #[track_caller]
+        pub fn into_inner(mut self) -> *mut T {
+            self.0.with_mut(|value| *value)
+        }
+
         fn read_modify_nothing(&self, ordering: Ordering) -> *mut T {
             // Exchanging null for null reads the newest value whether it succeeds or not. A failure ordering
             // cannot be Release; loads never are.
