@@ -501,12 +501,19 @@ pub(crate) fn wake_due<S, T: Default>(
 }
 
 /// Wakes one. No lock may be held. A panic of the waker is swallowed only while another one is under way.
+#[inline(never)]
 pub(crate) fn wake(waker: Waker) {
     if std::thread::panicking() {
-        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        wake_while_panicking(waker);
     } else {
         waker.wake();
     }
+}
+
+#[cold]
+#[inline(never)] // so that `wake` needs no frame
+fn wake_while_panicking(waker: Waker) {
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
 }
 
 // === impl Slab ===
@@ -531,9 +538,10 @@ impl<T: Default> Slab<T> {
             self.grow(entry)
         } else {
             let place = self.entry(index);
-            let next = place.next;
-            *place = entry;
-            self.free = next;
+            let free = std::mem::replace(place, entry);
+            self.free = free.next;
+            debug_assert!(free.waker.is_none()); // W2
+            std::mem::forget(free.waker);
             index
         };
         match last {
@@ -635,7 +643,7 @@ impl<T: Default> Slab<T> {
         entry.next = next;
         self.free = index;
         self.used -= 1;
-        if self.used == 0 && self.entries.capacity() > KEEP {
+        if self.entries.capacity() > KEEP && self.used == 0 {
             self.keep_or_give_back();
         }
     }
