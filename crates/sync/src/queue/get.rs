@@ -1,8 +1,8 @@
 //! The futures of getting: one item, or as many as are there.
 
 use super::order::Order;
-use super::state::{Admission, Getters, State};
-use super::turn::Turn;
+use super::state::{Admission, Due, Getters, State};
+use super::turn::{Act, Turn};
 use super::{Queue, QueueShutDown};
 use crate::wait_list::wake_due;
 use std::fmt;
@@ -38,11 +38,22 @@ impl<T, O: Order<T>> Future for QueueGet<'_, T, O> {
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.turn.poll(cx, |state, due| match state.admit_getter() {
+        self.turn.poll(cx, TakeOne)
+    }
+}
+
+struct TakeOne;
+
+impl<T, O: Order<T>> Act<T, O> for TakeOne {
+    type Done = Result<T, QueueShutDown>;
+
+    #[inline(always)]
+    fn act(&mut self, state: &mut State<T, O>, due: &mut Due) -> Option<Self::Done> {
+        match state.admit_getter() {
             Admission::Now => Some(Ok(state.get(due))),
             Admission::Later => None,
             Admission::Never => Some(Err(QueueShutDown(()))),
-        })
+        }
     }
 }
 
@@ -68,16 +79,30 @@ impl<T, O: Order<T>> Future for QueueGetMany<'_, T, O> {
         if *limit == 0 {
             return Poll::Ready(Ok(0));
         }
-        let before = items.len();
         let mut putters = DuePutters { queue: turn.queue, some: false };
-        turn.poll(cx, |state, _| match state.admit_getter() {
+        turn.poll(cx, TakeMany { items, limit: *limit, chose: &mut putters.some })
+    }
+}
+
+struct TakeMany<'a, T> {
+    items: &'a mut Vec<T>,
+    limit: usize,
+    chose: &'a mut bool,
+}
+
+impl<T, O: Order<T>> Act<T, O> for TakeMany<'_, T> {
+    type Done = Result<usize, QueueShutDown>;
+
+    fn act(&mut self, state: &mut State<T, O>, _: &mut Due) -> Option<Self::Done> {
+        match state.admit_getter() {
             Admission::Now => {
-                state.get_many(items, *limit, &mut putters.some);
-                Some(Ok(items.len() - before))
+                let before = self.items.len();
+                state.get_many(self.items, self.limit, self.chose);
+                Some(Ok(self.items.len() - before))
             }
             Admission::Later => None,
             Admission::Never => Some(Err(QueueShutDown(()))),
-        })
+        }
     }
 }
 

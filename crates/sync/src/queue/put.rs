@@ -1,8 +1,8 @@
 //! The futures of putting: with the item in hand, or for a slot first.
 
 use super::order::Order;
-use super::state::{Admission, Due, Putters};
-use super::turn::Turn;
+use super::state::{Admission, Due, Putters, State};
+use super::turn::{Act, Turn};
 use super::{Queue, QueueShutDown};
 use crate::wait_list::Guarding;
 use std::fmt;
@@ -58,19 +58,29 @@ impl<T, O: Order<T>> Future for QueuePut<'_, T, O> {
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { turn, item } = &mut *self;
-        turn.poll(cx, |state, due| {
-            let admission = state.admit_putter();
-            if admission == Admission::Later {
-                return None;
+        turn.poll(cx, Bring(item))
+    }
+}
+
+/// None after the answer.
+struct Bring<'a, T>(&'a mut Option<T>);
+
+impl<T, O: Order<T>> Act<T, O> for Bring<'_, T> {
+    type Done = Result<(), QueueShutDown<T>>;
+
+    #[inline(always)]
+    fn act(&mut self, state: &mut State<T, O>, due: &mut Due) -> Option<Self::Done> {
+        let admission = state.admit_putter();
+        if admission == Admission::Later {
+            return None;
+        }
+        let item = self.0.take().expect("`Queue::put` was polled after it had finished");
+        Some(match admission {
+            Admission::Never => Err(QueueShutDown(item)),
+            _ => {
+                state.put(item, due);
+                Ok(())
             }
-            let item = item.take().expect("`Queue::put` was polled after it had finished");
-            Some(match admission {
-                Admission::Never => Err(QueueShutDown(item)),
-                _ => {
-                    state.put(item, due);
-                    Ok(())
-                }
-            })
         })
     }
 }
@@ -100,14 +110,24 @@ impl<'a, T, O: Order<T>> Future for QueueReserve<'a, T, O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let queue = self.turn.queue;
-        self.turn.poll(cx, |state, _| match state.admit_putter() {
+        self.turn.poll(cx, TakeSlot(queue))
+    }
+}
+
+struct TakeSlot<'a, T, O: Order<T>>(&'a Queue<T, O>);
+
+impl<'a, T, O: Order<T>> Act<T, O> for TakeSlot<'a, T, O> {
+    type Done = Result<QueueSlot<'a, T, O>, QueueShutDown>;
+
+    fn act(&mut self, state: &mut State<T, O>, _: &mut Due) -> Option<Self::Done> {
+        match state.admit_putter() {
             Admission::Later => None,
             Admission::Never => Some(Err(QueueShutDown(()))),
             Admission::Now => {
                 state.promise_slot();
-                Some(Ok(QueueSlot { queue }))
+                Some(Ok(QueueSlot { queue: self.0 }))
             }
-        })
+        }
     }
 }
 

@@ -3,30 +3,35 @@
 //! An item that is promised to a getter stays where it is, and a slot that is promised to a putter stays empty, until the
 //! chosen one comes for it. So nothing is ever in nobody's hands, and a chosen one that is dropped gives back a number.
 //!
-//! Counted is what is free; what is promised is the rest, and nobody has to know how much that is.
+//! Counted is what is promised, which changes only when somebody waits; what is free is the rest.
 //!
-//! Q1. `free_items <= items`, and `items + free_slots` is at most what fits.
+//! Q1. `promised_items <= items`, and `items <= room`, which is what fits without the slots that are promised.
 //! Q2. Getters wait only while no item is free; putters wait only while no slot is. So who puts or gets looks for them only
 //!     then.
 //! Q3. After the shutdown nobody waits but for `join`, and nothing is promised: who comes first takes what is left.
 //! Q4. Somebody waits for `join` only while `unfinished` is not zero.
-//! Q5. After the shutdown no slot is free, nor becomes so.
+//! Q5. After the shutdown `room` is zero, and stays so: no slot is free, nor becomes so.
+//! Q6. `shown` is a guess, for who has not locked yet. A side that gets in line says there that it waits; what is free
+//!     again takes that back.
 
 use super::order::Order;
 use crate::spin_lock::Shows;
-use crate::wait_list::{self, Waiters};
+use crate::wait_list::{self, Key, Waiters};
 use std::marker::PhantomData;
 use std::task::Waker;
 
 pub(crate) struct State<T, O> {
     items: O,
-    /// Items that are promised to nobody. The others are those of chosen getters that have not come for them yet.
-    free_items: usize,
-    /// Slots that are neither taken nor promised: to chosen putters that have not come yet, and to `QueueSlot`s.
-    free_slots: usize,
+    /// Items of chosen getters that have not come for them yet. The others are free.
+    promised_items: usize,
+    /// How many items fit beside the slots that are promised: to chosen putters that have not come yet, and to
+    /// `QueueSlot`s (Q1, Q5).
+    room: usize,
     /// Items put and not yet reported by `task_done`.
     unfinished: u64,
     is_shut_down: bool,
+    /// Q6.
+    shown: u8,
     getters: Waiters<()>,
     putters: Waiters<()>,
     joiners: Waiters<()>,
@@ -38,13 +43,16 @@ pub(super) trait Side {
     /// What its waiters called.
     const CALL: &'static str;
 
-    /// What a state shows when this side would have to wait.
+    /// What a state shows when this side would have to wait (Q6).
     const WAITS: u8;
 
     fn line<T, O>(state: &mut State<T, O>) -> &mut Waiters<()>;
 
-    /// How much of what they wait for is free.
-    fn free<T, O>(state: &mut State<T, O>) -> &mut usize;
+    /// Promises one more of what they wait for.
+    fn promise<T, O>(state: &mut State<T, O>);
+
+    /// Ends a promise.
+    fn claim<T, O>(state: &mut State<T, O>);
 }
 
 /// They are promised items.
@@ -58,8 +66,12 @@ impl Side for Getters {
         &mut state.getters
     }
 
-    fn free<T, O>(state: &mut State<T, O>) -> &mut usize {
-        &mut state.free_items
+    fn promise<T, O>(state: &mut State<T, O>) {
+        state.promised_items += 1;
+    }
+
+    fn claim<T, O>(state: &mut State<T, O>) {
+        state.promised_items -= 1;
     }
 }
 
@@ -74,8 +86,12 @@ impl Side for Putters {
         &mut state.putters
     }
 
-    fn free<T, O>(state: &mut State<T, O>) -> &mut usize {
-        &mut state.free_slots
+    fn promise<T, O>(state: &mut State<T, O>) {
+        state.room -= 1;
+    }
+
+    fn claim<T, O>(state: &mut State<T, O>) {
+        state.room += 1;
     }
 }
 
@@ -95,27 +111,23 @@ pub(super) enum Admission {
 pub(super) struct Due(Option<Waker>);
 
 impl Drop for Due {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(waker) = self.0.take() {
-            wake(waker);
+            wait_list::wake(waker);
         }
     }
-}
-
-#[inline(never)]
-fn wake(waker: Waker) {
-    wait_list::wake(waker);
 }
 
 impl<T, O> State<T, O> {
     pub(crate) const fn new(items: O, maxsize: usize) -> Self {
         Self {
             items,
-            free_items: 0,
-            free_slots: if maxsize == 0 { usize::MAX } else { maxsize },
+            promised_items: 0,
+            room: if maxsize == 0 { usize::MAX } else { maxsize },
             unfinished: 0,
             is_shut_down: false,
+            shown: 0,
             getters: Waiters::new(),
             putters: Waiters::new(),
             joiners: Waiters::new(),
@@ -138,7 +150,7 @@ impl<T, O: Order<T>> Shows for State<T, O> {
 
     #[inline]
     fn shows(&self) -> u8 {
-        u8::from(self.free_items == 0) * Getters::WAITS + u8::from(self.free_slots == 0) * Putters::WAITS
+        self.shown
     }
 }
 
@@ -149,12 +161,12 @@ impl<T, O: Order<T>> State<T, O> {
 
     /// Items that are promised to nobody.
     pub(super) fn free_items(&self) -> usize {
-        self.free_items
+        self.items() - self.promised_items // Q1
     }
 
     /// Slots that are neither taken nor promised. None after the shutdown (Q5).
     pub(super) fn free_slots(&self) -> usize {
-        self.free_slots
+        self.room.saturating_sub(self.items())
     }
 
     // --- Lines ---
@@ -171,29 +183,35 @@ impl<T, O: Order<T>> State<T, O> {
         &mut self.joiners
     }
 
-    /// An item or a slot more: promised to the first in line, else free.
-    #[inline]
-    fn give<S: Side>(&mut self, due: &mut Due) {
-        if *S::free(self) == 0 {
-            self.hand_on::<S>(due);
-        } else {
-            *S::free(self) += 1; // Q2
-        }
+    /// Gets in line.
+    #[inline(always)]
+    pub(super) fn wait<S: Side>(&mut self, waker: Waker) -> Key {
+        self.shown |= S::WAITS;
+        S::line(self).push(waker, ())
     }
 
-    /// As `give`, when there may be a line. Or ends a promise, because its owner is gone.
+    /// Promises what becomes free in this critical section to the first in line. Without a line it is free.
     #[inline(never)]
-    pub(super) fn hand_on<S: Side>(&mut self, due: &mut Due) {
-        due.0 = S::line(self).grant_first(|()| ());
-        if due.0.is_none() {
-            self.claim::<S>();
+    fn promise<S: Side>(&mut self) -> Option<Waker> {
+        let waker = S::line(self).grant_first(|()| ());
+        match waker {
+            Some(_) => S::promise(self),
+            None => self.shown &= !S::WAITS,
         }
+        waker
+    }
+
+    /// Hands a promise on to the first in line, because its owner is gone. Without a line it ends.
+    pub(super) fn hand_on<S: Side>(&mut self, due: &mut Due) {
+        self.claim::<S>();
+        due.0 = self.promise::<S>();
     }
 
     /// Ends a promise, because its owner is here: what was promised is free until this critical section ends.
+    #[inline]
     pub(super) fn claim<S: Side>(&mut self) {
         if !self.is_shut_down {
-            *S::free(self) += 1;
+            S::claim(self); // Q3, Q5
         }
     }
 
@@ -203,7 +221,7 @@ impl<T, O: Order<T>> State<T, O> {
     #[inline]
     pub(super) fn admit_putter(&self) -> Admission {
         match () {
-            () if self.free_slots > 0 => Admission::Now, // Q5
+            () if self.items() < self.room => Admission::Now, // Q5
             () if self.is_shut_down => Admission::Never,
             () => Admission::Later,
         }
@@ -213,42 +231,47 @@ impl<T, O: Order<T>> State<T, O> {
     #[inline]
     pub(super) fn admit_getter(&self) -> Admission {
         match () {
-            () if self.free_items > 0 => Admission::Now,
+            () if self.items() > self.promised_items => Admission::Now,
             () if self.is_shut_down => Admission::Never,
             () => Admission::Later,
         }
     }
 
     /// Puts an item into a free slot.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, item: T, due: &mut Due) {
         self.unfinished += 1;
-        // Counted first: comparing items may panic, and the item is in the queue all the same.
-        self.free_slots -= 1; // Q1
-        self.give::<Getters>(due);
+        // Promised first: comparing items may panic, and the item is in the queue all the same.
+        if self.items() == self.promised_items {
+            due.0 = self.promise::<Getters>(); // Q2
+        }
         self.items.push(item);
     }
 
     /// Takes a free item.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&mut self, due: &mut Due) -> T {
-        // Counted first: comparing items may panic, and the item is out of the queue all the same.
-        self.free_items -= 1; // Q1
-        self.give::<Putters>(due);
+        // Promised first: comparing items may panic, and the item is out of the queue all the same.
+        if self.items() >= self.room {
+            due.0 = self.promise::<Putters>(); // Q2; after the shutdown nobody is in line (Q3)
+        }
         self.items.pop().expect("an item is free")
     }
 
     /// Takes free items, at most `limit`, and chooses as many putters. `chose` becomes true once some of those are to be
     /// woken, also if comparing items panics.
     pub(super) fn get_many(&mut self, into: &mut Vec<T>, limit: usize, chose: &mut bool) {
-        let count = self.free_items.min(limit);
+        let count = self.free_items().min(limit);
         into.reserve(count);
         for _ in 0..count {
-            self.free_items -= 1; // as in `get`
-            if self.free_slots == 0 && self.putters.defer_first(|()| ()) {
-                *chose = true;
-            } else {
-                self.claim::<Putters>();
+            // As in `get`.
+            if self.items() >= self.room {
+                if self.putters.defer_first(|()| ()) {
+                    Putters::promise(self);
+                    *chose = true;
+                } else {
+                    self.shown &= !Putters::WAITS;
+                }
             }
             into.extend(self.items.pop());
         }
@@ -256,7 +279,7 @@ impl<T, O: Order<T>> State<T, O> {
 
     /// Takes a free slot away until [`claim`](Self::claim).
     pub(super) fn promise_slot(&mut self) {
-        self.free_slots -= 1; // Q1
+        Putters::promise(self);
     }
 
     // --- Finishing ---
@@ -278,8 +301,9 @@ impl<T, O: Order<T>> State<T, O> {
         self.getters.grant_all(|()| ());
         self.putters.grant_all(|()| ());
         let gone = if immediate { std::mem::take(&mut self.items) } else { O::default() };
-        self.free_items = self.items.len(); // Q3
-        self.free_slots = 0; // Q5
+        self.promised_items = 0; // Q3
+        self.room = 0; // Q5
+        self.shown = 0; // nobody waits any more
         // Saturating: a task may have reported an item before it got it.
         self.unfinished = self.unfinished.saturating_sub(gone.len() as u64);
         if self.unfinished == 0 {

@@ -10,6 +10,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::task::{Context, Poll, Waker, ready};
 
+/// What a future does when it is its turn. A trait and no closure, so that each of the three ways there has its own, inlined.
+pub(super) trait Act<T, O> {
+    type Done;
+
+    /// Looks for itself what is free, and answers None to get in line.
+    fn act(&mut self, state: &mut State<T, O>, due: &mut Due) -> Option<Self::Done>;
+}
+
 /// A place in one of the two lines. Dropped while it is chosen, it hands on what it was promised.
 pub(super) struct Turn<'a, T, O: Order<T>, S: Side> {
     pub(super) queue: &'a Queue<T, O>,
@@ -23,83 +31,69 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
         Self { queue, place: Place::New, side: PhantomData }
     }
 
-    /// Ready with what `act` did when it was this one's turn. `act` looks for itself what is free, and answers None to get
-    /// in line.
+    /// Ready with what `act` did when it was this one's turn.
     ///
     /// After Ready this is as new.
     #[inline(always)]
-    pub(super) fn poll<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
-    ) -> Poll<R> {
+    pub(super) fn poll<A: Act<T, O>>(&mut self, cx: &mut Context<'_>, mut act: A) -> Poll<A::Done> {
         if matches!(self.place, Place::New) {
             ready!(poll_spend(cx));
             if self.queue.state.shown() & S::WAITS == 0 {
                 let mut due = Due::default();
                 let mut state = self.queue.state.lock();
-                if let Some(done) = act(&mut state, &mut due) {
+                if let Some(done) = act.act(&mut state, &mut due) {
                     return Poll::Ready(done);
                 }
             }
+            self.join(cx.waker(), act)
+        } else {
+            self.poll_waiting(cx.waker(), act)
         }
-        self.poll_slow(cx, act)
     }
 
-    /// As `poll`, when there is a wait, or seems to be.
+    /// Acts now if something is free after all, or gets in line. The waker is cloned outside the lock.
     #[inline(never)]
-    fn poll_slow<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
-    ) -> Poll<R> {
-        let polled = match self.place {
-            Place::Waiting(_) => self.poll_waiting(cx.waker(), act),
-            _ => self.join(cx.waker().clone(), act),
-        };
-        if polled.is_pending() {
-            let queue = self.queue;
-            watch::wait(cx.waker(), S::CALL, || On::counted(queue, queue.qsize(), queue.maxsize()));
-        }
-        polled
-    }
-
-    /// Acts now if something is free after all, or gets in line. `waker` was cloned outside the lock.
-    #[inline]
-    fn join<R>(
-        &mut self,
-        waker: Waker,
-        mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
-    ) -> Poll<R> {
-        let Self { queue, ref mut place, .. } = *self;
+    fn join<A: Act<T, O>>(&mut self, waker: &Waker, mut act: A) -> Poll<A::Done> {
+        let fresh = waker.clone();
         let mut due = Due::default();
-        let mut state = queue.state.lock();
-        if let Some(done) = act(&mut state, &mut due) {
+        let mut state = self.queue.state.lock();
+        if let Some(done) = act.act(&mut state, &mut due) {
             drop(state);
-            drop(waker);
+            drop(fresh);
             return Poll::Ready(done);
         }
-        *place = Place::Waiting(S::line(&mut state).push(waker, ()));
+        self.place = Place::Waiting(state.wait::<S>(fresh));
+        drop(state);
+        self.note(waker);
         Poll::Pending
     }
 
     /// Acts if this was chosen.
-    #[inline]
-    fn poll_waiting<R>(
-        &mut self,
-        waker: &Waker,
-        mut act: impl FnMut(&mut State<T, O>, &mut Due) -> Option<R>,
-    ) -> Poll<R> {
+    #[inline(never)]
+    fn poll_waiting<A: Act<T, O>>(&mut self, waker: &Waker, mut act: A) -> Poll<A::Done> {
         let Self { queue, ref mut place, .. } = *self;
         let mut due = Due::default();
         let turn = place.poll_then(&queue.state, S::line, waker, |state| {
             state.claim::<S>();
-            act(state, &mut due).expect("what was promised is there")
+            act.act(state, &mut due).expect("what was promised is there")
         });
-        turn.map(|((), done)| {
-            *place = Place::New;
-            done
-        })
+        match turn {
+            Poll::Ready(((), done)) => {
+                *place = Place::New;
+                Poll::Ready(done)
+            }
+            Poll::Pending => {
+                self.note(waker);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Tells whoever asks what this waits for.
+    #[inline(always)]
+    fn note(&self, waker: &Waker) {
+        let queue = self.queue;
+        watch::wait(waker, S::CALL, || On::counted(queue, queue.qsize(), queue.maxsize()));
     }
 
     /// Leaves the line, and hands on what was promised.
