@@ -1,6 +1,5 @@
 //! Models of streams's `Exit`.
 
-use evenloop_core::WaiterKey;
 use evenloop_core::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
 use evenloop_core::shim::{StdArc, thread};
 use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching};
@@ -52,7 +51,7 @@ fn look(exit: &Exit<Child>) -> bool {
 }
 
 async fn wait(exit: &Exit<Child>) -> Outcome {
-    let mut key: Option<WaiterKey> = None;
+    let mut key = None;
     poll_fn(|cx| exit.poll_ended(&mut key, cx)).await
 }
 

@@ -60,7 +60,7 @@ pub use communicate::{Communicate, OutputOverrun};
 pub use ending::Ending;
 // For the models, which have a kernel of their own.
 #[doc(hidden)]
-pub use exit::{Exit, Kernel, Outcome};
+pub use exit::{Exit, Kernel, Outcome, Waiter};
 pub use handle::{ProcessHandle, Wait};
 pub use lines::{OutputLines, Source};
 pub use pipes::{ChildOutput, ChildStdin};

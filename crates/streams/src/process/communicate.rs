@@ -13,10 +13,10 @@
 //! M3. A poll reads at most so many pieces of each stream, so that a child that writes without end lets others run.
 
 use super::Process;
+use super::exit::Waiter;
 use super::pipes::{ChildOutput, ChildStdin};
 use crate::reader::StreamReader;
 use crate::writer::StreamWriter;
-use evenloop_core::WaiterKey;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -39,7 +39,7 @@ pub struct Communicate<'p, 'i> {
     input: &'i [u8],
     /// The child's end is enough, its pipes may go on.
     until_exit: bool,
-    ended: Option<WaiterKey>,
+    ended: Option<Waiter>,
 }
 
 impl<'p, 'i> Communicate<'p, 'i> {

@@ -1,8 +1,8 @@
 //! A child, for those who wait for it or signal it without owning it.
 
 use super::child::Child;
+use super::exit::Waiter;
 use crate::signal_kind::SignalKind;
-use evenloop_core::WaiterKey;
 use evenloop_core::budget::poll_spend;
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On};
@@ -70,7 +70,7 @@ impl ProcessHandle {
     /// The status was taken by somebody else: SIGCHLD is ignored, or another part of this process waits for all children.
     /// Everybody who asks is told so.
     pub fn wait(&self) -> Wait<'_> {
-        Wait { child: &self.child, key: None }
+        Wait { child: &self.child, place: None }
     }
 
     /// Its status, if it has ended. Asks the kernel.
@@ -148,18 +148,18 @@ impl fmt::Debug for ProcessHandle {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<'a> {
     child: &'a Child,
-    key: Option<WaiterKey>,
+    place: Option<Waiter>,
 }
 
 impl Future for Wait<'_> {
     type Output = io::Result<ExitStatus>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { child, key } = &mut *self;
-        if key.is_none() {
+        let Self { child, place } = &mut *self;
+        if place.is_none() {
             ready!(poll_spend(cx));
         }
-        let polled = child.exit.poll_ended(key, cx);
+        let polled = child.exit.poll_ended(place, cx);
         let outcome = ready!(watch::noted(polled, cx, "Process::wait", || On::object(*child)));
         Poll::Ready(child.status(outcome))
     }
@@ -167,7 +167,7 @@ impl Future for Wait<'_> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.child.exit.forget(&mut self.key);
+        self.child.exit.forget(&mut self.place);
     }
 }
 

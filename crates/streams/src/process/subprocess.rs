@@ -16,6 +16,7 @@
 use super::Process;
 use super::command::Command;
 use super::ending::Ending;
+use super::exit::Waiter;
 use super::handle::ProcessHandle;
 use super::pipes::{ChildOutput, ChildStdin};
 use crate::protocol;
@@ -396,7 +397,7 @@ struct Drive {
     /// For what its drop does.
     _process: Process,
     /// The waiter's place in the line for the child's end.
-    ended: Option<evenloop_core::WaiterKey>,
+    ended: Option<Waiter>,
     has_exited: bool,
     /// The loop may end first: somebody has said what happens then.
     expected: bool,
