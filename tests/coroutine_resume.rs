@@ -6,7 +6,7 @@ use std::future::{poll_fn, ready};
 use std::mem::ManuallyDrop;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use evenloop_coroutine::{
     Body, Co, Coroutine, Exhausted, LocalCoroutine, PinnedCoroutine, Resumed, SendCoroutine, Yield,
@@ -258,6 +258,45 @@ fn a_body_that_panics_is_done_and_dropped() {
 }
 
 #[test]
+fn a_body_that_panics_drops_what_it_captured_at_once() {
+    let alive = Rc::new(Cell::new(0));
+    let captured = Counted::new(&alive);
+    let mut body = Coroutine::<(), (), _>::new(async move |_| {
+        let _captured = &captured;
+        panic!("on purpose")
+    });
+    assert_eq!(panic_of(|| body.next()), "on purpose");
+    assert_eq!(alive.get(), 0);
+}
+
+/// A body that is no async block, so that nobody drops what it holds when it panics.
+struct Panics(#[expect(dead_code, reason = "it is held")] Counted);
+
+impl Future for Panics {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn a_future_written_by_hand_that_panics_is_done_at_once_and_dropped_at_the_next_touch() {
+    type Touch = fn(&mut dyn FnMut() -> Option<()>);
+    let touches: [Touch; 2] = [|_| {}, |next| assert!(next().is_none())];
+    for touch in touches {
+        let alive = Rc::new(Cell::new(0));
+        let held = Counted::new(&alive);
+        let mut body = Coroutine::<(), (), ()>::new(move |_: Co<'_, (), ()>| Panics(held));
+        assert_eq!(panic_of(|| body.next()), "on purpose");
+        assert!(body.done());
+        touch(&mut || body.next());
+        drop(body);
+        assert_eq!(alive.get(), 0);
+    }
+}
+
+#[test]
 fn a_function_that_panics_before_it_returns_its_future_is_done() {
     fn panics<'a>(_: Co<'a, (), u8>) -> Box<dyn Future<Output = ()> + Unpin + 'a> {
         panic!("at once")
@@ -458,14 +497,23 @@ fn the_answer_to_a_leaked_yield_is_not_given_to_the_next() {
 }
 
 #[test]
-fn a_yield_polled_after_its_end_is_a_panic() {
-    let mut body = Coroutine::new(async |mut co| {
-        let mut yielded = co.yield_(());
-        poll_fn(|cx| yielded.poll_unpin(cx)).await;
-        panic_of(|| yielded.now_or_never())
-    });
-    assert_eq!(body.resume(()), Resumed::Yielded(()));
-    assert_eq!(body.resume(()), Resumed::Returned("`yield_` was polled after it had given its value".into()));
+fn a_yield_polled_after_its_end_is_a_panic_where_the_body_stops_next() {
+    for end in ["return", "yield", "wait"] {
+        let mut body = Coroutine::new(async |mut co| {
+            let mut yielded = co.yield_(());
+            poll_fn(|cx| yielded.poll_unpin(cx)).await;
+            assert!(yielded.now_or_never().is_none(), "it has nothing to give");
+            match end {
+                "return" => {}
+                "yield" => co.yield_(()).await,
+                _ => std::future::pending().await,
+            }
+        });
+        assert_eq!(body.resume(()), Resumed::Yielded(()));
+        assert_eq!(panic_of(|| body.resume(())), "`yield_` was polled after it had given its value", "{end}");
+        assert!(body.done());
+        assert_eq!(body.try_resume(()), Err(Exhausted(())));
+    }
 }
 
 #[test]

@@ -76,29 +76,44 @@ mod sealed {
 /// `Y` is what it yields. What [`PinnedAsyncGenerator::new`] makes of an async closure is one, and nothing else.
 pub trait AsyncBody<Y>: Held<Result<(), Closed>> {
     /// Lets it run to the next value that it yields, or to its end: `None`. Where it stands at a yield, that gives
-    /// `Ok(())`. Once closing has begun, only `closing` lets it run.
+    /// `Ok(())`. Once closing has begun, it does not run.
     #[doc(hidden)]
-    fn step(self: Pin<&mut Self>, closing: bool, cx: &mut Context<'_>) -> Poll<Option<Y>>;
+    fn poll_value(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>>;
+
+    /// The same once closing has begun: that is left unasked.
+    #[doc(hidden)]
+    fn poll_closing(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+        let closing = self.closing();
+        self.as_mut().set_closing(Closing::No);
+        let polled = self.as_mut().poll_value(cx);
+        self.set_closing(closing);
+        polled
+    }
 }
 
 impl<Y, B: Body<Result<(), Closed>, Y, Return = ()>> AsyncBody<Y> for B {
     #[inline]
-    fn step(mut self: Pin<&mut Self>, closing: bool, cx: &mut Context<'_>) -> Poll<Option<Y>> {
+    fn poll_value(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
         // G5: no question at a yield.
-        if self.phase() != Phase::AtYield && self.closing() != Closing::No && !closing {
+        if self.phase() != Phase::AtYield && self.closing() != Closing::No {
             return Poll::Ready(None);
         }
-        match self.as_mut().resume_in(Ok(()), false, cx) {
+        match self.resume_in(Ok(()), false, cx) {
             Stop::Yielded(value) => Poll::Ready(Some(value)),
             Stop::Returned(()) | Stop::Refused(_) => Poll::Ready(None),
             Stop::Waiting => Poll::Pending,
-            Stop::Unheard => panic!(
-                "the body of an `AsyncGenerator` did not poll its `yield_` when it went on, so nobody would ever; it \
-                 has been closed. Await a `yield_` directly or in `join!` and `select!`, not in a \
-                 `FuturesUnordered`, which polls only what was woken"
-            ),
+            Stop::Unheard => unheard(),
         }
     }
+}
+
+#[cold]
+fn unheard() -> ! {
+    panic!(
+        "the body of an `AsyncGenerator` did not poll its `yield_` when it went on, so nobody would ever; it has been \
+         closed. Await a `yield_` directly or in `join!` and `select!`, not in a `FuturesUnordered`, which polls only \
+         what was woken"
+    )
 }
 
 // === PinnedAsyncGenerator ===
@@ -202,7 +217,7 @@ impl<Y, B: ?Sized + AsyncBody<Y>> PinnedAsyncGenerator<Y, B> {
                 return Poll::Ready(());
             }
             if body.closing() == Closing::Told {
-                if ready!(body.as_mut().step(true, cx)).is_some() {
+                if ready!(body.as_mut().poll_closing(cx)).is_some() {
                     if body.as_mut().take_missed() {
                         // G2. Not in this poll: a body that never listens would never let go of the thread.
                         body.as_mut().answer(Err(Closed)); // G5
@@ -251,7 +266,7 @@ impl<Y, B: ?Sized + AsyncBody<Y>> Future for Step<'_, Y, B> {
     type Output = Option<Y>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
-        self.body.as_mut().step(true, cx)
+        self.body.as_mut().poll_closing(cx)
     }
 }
 
@@ -260,7 +275,7 @@ impl<Y, B: ?Sized + AsyncBody<Y>> Stream for PinnedAsyncGenerator<Y, B> {
 
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
-        self.project().body.step(false, cx)
+        self.project().body.poll_value(cx)
     }
 }
 
@@ -384,8 +399,9 @@ impl<Y, B: ?Sized + AsyncBody<Y>> AsyncGenerator<Y, B> {
     ///
     /// # Panics
     ///
-    /// If the body panics, or does not poll its pending yield when it goes on (a `FuturesUnordered` does that). It has
-    /// then been dropped, and the stream is at its end.
+    /// If the body panics, polls a yield that has given its value, or does not poll its pending yield when it goes on (a
+    /// `FuturesUnordered` does that). The stream is then at its end, and what an async block held has been dropped; another
+    /// future is dropped with the generator at the latest.
     #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
     pub fn next(&mut self) -> Next<'_, Y, B> {
         self.inner.as_mut().next()

@@ -71,7 +71,8 @@ impl<'a, R, Y> Co<'a, R, Y> {
     /// # Panics
     ///
     /// When an earlier yield was polled and leaked (`mem::forget`) in the same resume, so that its value has not been taken.
-    /// The future panics when it is polled after it gave its value.
+    /// The future is pending when it is polled after it gave its value, and the body then panics at its next yield, or the
+    /// resumer where the body returns or waits.
     #[inline]
     pub fn yield_(&mut self, value: Y) -> Yield<'_, 'a, R, Y> {
         Yield { link: self.link.put_value(value) }
@@ -98,7 +99,7 @@ impl<'a, R, Y> Co<'a, R, Y> {
     /// assert_eq!(sum.resume(2), Resumed::Yielded(3));
     /// ```
     pub fn argument(&mut self) -> Option<R> {
-        self.link.hear()
+        self.link.argument()
     }
 }
 

@@ -6,13 +6,14 @@
 //! slot and polls, the block takes it, runs on, leaves its next value and returns `Pending`.
 //!
 //! ```text
-//!        begin             yield_            its first poll             resume                hear
+//!        begin             yield_            its first poll             resume              its next poll
 //! Fresh ───────► Running ──────────► Placed ────────────────► Offered ──────────► Answered ───────────► Running
 //!                 │  ▲ ▲               │                         │                   │
 //!                 └──┘ └───────────────┴── the yield is dropped ─┴───────────────────┘
 //!            waits for something else
 //!
-//! any of them ── it returned, it panicked, or close: the body is dropped, then what lies in the slot ──► Done
+//! any of them ── it returned, or close: the body is dropped, then what lies in the slot ──► Done
+//! any of them ── a panic comes out of the poll ──► Panicked ── the same, now or at the next touch ──► Done
 //! ```
 //!
 //! Why a pointer and not something safe: a reference to the slot would make the frame borrow from itself; a shared
@@ -30,19 +31,20 @@
 //!     everybody's reach.
 //! F4. The state says which half of `code` is there: the start when Fresh, neither when Done, else the future (but while
 //!     `begin` makes it, which lets nobody else look). It is dropped exactly once and before the exchange; Done follows,
-//!     also when a destructor panics, and is final. Therefore whoever holds a link, destructors included, finds the
+//!     also when a destructor panics, and is final. A future out of which a panic came is not polled any more. Therefore whoever holds a link, destructors included, finds the
 //!     exchange alive.
 //! F5. The exchange is only ever borrowed as shared, and it is `!Unpin`, so that an exclusive borrow of the frame does
 //!     not claim that nobody else points into it. What lies in it is never borrowed: values are moved in and out.
 //! F6. Resumer and body never touch the exchange at once: the resumer does so before and after a poll, the body within.
 //!     If the body lends its handle to another thread, that is a scoped thread (F3) which ends before the poll does.
-//! F7. The state says what lies in the slot: an `R` when Answered, a `Y` when Placed or Offered, else nothing. Between two
+//! F7. The state says what lies in the slot: an `R` when Answered or Argument, a `Y` when Placed or Offered, else nothing. Between two
 //!     polls an Offered `Y` has been taken: [`Frame::run`] does that at once, and whoever lets the body go on answers
 //!     first. A body that is dropped there finds Taken. Whoever moves a value in or out changes the state with it, and lets
 //!     no foreign code (destructors) run between the two.
 //! F8. There is one yield at a time: the one way to the slot from within, the handle, is lent to it until it is dropped. So
 //!     as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered (or Taken, when
-//!     the body is dropped instead), and Running once it gave its answer. A yield that is forgotten (`mem::forget`) leaves its
+//!     the body is dropped instead), and Running once it gave its answer (Overpolled if it
+//!     is polled even then). A yield that is forgotten (`mem::forget`) leaves its
 //!     state behind, and what lies there, for the next to find. All this holds while the body is dropped too: that begins with
 //!     the slot as it is, and what its destructors put there is dropped after it.
 
@@ -100,40 +102,59 @@ pub enum Stop<R, Y, T> {
 
 /// The one word: where the body stands, and what lies in the slot (F7).
 ///
-/// What the body does takes it down by one: it hears (Answered to Running), yields (to Placed), polls that (to Offered). One
-/// subtraction in memory is then the change and the question at once: its carry says that it was Running, its zero that it
-/// was Answered. Whoever learns that it was something else steps back [`above`](Self::above) before anybody looks.
+/// The numbers are such that each step of the usual way is one instruction in memory, which asks as well: a yield subtracts
+/// [`STEP`](Self::STEP) and borrows unless it was Running, the greatest; a poll takes all bits but two and leaves zero if it
+/// was Answered. That step leads from Placed to Offered, where it stays, however often it is polled, and from Running to
+/// Overpolled, which whoever looks next reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State(u8);
 
 impl State {
     /// As Running, and an `R` lies there that no yield has taken yet.
-    const ANSWERED: Self = Self(1);
-    /// Being polled or dropped, or stopped at an await that is not a yield; the slot is empty.
-    const RUNNING: Self = Self(0);
-    /// As Running, and the `Y` of a yield that has not been polled lies there.
-    const PLACED: Self = Self(u8::MAX);
+    const ANSWERED: Self = Self(0);
     /// As Running, and the `Y` of a yield that has been polled lies there, on its way out. Between polls: stopped at that
     /// yield, and the slot is empty.
-    const OFFERED: Self = Self(u8::MAX - 1);
-    /// As Offered, but in a body that is being dropped, and the slot is empty. No step leads here; one from here is taken back
-    /// at once.
-    const TAKEN: Self = Self(128);
-    /// Never polled; the slot is empty. No step leads here, nor from here.
-    const FRESH: Self = Self(64);
-    /// Dropped; the slot is empty. No step leads from here.
-    const DONE: Self = Self(96);
+    const OFFERED: Self = Self(0b0000_0001);
+    /// As Running, and the `Y` of a yield that has not been polled lies there.
+    const PLACED: Self = Self(0b0000_0011);
+    /// As Running, and the `R` of the first resume lies there, which nobody has asked for yet.
+    const ARGUMENT: Self = Self(0b0000_0100);
+    /// Never polled; the slot is empty.
+    const FRESH: Self = Self(0b0000_1000);
+    /// Dropped; the slot is empty.
+    const DONE: Self = Self(0b0001_0000);
+    /// As Offered, but in a body that is being dropped, and the slot is empty.
+    const TAKEN: Self = Self(0b0100_0000);
+    /// As Running, and a yield has been polled after it had given its value.
+    const OVERPOLLED: Self = Self(0b0100_0001);
+    /// Being polled or dropped, or stopped at an await that is not a yield; the slot is empty.
+    const RUNNING: Self = Self(0b0111_1111);
+    /// Set besides when a panic has come out of the poll, where that did not drop everything at once.
+    const PANICKED: u8 = 0b1000_0000;
 
-    /// One step down, and whether that was from Running.
-    #[inline]
-    fn below(self) -> (Self, bool) {
-        let (state, was_running) = self.0.overflowing_sub(1);
-        (Self(state), was_running)
+    /// From Running down to Placed.
+    const STEP: u8 = Self::RUNNING.0 - Self::PLACED.0;
+
+    /// A yield: from Running to Placed. Whether it was something else.
+    #[inline(always)]
+    const fn yielding(self) -> (Self, bool) {
+        let (state, was_else) = self.0.overflowing_sub(State::STEP);
+        (Self(state), was_else)
     }
 
-    /// One step back.
-    fn above(self) -> Self {
-        Self(self.0.wrapping_add(1))
+    fn has_panicked(self) -> bool {
+        self.0 & State::PANICKED != 0
+    }
+
+    /// What it was before `yielding`.
+    const fn not_yielding(self) -> Self {
+        Self(self.0.wrapping_add(State::STEP))
+    }
+
+    /// After the poll of a yield: from Placed to Offered, from Running to Overpolled.
+    #[inline(always)]
+    const fn polled(self) -> Self {
+        Self(self.0 & Self::OVERPOLLED.0)
     }
 }
 
@@ -160,6 +181,8 @@ union Value<R, Y> {
 #[repr(C)]
 struct Exchange<R, Y> {
     state: Cell<State>,
+    /// The slot for an `R` that is no larger: beside the state, so that both are written at once.
+    small: UnsafeCell<MaybeUninit<u8>>,
     /// Whether an answer was dropped without having been heard.
     missed: Cell<bool>,
     /// The generator's, which keeps it here because there is room.
@@ -172,6 +195,7 @@ impl<R, Y> Exchange<R, Y> {
     fn new() -> Self {
         Self {
             state: Cell::new(State::FRESH),
+            small: UnsafeCell::new(MaybeUninit::uninit()),
             missed: Cell::new(false),
             closing: Cell::new(Closing::No),
             value: UnsafeCell::new(MaybeUninit::uninit()),
@@ -179,23 +203,33 @@ impl<R, Y> Exchange<R, Y> {
         }
     }
 
-    /// Moves an answer in. The slot is empty.
-    #[inline]
-    fn put_answer(&self, answer: R) {
-        // SAFETY: F5, F6: nobody else looks at it now, and no reference to it exists; the union has room for an `R`.
-        unsafe { self.value.get().cast::<R>().write(answer) };
-        self.state.set(State::ANSWERED);
+    /// Where an answer lies.
+    #[inline(always)]
+    fn answer_place(&self) -> *mut R {
+        if const { size_of::<R>() <= 1 && align_of::<R>() <= 1 } {
+            self.small.get().cast()
+        } else {
+            self.value.get().cast()
+        }
     }
 
-    /// Moves the answer out, if there is one.
+    /// Moves an answer in, or the argument; it is `next` then. The slot is empty.
     #[inline]
-    fn hear(&self) -> Option<R> {
-        if self.state.get() != State::ANSWERED {
+    fn put_answer(&self, answer: R, next: State) {
+        // SAFETY: F5, F6: nobody else looks at it now, and no reference to it exists; the union has room for an `R`.
+        unsafe { self.answer_place().write(answer) };
+        self.state.set(next);
+    }
+
+    /// Moves the argument out, if there is one.
+    #[inline]
+    fn argument(&self) -> Option<R> {
+        if self.state.get() != State::ARGUMENT {
             return None;
         }
         self.state.set(State::RUNNING);
-        // SAFETY: F7: it was Answered, so an `R` lies there; F5, F6: nobody else looks at it, and it is read this once.
-        Some(unsafe { self.value.get().cast::<R>().read() })
+        // SAFETY: F7: it was Argument, so an `R` lies there; F5, F6: nobody else looks at it, and it is read this once.
+        Some(unsafe { self.answer_place().read() })
     }
 
     /// After a poll of the body: moves the value out whose yield was polled in it, if one was. The state stays: the body
@@ -214,47 +248,48 @@ impl<R, Y> Exchange<R, Y> {
         Some(unsafe { self.value.get().cast::<Y>().read() })
     }
 
-    /// Moves the value of a yield in, to be offered when that is polled.
-    #[inline]
+    /// Moves the value of a yield in. The slot is empty, or what lies there is forgotten.
+    #[inline(always)]
     fn put_value(&self, value: Y) {
-        let (state, was_running) = self.state.get().below();
-        self.state.set(state);
-        if !was_running {
-            return self.put_over(value);
-        }
-        // SAFETY: F7: it was Running, so nothing lies there; F5, F6: nobody else looks at it now, and no reference to it
-        // exists; the union has room for a `Y`.
+        // SAFETY: F5, F6: nobody else looks at it now, and no reference to it exists; the union has room for a `Y`.
         unsafe { self.value.get().cast::<Y>().write(value) };
     }
 
-    /// The rest of `put_value` where it was not Running: takes the step back, and makes room.
-    #[cold]
-    #[inline(never)]
-    fn put_over(&self, value: Y) {
-        self.state.set(self.state.get().above());
-        assert!(
-            self.state.get() != State::OFFERED,
-            "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the next"
-        );
-        // The argument, or what the resumer sent to a yield that no longer exists.
-        self.empty(State::RUNNING);
-        // SAFETY: F7: nothing lies there; F5, F6: nobody else looks at it now, and no reference to it exists; the union has
-        // room for a `Y`.
-        unsafe { self.value.get().cast::<Y>().write(value) };
+    /// Takes back the step of a yield that did not find Running, and makes room for its value: drops the argument, an
+    /// unpolled value, or what the resumer sent to a yield that no longer exists.
+    fn make_room(&self) {
+        self.state.set(self.state.get().not_yielding());
+        match self.state.get() {
+            State::OFFERED => panic!(
+                "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the \
+                 next"
+            ),
+            State::OVERPOLLED => overpolled(),
+            _ => self.empty(State::RUNNING),
+        }
         self.state.set(State::PLACED);
     }
 
-    /// After a poll of a yield whose step was not from Placed to Offered: it was polled before, or had its answer.
-    #[cold]
-    #[inline(never)]
-    fn step_back(&self) {
-        self.state.set(self.state.get().above());
-        let unanswered = matches!(self.state.get(), State::OFFERED | State::TAKEN); // F8
-        assert!(unanswered, "`yield_` was polled after it had given its value");
+    /// The same where nothing needs to be dropped. In place, since a call that comes back costs the usual way a register.
+    #[inline(always)]
+    fn make_room_in_place(&self) {
+        match self.state_again().not_yielding() {
+            State::OFFERED | State::OVERPOLLED => self.misused(),
+            State::ANSWERED => self.missed.set(true),
+            _ => {}
+        }
+        self.state.set(State::PLACED);
     }
 
-    /// The state, read from memory once more. Volatile, so that the compiler compares and changes it where it lies rather
-    /// than in a register that all ways then share: a tenth of what a yield costs.
+    #[cold]
+    #[inline(never)]
+    fn misused(&self) -> ! {
+        self.make_room();
+        unreachable!("`make_room` panics in these states")
+    }
+
+    /// The state, read from memory once more. Volatile, so that the compiler compares it where it lies rather than in a
+    /// register that all ways then share.
     #[inline]
     fn state_again(&self) -> State {
         // SAFETY: the cell's own place, and there is no reference to what is in it.
@@ -264,19 +299,21 @@ impl<R, Y> Exchange<R, Y> {
     /// Drops what the state says lies there; it is `next` then. The body runs or is being dropped.
     #[inline]
     fn empty(&self, next: State) {
-        let place = self.value.get();
         match self.state.replace(next) {
-            State::ANSWERED => {
-                self.missed.set(true);
-                // SAFETY: F7: it was Answered, so an `R` lies there; F5, F6: nobody else looks at it, and it is read
-                // this once.
-                drop(unsafe { place.cast::<R>().read() });
+            state @ (State::ANSWERED | State::ARGUMENT) => {
+                if state == State::ANSWERED {
+                    self.missed.set(true);
+                }
+                // SAFETY: F7: it was Answered or Argument, so an `R` lies there; F5, F6: nobody else looks at it,
+                // and it is read this once.
+                drop(unsafe { self.answer_place().read() });
             }
             State::OFFERED | State::PLACED => {
                 // SAFETY: F7: it was Placed or Offered, so a `Y` lies there; F5, F6: nobody else looks at it, and it is read
                 // this once.
-                drop(unsafe { place.cast::<Y>().read() });
+                drop(unsafe { self.value.get().cast::<Y>().read() });
             }
+            State::OVERPOLLED if next == State::RUNNING => self.state.set(State::OVERPOLLED), // to be reported
             _ => {}
         }
     }
@@ -288,6 +325,17 @@ impl<R, Y> Exchange<R, Y> {
             self.empty(State::RUNNING);
         }
     }
+}
+
+/// Tells the compiler where to put what follows: out of the way.
+#[cold]
+#[inline(always)]
+fn rarely() {}
+
+#[cold]
+#[inline(never)]
+fn overpolled() -> ! {
+    panic!("`yield_` was polled after it had given its value")
 }
 
 /// The body's way to its exchange.
@@ -304,10 +352,10 @@ impl<'a, R, Y> Link<'a, R, Y> {
         unsafe { self.exchange.as_ref() }
     }
 
-    /// Moves the answer out, if there is one.
+    /// Moves the argument out, if there is one.
     #[inline]
-    pub(crate) fn hear(&mut self) -> Option<R> {
-        self.exchange().hear()
+    pub(crate) fn argument(&mut self) -> Option<R> {
+        self.exchange().argument()
     }
 
     /// Puts down the value of a yield, to be offered when that is polled.
@@ -317,8 +365,30 @@ impl<'a, R, Y> Link<'a, R, Y> {
     /// If the value of an earlier yield lies there.
     #[inline]
     pub(crate) fn put_value(&mut self, value: Y) -> Lent<'_, 'a, R, Y> {
-        self.exchange().put_value(value);
+        let exchange = self.exchange();
+        let (state, was_else) = exchange.state.get().yielding();
+        exchange.state.set(state);
+        if was_else {
+            rarely();
+            if const { mem::needs_drop::<R>() || mem::needs_drop::<Y>() } {
+                let exchange = self.put_over(value);
+                return Lent { exchange, owner: PhantomData, _may_alias: PhantomPinned };
+            }
+            exchange.make_room_in_place();
+        }
+        exchange.put_value(value);
         Lent { exchange: self.exchange, owner: PhantomData, _may_alias: PhantomPinned }
+    }
+
+    /// `put_value` where something lies there. Gives the pointer back, so that no register has to keep it meanwhile; which
+    /// the compiler would do if it knew.
+    #[cold]
+    #[inline(never)]
+    fn put_over(&mut self, value: Y) -> NonNull<Exchange<R, Y>> {
+        let exchange = self.exchange();
+        exchange.make_room();
+        exchange.put_value(value);
+        hint::black_box(self.exchange)
     }
 }
 
@@ -349,24 +419,22 @@ impl<R, Y> Lent<'_, '_, R, Y> {
     }
 
     /// A poll of the yield. Ready with the answer; pending as long as the value is on its way out, and in a body that is
-    /// being dropped.
-    ///
-    /// # Panics
-    ///
-    /// If it had its answer before.
+    /// being dropped. Pending as well if it had its answer before: that is Overpolled then.
     #[inline(always)]
     pub(crate) fn poll(&mut self) -> Poll<R> {
         let exchange = self.exchange();
-        let (state, _) = exchange.state.get().below();
+        let state = exchange.state.get().polled();
         exchange.state.set(state);
-        if state != State::RUNNING {
-            if exchange.state_again() != State::OFFERED {
-                exchange.step_back();
-            }
+        if state != State::ANSWERED {
             return Poll::Pending;
         }
+        rarely(); // The value that is offered next is the longer way.
+        // Volatile, so that the compiler does not make one store of this and the one above, for which it would compute both
+        // states in registers: a quarter of what a resume costs.
+        // SAFETY: the cell's own place, and there is no reference to what is in it.
+        unsafe { exchange.state.as_ptr().write_volatile(State::RUNNING) };
         // SAFETY: F7: it was Answered, so an `R` lies there; F5, F6: nobody else looks at it, and it is read this once.
-        let answer = unsafe { exchange.value.get().cast::<R>().read() };
+        let answer = unsafe { exchange.answer_place().read() };
         let state = self.exchange().state.get();
         // Nothing is to be withdrawn when this is dropped, as it is next: told here, that need not be asked there.
         // SAFETY: it has been set above, and nothing has run since.
@@ -450,7 +518,7 @@ pub trait Body<R, Y>: Held<R> {
     /// Lets it run to its next stop. If it stands at a yield, that gives `answer`; if it has not begun, `answer` is its
     /// argument; and if it is done, it refuses.
     ///
-    /// A body that panics is dropped before the panic goes on.
+    /// A body that panics is done when the panic goes on.
     #[doc(hidden)]
     fn resume(self: Pin<&mut Self>, answer: R) -> Stop<R, Y, Self::Return>;
 
@@ -472,7 +540,8 @@ union Code<S, F> {
     future: ManuallyDrop<F>,
 }
 
-/// A body and its exchange, in one place.
+/// A body and its exchange, in one place. The exchange is first: its address is the frame's, and no other has to be kept.
+#[repr(C)]
 struct Frame<R, Y, S: Start<R, Y>, E> {
     exchange: Exchange<R, Y>,
     /// F4.
@@ -501,6 +570,10 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
         match self.exchange.state.get() {
             State::FRESH => {}
             State::DONE => return Err(answer),
+            state if state.has_panicked() => {
+                self.close();
+                return Err(answer);
+            }
             _ => return Ok(()),
         }
         // SAFETY: nothing is moved out below but the start, which is not pinned.
@@ -509,7 +582,7 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
         exchange.state.set(State::RUNNING);
         let over = Over(exchange);
         if takes_argument {
-            exchange.put_answer(answer);
+            exchange.put_answer(answer, State::ARGUMENT);
         }
         // SAFETY: F4: it was Fresh, so the start is there.
         let start = unsafe { &mut this.code.start };
@@ -529,7 +602,7 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
     #[inline]
     unsafe fn run<U>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Stop<R, Y, U>
     where
-        E: Fn(<S::Future as Future>::Output) -> U,
+        E: Fn(<S::Future as Future>::Output) -> U + Copy,
     {
         let mut running = Running(self);
         // SAFETY: nothing is moved out below.
@@ -538,24 +611,44 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
         let future = unsafe { &mut *this.code.future };
         // SAFETY: it is pinned with its frame, and leaves it only by being dropped in place (F4).
         let future = unsafe { Pin::new_unchecked(future) };
-        let Poll::Ready(value) = future.poll(cx) else {
-            let exchange = &this.exchange;
+        let polled = future.poll(cx);
+        let this = running.finish();
+        let Poll::Ready(value) = polled else {
             // SAFETY: that was the poll, and of what was before the caller says the same.
-            if let Some(value) = unsafe { exchange.take_offered() } {
-                mem::forget(running);
+            if let Some(value) = unsafe { this.exchange.take_offered() } {
                 return Stop::Yielded(value);
             }
-            if exchange.state_again() != State::ANSWERED {
-                mem::forget(running);
-                return Stop::Waiting;
-            }
-            exchange.empty(State::TAKEN);
-            drop(running);
-            return Stop::Unheard;
+            return this.waiting();
         };
-        let value = (this.end)(value);
-        drop(running);
-        Stop::Returned(value)
+        if this.exchange.state_again() == State::OVERPOLLED {
+            this.overpolled()
+        }
+        let end = this.end;
+        // SAFETY: F4: the future is there, since it has just been polled; F7: if it is Offered, that was in this poll.
+        unsafe { this.end_future() };
+        Stop::Returned(end(value))
+    }
+
+    /// What stopped the body, if not a yield that was polled.
+    #[inline]
+    fn waiting<U>(self: Pin<&mut Self>) -> Stop<R, Y, U> {
+        match self.exchange.state_again() {
+            State::ANSWERED => {
+                let ends = Ends(self);
+                ends.0.exchange.empty(State::TAKEN);
+                Stop::Unheard
+            }
+            State::OVERPOLLED => self.overpolled(),
+            _ => Stop::Waiting,
+        }
+    }
+
+    /// Drops the body, and panics.
+    #[cold]
+    #[inline(never)]
+    fn overpolled(self: Pin<&mut Self>) -> ! {
+        let _ends = Ends(self);
+        overpolled()
     }
 
     /// Drops the body in place, then what lies in the slot.
@@ -563,22 +656,35 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
     /// # Safety
     ///
     /// It is not Done, nor in `begin` (F4); if it is Offered, a `Y` lies there (F7).
+    #[inline]
     unsafe fn end(self: Pin<&mut Self>) {
+        if self.exchange.state.get() != State::FRESH {
+            // SAFETY: F4: it is neither Fresh nor Done, so the future is there; the rest is as the caller says.
+            return unsafe { self.end_future() };
+        }
         // SAFETY: nothing is moved out below.
         let this = unsafe { self.get_unchecked_mut() };
-        let is_fresh = this.exchange.state.get() == State::FRESH;
         let _over = Over(&this.exchange);
-        if is_fresh {
-            // SAFETY: F4: it is Fresh, so the start is there.
-            let start = unsafe { &mut this.code.start };
-            // SAFETY: it is dropped this once: it is Done after this, whatever happens.
-            unsafe { ManuallyDrop::drop(start) };
-        } else {
-            // SAFETY: F4: it is neither Fresh nor Done, so the future is there.
-            let future = unsafe { &mut this.code.future };
-            // SAFETY: it is dropped this once: it is Done after this, whatever happens.
-            unsafe { ManuallyDrop::drop(future) };
-        }
+        // SAFETY: F4: it is Fresh, so the start is there.
+        let start = unsafe { &mut this.code.start };
+        // SAFETY: it is dropped this once: it is Done after this, whatever happens.
+        unsafe { ManuallyDrop::drop(start) };
+    }
+
+    /// The same where it is not Fresh.
+    ///
+    /// # Safety
+    ///
+    /// The future is there (F4); if it is Offered, a `Y` lies there (F7).
+    #[inline]
+    unsafe fn end_future(self: Pin<&mut Self>) {
+        // SAFETY: nothing is moved out below.
+        let this = unsafe { self.get_unchecked_mut() };
+        let _over = Over(&this.exchange);
+        // SAFETY: the caller says that it is there.
+        let future = unsafe { &mut this.code.future };
+        // SAFETY: it is dropped this once: it is Done after this, whatever happens.
+        unsafe { ManuallyDrop::drop(future) };
     }
 }
 
@@ -589,6 +695,7 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
             State::FRESH => Phase::Fresh,
             State::OFFERED => Phase::AtYield,
             State::DONE => Phase::Done,
+            state if state.has_panicked() => Phase::Done,
             _ => Phase::Awaiting,
         }
     }
@@ -604,7 +711,7 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
 
     fn answer(self: Pin<&mut Self>, answer: R) {
         assert_eq!(self.phase(), Phase::AtYield);
-        self.exchange.put_answer(answer);
+        self.exchange.put_answer(answer, State::ANSWERED);
     }
 
     fn take_missed(self: Pin<&mut Self>) -> bool {
@@ -614,6 +721,8 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
     fn close(self: Pin<&mut Self>) {
         match self.exchange.state.get() {
             State::DONE => return,
+            // F7: what was offered before the panic has not been taken.
+            state if state.has_panicked() => self.exchange.state.set(State(state.0 & !State::PANICKED)),
             State::OFFERED => self.exchange.state.set(State::TAKEN), // F7: this is between polls
             _ => {}
         }
@@ -624,7 +733,7 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
 
 impl<R, Y, S: Start<R, Y>, E, U> Body<R, Y> for Frame<R, Y, S, E>
 where
-    E: Fn(<S::Future as Future>::Output) -> U,
+    E: Fn(<S::Future as Future>::Output) -> U + Copy,
 {
     type Return = U;
 
@@ -641,7 +750,7 @@ where
         cx: &mut Context<'_>,
     ) -> Stop<R, Y, U> {
         if self.exchange.state.get() == State::OFFERED {
-            self.exchange.put_answer(answer);
+            self.exchange.put_answer(answer, State::ANSWERED);
         } else if let Err(refused) = self.as_mut().begin(answer, takes_argument) {
             return Stop::Refused(refused);
         }
@@ -651,13 +760,43 @@ where
     }
 }
 
-/// Ends the body when dropped: when it has returned, or when a panic unwinds through its poll.
+/// Sees a panic that unwinds through the poll, and ends the body.
+///
+/// Where no value needs to be dropped, it only notes the panic: an async block has dropped what it held by then, and a note
+/// is short enough to be made in place, so that the usual way saves no register for a call. Another future is dropped when
+/// its frame is next touched.
 struct Running<'f, R, Y, S: Start<R, Y>, E>(Pin<&'f mut Frame<R, Y, S, E>>);
 
+impl<'f, R, Y, S: Start<R, Y>, E> Running<'f, R, Y, S, E> {
+    /// The poll is over, and without a panic.
+    #[inline(always)]
+    fn finish(self) -> Pin<&'f mut Frame<R, Y, S, E>> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: it is moved out this once: the rest is neither used nor dropped.
+        unsafe { std::ptr::read(&this.0) }
+    }
+}
+
 impl<R, Y, S: Start<R, Y>, E> Drop for Running<'_, R, Y, S, E> {
+    #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: F4: made by `run`, where the future is there; F7: if it is Offered, that was in this poll.
-        unsafe { self.0.as_mut().end() }
+        if const { mem::needs_drop::<R>() || mem::needs_drop::<Y>() } {
+            // SAFETY: F4: made by `run`, where the future is there; F7: if it is Offered, that was in this poll.
+            unsafe { self.0.as_mut().end_future() }
+        } else {
+            let state = &self.0.exchange.state;
+            state.set(State(state.get().0 | State::PANICKED));
+        }
+    }
+}
+
+/// Ends a body that has been polled, when dropped.
+struct Ends<'f, R, Y, S: Start<R, Y>, E>(Pin<&'f mut Frame<R, Y, S, E>>);
+
+impl<R, Y, S: Start<R, Y>, E> Drop for Ends<'_, R, Y, S, E> {
+    fn drop(&mut self) {
+        // SAFETY: F4: made after a poll, where the future is there; F7: it is not Offered, since nothing was yielded.
+        unsafe { self.0.as_mut().end_future() }
     }
 }
 
@@ -666,6 +805,7 @@ impl<R, Y, S: Start<R, Y>, E> Drop for Running<'_, R, Y, S, E> {
 struct Over<'f, R, Y>(&'f Exchange<R, Y>);
 
 impl<R, Y> Drop for Over<'_, R, Y> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.0.empty(State::DONE);
     }
