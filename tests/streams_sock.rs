@@ -9,10 +9,11 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 fn pair() -> (Rc<AsyncFd<UnixStream>>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -266,5 +267,25 @@ fn a_callback_that_panics_is_reported_and_stays() {
             yield_now().await;
         }
         assert!(ours.remove_reader());
+    });
+}
+
+#[test]
+fn sending_to_a_peer_that_has_no_room_says_so_where_nobody_would_report_room() {
+    on_loop(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peer");
+        let peer = UnixDatagram::bind(&path).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let ours = UnixDatagram::unbound().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = AsyncFd::new(ours).unwrap();
+        while ours.get_ref().send_to(b"1", &path).is_ok() {}
+        passes(4).await;
+        let polled = poll!(pin!(ours.sock_sendto(b"2", path.as_path())));
+        let Poll::Ready(Err(full)) = polled else { panic!("it would wait for ever: {polled:?}") };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(peer.recv(&mut [0]).unwrap(), 1);
+        assert_eq!(ours.sock_sendto(b"2", path.as_path()).await.unwrap(), 1);
     });
 }

@@ -12,6 +12,7 @@ mod callbacks;
 use crate::async_fd::AsyncFd;
 use crate::transport::Address;
 use evenloop_core::Direction;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, accept_with, connect,
     recv, recvfrom, send, sendto, sockopt,
@@ -145,10 +146,23 @@ impl<T: AsFd> AsyncFd<T> {
     ///
     /// # Errors
     ///
-    /// As [`sock_recv`](Self::sock_recv); [`InvalidInput`](io::ErrorKind::InvalidInput) for an address without a path.
+    /// As [`sock_recv`](Self::sock_recv); [`InvalidInput`](io::ErrorKind::InvalidInput) for an address without a path;
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if the queue of a Unix socket is full that this one is not connected to: the
+    /// kernel tells only a connected sender when there is room again. asyncio tries again without pause there.
     pub async fn sock_sendto(&self, bytes: &[u8], to: impl Into<Address>) -> io::Result<usize> {
-        let to = from_address(to.into())?;
-        self.try_first(Direction::Write, |fd| Ok(sendto(fd, bytes, SendFlags::NOSIGNAL, &to)?)).await
+        let to = to.into();
+        let is_unix = matches!(to, Address::Unix(_));
+        let to = from_address(to)?;
+        let send = |fd: &T| Ok(sendto(fd, bytes, SendFlags::NOSIGNAL, &to)?);
+        let sent = self.try_first(Direction::Write, |fd| match send(fd) {
+            // Tried again: there may have been room in the meantime.
+            Err(error) if is_unix && is_full(&error) && reports_room(fd) => match send(fd) {
+                Err(error) if is_full(&error) && reports_room(fd) => Ok(Err(error)),
+                sent => sent.map(Ok),
+            },
+            sent => sent.map(Ok),
+        });
+        sent.await?
     }
 
     /// Connects the socket to `to`. asyncio resolves names here; [`lookup_host`](crate::lookup_host) does.
@@ -211,6 +225,16 @@ fn to_address(any: SocketAddrAny) -> Option<Address> {
         return Some(Address::Unix(path));
     }
     SocketAddr::try_from(any).ok().map(Address::Inet)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Whether the kernel takes this socket for one that can be written to: no event is going to come.
+fn reports_room(fd: &impl AsFd) -> bool {
+    let mut look = [PollFd::new(fd, PollFlags::OUT)];
+    poll(&mut look, Some(&Timespec::default())).is_ok() && look[0].revents().contains(PollFlags::OUT)
 }
 
 fn from_address(address: Address) -> io::Result<SocketAddrAny> {
