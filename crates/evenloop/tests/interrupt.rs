@@ -3,11 +3,14 @@
 mod support;
 
 use evenloop::cancel::catch_cancel;
-use evenloop::{Interrupted, Runner, call_later, yield_now};
-use std::future::pending;
+use evenloop::{EventLoop, Interrupted, Runner, call_later, ctrl_c, gather_all, yield_now};
+use std::future::{Future as _, pending, poll_fn};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt as _;
+use std::pin::Pin;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 /// Starts an example, and waits for its first line.
@@ -75,6 +78,39 @@ fn a_runner_is_told_of_ctrl_c_and_goes_on() {
 }
 
 #[test]
+fn a_waker_that_panics_keeps_no_listener_from_this_or_the_next_ctrl_c() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as a waker must not");
+        }
+    }
+    let ended = alone("a_waker_that_panics_keeps_no_listener_from_this_or_the_next_ctrl_c", || {
+        for _ in 0..2 {
+            // More than are told at once, so that some of them come after the panic.
+            let mut panics = ctrl_c().unwrap();
+            let mut others: Vec<_> = (0..100).map(|_| ctrl_c().unwrap()).collect();
+            let waker = Waker::from(Arc::new(Panics));
+            assert!(Pin::new(&mut panics).poll(&mut Context::from_waker(&waker)).is_pending());
+            // A `run` would listen, too.
+            EventLoop::new().run_until_complete(async {
+                let first = poll_fn(|cx| {
+                    let _pending: Vec<_> = others.iter_mut().map(|it| Pin::new(it).poll(cx)).collect();
+                    Poll::Ready(())
+                });
+                first.await;
+                interrupt_myself();
+                gather_all(others).await;
+            });
+        }
+    });
+    if let Some((status, errors)) = ended {
+        assert!(status.success(), "{errors}");
+        assert_eq!(errors.matches("as a waker must not").count(), 2, "{errors}");
+    }
+}
+
+#[test]
 fn what_a_main_gives_that_catches_ctrl_c_is_given() {
     let ended = alone("what_a_main_gives_that_catches_ctrl_c_is_given", || {
         let runner = Runner::new();
@@ -115,7 +151,8 @@ fn a_runner_that_ignores_ctrl_c_leaves_it_to_the_system() {
     let ended = alone("a_runner_that_ignores_ctrl_c_leaves_it_to_the_system", || {
         let given = Runner::new().ignore_ctrl_c().run(async {
             interrupt_myself();
-            yield_now().await;
+            call_later(Duration::from_secs(60), || std::process::exit(3)); // it did not
+            pending::<()>().await;
         });
         unreachable!("{given:?}");
     });
