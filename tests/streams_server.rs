@@ -241,19 +241,17 @@ fn check_several_places(start: impl FnOnce(ServerConfig, [TcpListener; 2]) -> io
 
 #[test]
 fn a_server_whose_loop_ends_before_it_began_is_closed() {
-    let (server, path) = evenloop::new_event_loop().run_until_complete(async {
+    let (server, path, _directory) = evenloop::new_event_loop().run_until_complete(async {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         async fn quiet(_: UnixReader, _: UnixWriter) {}
         let server = start_unix_server(quiet, &path).unwrap();
         assert!(path.exists());
-        std::mem::forget(directory); // removed by hand below
-        (server, path)
+        (server, path, directory)
     });
     assert!(!server.is_serving());
     assert!(!path.exists(), "it takes its file along");
     evenloop_tests::park_until(server.wait_closed());
-    std::fs::remove_dir(path.parent().unwrap()).unwrap();
 }
 
 #[test]

@@ -232,7 +232,7 @@ struct Again {
 }
 
 thread_local! {
-    static AGAIN: Cell<Option<&'static Again>> = const { Cell::new(None) };
+    static AGAIN: std::cell::RefCell<Option<std::rc::Rc<Again>>> = const { std::cell::RefCell::new(None) };
     static NEW: std::cell::RefCell<Vec<evenloop_sync::ConditionWait<'static, ()>>> =
         const { std::cell::RefCell::new(Vec::new()) };
 }
@@ -241,7 +241,7 @@ struct Rejoin;
 
 impl Wake for Rejoin {
     fn wake(self: Arc<Self>) {
-        let again = AGAIN.get().expect("it is set");
+        let again = AGAIN.with_borrow(Option::clone).expect("it is set");
         again.woken.set(again.woken.get() + 1);
         let mut wait = again.condition.wait(again.lock.try_acquire().expect("nobody keeps it"));
         let waker = Waker::from(self);
@@ -257,7 +257,8 @@ fn notify_all_ends_though_everybody_waits_again_at_once() {
     static LOCK: Lock<()> = Lock::new(());
     static CONDITION: Condition = Condition::new();
     let again = Again { lock: &LOCK, condition: &CONDITION, woken: Cell::new(0) };
-    AGAIN.set(Some(Box::leak(Box::new(again))));
+    let again = std::rc::Rc::new(again);
+    AGAIN.set(Some(again.clone()));
     let waker = Waker::from(Arc::new(Rejoin));
     let mut crowd: Vec<_> = (0..100_000).map(|_| CONDITION.wait(LOCK.try_acquire().expect("free"))).fold(
         Vec::new(),
@@ -268,7 +269,7 @@ fn notify_all_ends_though_everybody_waits_again_at_once() {
         },
     );
     CONDITION.notify_all();
-    assert_eq!(AGAIN.get().expect("it is set").woken.get(), 100_000, "once each");
+    assert_eq!(again.woken.get(), 100_000, "once each");
     assert_eq!(CONDITION.statistics().waiters, 100_000, "all are in line again");
     assert!(crowd.iter_mut().all(is_ready));
     NEW.take();

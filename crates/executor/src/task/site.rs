@@ -55,6 +55,7 @@ impl Site {
 #[cfg(all(test, not(evenloop_loom)))]
 mod tests {
     use super::*;
+    use evenloop_core::shim::OnceLock;
 
     #[test]
     fn a_location_of_the_program_is_found_again() {
@@ -65,8 +66,9 @@ mod tests {
 
     #[test]
     fn one_that_lies_far_away_is_refused() {
+        static FAR: OnceLock<Vec<Location<'static>>> = OnceLock::new();
         // Large enough to be a mapping of its own.
-        let far: &'static [_] = Vec::leak(vec![*Location::caller(); 100_000]);
+        let far = FAR.get_or_init(|| vec![*Location::caller(); 100_000]);
         let distance = far[0..1].as_ptr().addr().abs_diff(ptr::from_ref(&ANCHOR).addr());
         if distance > 1 << 31 {
             assert!(Site::of(&far[0]).is_none());
