@@ -39,48 +39,71 @@ pub(crate) fn run(tools: &[String], skips: &mut Skips) -> Outcome {
     Ok(())
 }
 
-/// `cargo test` of a nightly toolchain with these flags, in a target folder of its own.
-fn test(name: &str, flags: &str) -> Command {
-    let mut test = sh::cargo_of("nightly", "test --quiet --lib --tests --target x86_64-unknown-linux-gnu");
-    test.args(["--target-dir", &format!("target/{name}")]).env("RUSTFLAGS", flags);
-    test
+/// `cargo WORDS` of a nightly toolchain with these flags, in a target folder of its own.
+fn cargo(words: &str, name: &str, flags: &str) -> Command {
+    let mut cargo = sh::cargo_of("nightly", words);
+    cargo.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir", &format!("target/{name}")]);
+    for package in packages() {
+        cargo.args(["--package", &package]);
+    }
+    cargo.env("RUSTFLAGS", flags);
+    cargo
 }
+
+/// Builds the examples, which some tests run, and answers the run of the tests, those of the package `also` included.
+fn test(name: &str, flags: &str, also: Option<&str>) -> Result<Command, String> {
+    sh::run(&mut cargo(EXAMPLES, name, flags))?;
+    let mut test = cargo("test --quiet --lib --tests --all-features --no-fail-fast", name, flags);
+    test.args(also.iter().flat_map(|package| ["--package", package]));
+    test.arg("--").args(COMPILER.iter().flat_map(|test| ["--skip", test]));
+    Ok(test)
+}
+
+/// Tests of what the compiler says, which is another one here.
+const COMPILER: &[&str] = &["misuse_does_not_compile", "what_a_compiler_can_see_it_sees"];
+
+const EXAMPLES: &str = "build --quiet --examples --all-features";
 
 fn address() -> Outcome {
     println!("-- AddressSanitizer, leaks included");
-    let mut test = test("asan", "-Zsanitizer=address");
-    for package in packages() {
-        test.args(["--package", &package]);
-    }
-    sh::run(&mut test)
+    sh::run(&mut test("asan", "-Zsanitizer=address", None)?)
 }
 
 fn thread() -> Outcome {
     println!("-- ThreadSanitizer, the models' bodies on plain threads included");
-    let mut test =
-        test("tsan", "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg evenloop_tsan");
-    for package in packages() {
-        test.args(["--package", &package]);
-    }
+    let flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg evenloop_tsan";
+    let mut test = test("tsan", flags, Some("evenloop-loom-tests"))?;
     let suppressions = sh::root().join("xtask/tsan.supp");
-    test.args(["--package", "evenloop-loom-tests"]);
     test.env("TSAN_OPTIONS", format!("suppressions={} halt_on_error=1", suppressions.display()));
     sh::run(&mut test)
 }
 
 fn valgrind() -> Outcome {
     println!("-- valgrind");
-    let mut build = sh::cargo("test --lib --tests --no-run --message-format=json-render-diagnostics --quiet");
-    for package in packages() {
-        build.args(["--package", &package]);
-    }
+    let of_all = |words: &str| {
+        let mut cargo = sh::cargo(words);
+        cargo.args(packages().iter().flat_map(|package| ["--package", package]));
+        cargo
+    };
+    sh::run(&mut of_all(EXAMPLES))?;
+    let mut build =
+        of_all("test --lib --tests --all-features --no-run --message-format=json-render-diagnostics --quiet");
+    let mut failed = Vec::new();
     for (name, program) in models::executables(&sh::read(&mut build)?) {
         println!("   {name}");
         let mut valgrind = sh::command(
             "valgrind",
             "--quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect --fair-sched=yes",
         );
-        sh::run(valgrind.arg(program).args(["--quiet", "--test-threads=1"]))?;
+        failed.extend(
+            sh::run(
+                valgrind
+                    .arg(program)
+                    .args(["--quiet", "--test-threads=1"])
+                    .args(COMPILER.iter().flat_map(|test| ["--skip", test])),
+            )
+            .err(),
+        );
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
