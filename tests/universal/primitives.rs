@@ -1,10 +1,10 @@
 //! Rows of core's and sync's primitives, which need no loop.
 
 use crate::block_on;
-use crate::scene::{Apart, Held, Row, end, row};
+use crate::scene::{Apart, Held, Row, end, row, tell};
 use evenloop_core::ChildSet;
 use evenloop_core::cancel::CancelScope;
-use evenloop_core::{Direction, Readiness, Ready, WakeBatch};
+use evenloop_core::{Direction, Readiness, Ready};
 use evenloop_sync::{
     Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Limiter, Lock, PriorityQueue, Queue, RwLock,
     Semaphore, oneshot,
@@ -345,6 +345,22 @@ pub(crate) fn rows() -> Vec<Row> {
             |held| end((held.of.try_acquire_owned(), held.of.try_acquire_many_owned(3))),
         ),
         row(
+            "sync::BoundedSemaphore::acquire_many",
+            || Held::new(Arc::new(BoundedSemaphore::new(2)), |semaphore| semaphore.try_acquire_owned().ok()),
+            |held| Box::pin(async { end(held.of.acquire_many(2).await) }),
+            Held::give_up,
+            |held| held.of.statistics().waiters,
+            |held| end((held.of.try_acquire(), held.of.try_acquire_many(2))),
+        ),
+        row(
+            "sync::BoundedSemaphore::acquire_owned",
+            || Held::new(Arc::new(BoundedSemaphore::new(1)), |semaphore| semaphore.try_acquire_owned().ok()),
+            |held| Box::pin(async { end(held.of.acquire_owned().await) }),
+            Held::give_up,
+            |held| held.of.statistics().waiters,
+            |held| end(held.of.try_acquire_owned()),
+        ),
+        row(
             "sync::BoundedSemaphore::acquire_many_owned",
             || Held::new(Arc::new(BoundedSemaphore::new(2)), |semaphore| semaphore.try_acquire_owned().ok()),
             |held| Box::pin(async { end(held.of.acquire_many_owned(2).await) }),
@@ -425,15 +441,6 @@ pub(crate) fn rows() -> Vec<Row> {
             |queue| end((queue.get_nowait(), format!("{queue:?}"))),
         ),
     ]
-}
-
-/// As a reactor does.
-fn tell(readiness: &Readiness, ready: Ready) {
-    let mut due = WakeBatch::new();
-    while readiness.set(ready, &mut due) {
-        due.wake_all();
-    }
-    due.wake_all();
 }
 
 fn full_queue() -> Queue<u8> {

@@ -1,6 +1,7 @@
 //! What a row of the table is made of.
 
 use evenloop::time::VirtualClock;
+use evenloop_core::{Readiness, Ready, WakeBatch};
 use evenloop_executor::EventLoop;
 use evenloop_streams::ReactorDriver;
 use evenloop_time::Driver;
@@ -34,6 +35,10 @@ pub(crate) enum Test {
     Silence,
     /// A waker that panics each time, not only the first.
     PanicsAgain,
+    /// It is woken on the thread that waits, where a hostile waker knows what to do.
+    WakesHere,
+    /// Made as often as others: it costs no more than they do.
+    Often,
 }
 
 /// An operation that waits, and its surroundings.
@@ -167,6 +172,15 @@ impl<P, G> Held<P, G> {
 /// Drops whatever it is.
 pub(crate) fn end<T>(_: T) {}
 
+/// As a reactor does.
+pub(crate) fn tell(readiness: &Readiness, ready: Ready) {
+    let mut due = WakeBatch::new();
+    while readiness.set(ready, &mut due) {
+        due.wake_all();
+    }
+    due.wake_all();
+}
+
 // === On a loop ===
 
 /// Why a row has no twin on several threads.
@@ -272,7 +286,9 @@ pub(crate) fn on_loop<S: 'static>(
         let runtime = evenloop_core::Runtime::builder("evenloop").timers(driver.timers()).reactor(handle);
         let event_loop = EventLoop::builder().runtime(runtime).park(Box::new(driver)).build();
         let of = event_loop.run_until_complete(async { state() });
-        Looped { state: OnLoop { of, event_loop, clock }, wait, serve, waiters, poke }
+        let looped = Looped { state: OnLoop { of, event_loop, clock }, wait, serve, waiters, poke };
+        looped.turn(); // what was set going, such as an accept
+        looped
     };
     let row = Row { name, scene: Box::new(move || Box::new(scene())), anywhere: None, without: Vec::new() };
     row.without(Test::Threads, ONE_THREAD).without(Test::Lean, ALLOCATES)

@@ -1,16 +1,25 @@
 //! Rows of what waits for the kernel: sockets, readers and writers, servers, child processes, threads.
 
 use crate::scene::{OnLoop, Only, Row, Test, Waiting, end, on_loop};
+use evenloop_core::Direction;
+use evenloop_core::cancel::shielded;
 use evenloop_streams::{
     AsyncFd, Server, StreamReader, StreamWriter, TcpListener, UdpSocket, UnixDatagram, UnixListener,
-    UnixStream, start_server,
+    UnixStream, sendfile, start_server,
 };
+use evenloop_sync::Event;
 use evenloop_tests::loopback;
+use rustix::net::RecvFlags;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{self as net_tcp, Shutdown};
 use std::os::unix::net;
+use std::sync::Arc;
+use std::time::Duration;
 
 const THROUGH_MUT: &str = "it is awaited through `&mut`, so one waits at a time";
+/// A limit that no test meets.
+const FAR: Duration = Duration::from_secs(1_000_000);
+
 const NOT_TOLD: &str = "how many wait is not told";
 
 /// A row whose waiters nobody counts.
@@ -104,6 +113,13 @@ fn writes(name: &'static str, wait: for<'a> fn(&'a Writing) -> Waiting<'a>) -> R
         .without(Test::Many, THROUGH_MUT)
 }
 
+/// With something in it.
+fn a_file() -> std::fs::File {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(b"in the file").expect("room on the disk");
+    file
+}
+
 fn writers() -> Vec<Row> {
     vec![
         writes("streams::StreamWriter::drain", |on| {
@@ -120,6 +136,32 @@ fn writers() -> Vec<Row> {
                 end(writer.write_eof().await);
             })
         }),
+        writes("streams::StreamWriter::sendfile", |on| {
+            on.inside(async {
+                let mut writer = on.of.ours.take().expect(THERE);
+                fill(&mut writer);
+                end(writer.sendfile(&mut a_file(), 0, None).await);
+            })
+        }),
+        uncounted(
+            "streams::sendfile",
+            || {
+                let ends = ends(std::convert::identity);
+                let stream = ends.ours.take().expect(THERE);
+                while rustix::io::write(&*stream, &[0; 4096]).is_ok() {}
+                drop(stream);
+                ends
+            },
+            |on| {
+                on.inside(async {
+                    let mut stream = on.of.ours.take().expect(THERE);
+                    end(sendfile(&mut *stream, &mut a_file()).await);
+                })
+            },
+            |on| while matches!((&on.of.peer).read(&mut [0; 4096]), Ok(1..)) {},
+            |on| end(on.event_loop.time()),
+        )
+        .without(Test::Many, THROUGH_MUT),
         writes("streams::StreamWriter::wait_closed", |on| {
             on.inside(async {
                 let mut writer = on.of.ours.take().expect(THERE);
@@ -137,6 +179,7 @@ type Watched = (net::UnixStream, AsyncFd<net::UnixStream>);
 fn watched() -> Watched {
     let (peer, ours) = net::UnixStream::pair().expect("two descriptors");
     ours.set_nonblocking(true).expect("a socket can");
+    peer.set_nonblocking(true).expect("a socket can");
     (peer, AsyncFd::new(ours).expect("the reactor watches it"))
 }
 
@@ -152,6 +195,21 @@ fn read_one(mut from: &net::UnixStream) -> io::Result<usize> {
     from.read(&mut [0])
 }
 
+fn write_one(mut to: &net::UnixStream) -> io::Result<usize> {
+    to.write(&[0])
+}
+
+/// All that the kernel takes.
+fn fill_up(ours: &AsyncFd<net::UnixStream>) {
+    while ours.try_with(Direction::Write, |mut ours| ours.write(&[0; 4096])).is_ok() {}
+}
+
+/// Waits for room.
+fn full(name: &'static str, wait: for<'a> fn(&'a OnLoop<Watched>) -> Waiting<'a>) -> Row {
+    let read_all = |on: &OnLoop<Watched>| while matches!((&on.of.0).read(&mut [0; 4096]), Ok(1..)) {};
+    uncounted(name, watched, wait, read_all, |on| end(format!("{:?}", on.of.1)))
+}
+
 fn descriptors() -> Vec<Row> {
     vec![
         descriptor("streams::AsyncFd::readable", |on| on.inside(async { end(on.of.1.readable().await) })),
@@ -159,6 +217,68 @@ fn descriptors() -> Vec<Row> {
             on.inside(async { end(on.of.1.read_with(read_one).await) })
         }),
         descriptor("streams::AsyncFd::sock_recv", |on| on.inside(async { end(on.of.1.sock_recv(1).await) })),
+        descriptor("streams::AsyncFd::sock_recv_into", |on| {
+            on.inside(async { end(on.of.1.sock_recv_into(&mut [0]).await) })
+        }),
+        descriptor("streams::AsyncFd::sock_recvfrom", |on| {
+            on.inside(async { end(on.of.1.sock_recvfrom(1).await) })
+        }),
+        descriptor("streams::AsyncFd::sock_recvfrom_into", |on| {
+            on.inside(async { end(on.of.1.sock_recvfrom_into(&mut [0]).await) })
+        }),
+        full("streams::AsyncFd::writable", |on| {
+            on.inside(async {
+                fill_up(&on.of.1);
+                end(on.of.1.writable().await);
+            })
+        }),
+        full("streams::AsyncFd::write_with", |on| {
+            on.inside(async {
+                fill_up(&on.of.1);
+                end(on.of.1.write_with(write_one).await);
+            })
+        }),
+        full("streams::AsyncFd::sock_sendall", |on| {
+            on.inside(async {
+                fill_up(&on.of.1);
+                end(on.of.1.sock_sendall(b"1").await);
+            })
+        }),
+        uncounted(
+            "streams::AsyncFd::sock_accept",
+            || {
+                let listener = net_tcp::TcpListener::bind(loopback()).expect("a port");
+                listener.set_nonblocking(true).expect("a socket can");
+                AsyncFd::new(listener).expect("the reactor watches it")
+            },
+            |on| on.inside(async { end(on.of.sock_accept().await) }),
+            |on| {
+                let address = on.of.get_ref().local_addr().expect("an address");
+                end(net_tcp::TcpStream::connect(address).expect("the listener's queue takes it"));
+            },
+            |on| end(format!("{:?}", on.of)),
+        ),
+        uncounted(
+            "streams::AsyncFd::sock_sendto",
+            || {
+                let folder = tempfile::tempdir().expect("a folder");
+                let path = folder.path().join("socket");
+                let peer = net::UnixDatagram::bind(&path).expect("a socket");
+                peer.set_nonblocking(true).expect("a socket can");
+                let ours = net::UnixDatagram::unbound().expect("a socket");
+                ours.connect(&path).expect("the peer is there"); // of others' room it is told nothing
+                ours.set_nonblocking(true).expect("a socket can");
+                (peer, AsyncFd::new(ours).expect("the reactor watches it"), path, folder)
+            },
+            |on| {
+                on.inside(async {
+                    while on.of.1.get_ref().send(b"1").is_ok() {}
+                    end(on.of.1.sock_sendto(b"1", on.of.2.as_path()).await);
+                })
+            },
+            |on| while on.of.0.recv(&mut [0]).is_ok() {},
+            |on| end(format!("{:?}", on.of.1)),
+        ),
         uncounted(
             "streams::TcpListener::accept",
             || TcpListener::bind(loopback()).expect("a port"),
@@ -195,6 +315,18 @@ fn descriptors() -> Vec<Row> {
             |on| end(on.of.0.local_addr()),
         ),
         uncounted(
+            "streams::UnixDatagram::send",
+            || UnixDatagram::pair().expect("two descriptors"),
+            |on| {
+                on.inside(async {
+                    while rustix::io::write(&on.of.0, b"1").is_ok() {}
+                    end(on.of.0.send(b"1").await);
+                })
+            },
+            |on| while rustix::net::recv(&on.of.1, &mut [0], RecvFlags::DONTWAIT).is_ok() {},
+            |on| end(format!("{:?}", on.of.0)),
+        ),
+        uncounted(
             "streams::UnixDatagram::recv",
             || UnixDatagram::pair().expect("two descriptors"),
             |on| on.inside(async { end(on.of.0.recv(&mut [0; 8]).await) }),
@@ -209,13 +341,33 @@ fn descriptors() -> Vec<Row> {
 // === Servers, children, threads ===
 
 fn others() -> Vec<Row> {
-    vec![uncounted(
-        "streams::Server::wait_closed",
-        || start_server(async |_, _| {}, loopback()).expect("a port"),
-        |on: &OnLoop<Server>| on.inside(on.of.wait_closed()),
-        |on| on.of.close(),
-        |on| end((on.of.is_serving(), on.of.connections())),
-    )]
+    vec![
+        uncounted(
+            "streams::Server::wait_closed",
+            || start_server(async |_, _| {}, loopback()).expect("a port"),
+            |on: &OnLoop<Server>| on.inside(on.of.wait_closed()),
+            |on| on.of.close(),
+            |on| end((on.of.is_serving(), on.of.connections())),
+        ),
+        uncounted(
+            "streams::Server::shutdown",
+            || {
+                let event = Arc::new(Event::new());
+                let leaves_with_it = event.clone();
+                let handler = move |_, _| {
+                    let event = leaves_with_it.clone();
+                    async move { shielded(event.wait()).await }
+                };
+                let server = start_server(handler, loopback()).expect("a port");
+                let client = net_tcp::TcpStream::connect(server.local_addr().expect("an address"));
+                (server, event, client.expect("the listener's queue takes it"))
+            },
+            |on| on.inside(async { end(on.of.0.shutdown(FAR).await) }),
+            |on| on.of.1.set(),
+            |on| end((on.of.0.is_serving(), on.of.0.connections())),
+        )
+        .without(Test::PanicsAgain, "it keeps a waker for the end and one for the limit"),
+    ]
 }
 
 /// What waits for the kernel.

@@ -6,6 +6,7 @@ use crate::scene::{OnLoop, Row, Test, WaitingAnywhere, end, on_loop, row};
 use evenloop_core::Runtime;
 use evenloop_core::cancel::{CancelScope, catch_cancel, shielded, shielded_for};
 use evenloop_core::context::{Context, ContextVar};
+use evenloop_coroutine::{AsyncGenerator, aclosing};
 use evenloop_executor::{End, Resource, finally, with};
 use evenloop_sync::Event;
 use evenloop_time::{timeout, timeout_at, timeout_at_on, timeout_on};
@@ -96,6 +97,13 @@ pub(crate) fn rows() -> Vec<Row> {
             })
         }),
         around("executor::finally", |event| Box::pin(finally(event.wait(), async {}))),
+        around("coroutine::aclosing", |event| {
+            Box::pin(async {
+                let generator = AsyncGenerator::new(async |mut co| end(co.yield_(1).await));
+                aclosing(generator, async |_| event.wait().await).await;
+            })
+        })
+        .without(Test::Lean, "its generator is in a box"),
         around("executor::with", |event| {
             Box::pin(async { end(with(Free, async |_| event.wait().await).await) })
         }),

@@ -13,6 +13,16 @@ struct Shared<T> {
     waker: Option<Waker>,
 }
 
+/// Takes its waker away when it is dropped: the job may go on for long, and has nobody to wake then.
+struct Leaves<'a, T>(&'a Mutex<Shared<T>>);
+
+impl<T> Drop for Leaves<'_, T> {
+    fn drop(&mut self) {
+        let waker = self.0.lock().waker.take();
+        drop(waker);
+    }
+}
+
 /// Runs `job` on a thread and waits for what it gives. Dropped meanwhile, the job goes on, and what it gives is dropped.
 pub(crate) async fn off_loop<T, F>(call: &'static str, job: F) -> io::Result<T>
 where
@@ -34,6 +44,7 @@ where
         }
     };
     spawn.spawn_blocking(Box::new(job)).map_err(|not| io::Error::other(not.why))?;
+    let _leaves = Leaves(&shared);
     let done = poll_fn(|cx| {
         let mut waker = Some(cx.waker().clone());
         let done = {

@@ -162,6 +162,8 @@ struct Shared {
     on_error: StdArc<config::OnError>,
     /// Somebody awaits `serve_forever`.
     served: Mutex<bool>,
+    /// `shutdown` has cancelled the handlers.
+    asked: Mutex<bool>,
 }
 
 impl Shared {
@@ -268,7 +270,10 @@ impl Server {
     #[doc(alias = "graceful_shutdown")]
     pub async fn shutdown(&self, grace: Duration) -> io::Result<usize> {
         self.close();
-        self.close_clients();
+        // Once: a handler that takes long would have to keep every further request.
+        if !std::mem::replace(&mut *self.shared.asked.lock(), true) {
+            self.close_clients();
+        }
         let timers = Runtime::current_timers("Server::shutdown").map_err(io::Error::other)?;
         let mut over = pin!(After::new(timers, grace));
         let mut closed = pin!(self.wait_closed());

@@ -78,12 +78,13 @@ impl Sequencer {
             assert!(fresh, "`Sequencer::turn`: there is a block {number} already");
             let mut claim = Claim { state, number, has_come: false };
             poll_fn(|cx| {
+                let waker = cx.waker().clone(); // foreign code, so before the borrow
                 let mut state = claim.state.borrow_mut();
                 if state.next == number {
                     return Poll::Ready(());
                 }
                 let broken = state.given_up.filter(|it| *it < number);
-                let before = state.waiting.insert(number, cx.waker().clone());
+                let before = state.waiting.insert(number, waker);
                 drop(state);
                 drop(before);
                 if let Some(given_up) = broken {

@@ -273,6 +273,7 @@ impl Starting {
             max_connections: config.max_connections,
             on_error,
             served: Mutex::new(false),
+            asked: Mutex::new(false),
         };
         Ok(Self { shared: StdArc::new(shared), spawn, started: false })
     }
