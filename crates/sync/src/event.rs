@@ -200,11 +200,16 @@ impl EventWait<'_> {
         // While somebody asks what tasks wait for no free lock looks like this, so nobody else pays for the question.
         match self.event.waiters.lock_unless_asked(watch::zero()) {
             Some(waiters) => self.join(waiters, fresh),
-            None => {
-                let polled = self.join(self.event.waiters.lock(), fresh);
-                self.noted(polled, waker)
-            }
+            None => self.join_told(fresh),
         }
+    }
+
+    /// Joins the line, once the spin lock is free, and tells who asks.
+    #[cold]
+    fn join_told(&mut self, waker: Waker) -> Poll<()> {
+        let fresh = waker.clone(); // E4
+        let polled = self.join(self.event.waiters.lock(), fresh);
+        self.noted(polled, &waker)
     }
 
     /// Joins the line, unless the event was set meanwhile.
