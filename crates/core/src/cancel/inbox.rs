@@ -271,7 +271,7 @@ impl Inbox {
             }
         }
         request.unanswered -= 1;
-        self.settle(&mut state, id)
+        self.settle(state, id)
     }
 
     /// One future of `resume` is gone.
@@ -285,13 +285,14 @@ impl Inbox {
     }
 
     /// C4: what follows if nothing is unanswered any more.
-    fn settle(&self, state: &mut State, id: u64) -> Effects {
+    fn settle(&self, mut state: crate::shim::MutexGuard<'_, State>, id: u64) -> Effects {
         let place = state.requests.iter().position(|request| request.id == id);
         let Some(place) = place.filter(|place| state.requests[*place].unanswered == 0) else {
             return Effects::default();
         };
         if state.requests[place].is_absorbed() {
             let closed = state.requests.remove(place);
+            drop(state); // C7: before the reason and the holds
             return Effects { scope: None, waiting: closed.waiting };
         }
         self.note_asked();

@@ -318,6 +318,39 @@ fn a_poll_that_panics_leaves_the_stack_as_it_was() {
 }
 
 #[test]
+fn what_a_request_kept_that_closes_is_dropped_outside_of_the_lock() {
+    use super::hold::Hold;
+    use super::inbox::Inbox;
+    use super::marks::How;
+    use super::round::Way;
+    use super::tree::Node;
+
+    /// Foreign: it looks at the inbox as it is dropped, from a thread of its own lest this one hang.
+    struct Looks(Arc<Inbox>, std::sync::mpsc::Sender<bool>);
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            let (inbox, (says, said)) = (self.0.clone(), std::sync::mpsc::channel());
+            std::thread::spawn(move || says.send(inbox.open()));
+            let _ = self.1.send(said.recv_timeout(Duration::from_secs(5)).is_ok());
+        }
+    }
+
+    let (inbox, (told, looked)) = (Inbox::new(), std::sync::mpsc::channel());
+    let home = Arc::new(Node::new(true));
+    home.keep_waker(Waker::from(Arc::new(Looks(inbox.clone(), told))));
+    let hold = Hold::new(Some(home));
+    hold.end();
+    assert!(inbox.raise("absorbed".into(), hold));
+    assert!(inbox.begin_round(0, std::iter::once(Arc::new(Node::new(true)))));
+    inbox.settled(0, Way::Out(How::Absorbed)).wake_others();
+    assert_eq!(inbox.open(), 0);
+    assert_eq!(looked.try_recv(), Ok(true), "dropped, and the inbox was not locked");
+}
+
+#[test]
 fn a_catcher_that_is_moved_to_another_task_answers_that_one() {
     let shared = Rc::new(RefCell::new(Box::pin(catch_cancel(pending::<()>()))));
     let poller = |shared: Rc<RefCell<Pin<Box<CatchCancel<_>>>>>, here: Rc<Cell<bool>>| {
