@@ -194,6 +194,17 @@ fn bring_home(frame: Frame, home: &mut Option<Arc<Node>>) {
     }
 }
 
+/// Dropped by a poll of a root that panics, after the root was left: forgets what was raised in it. A host that lets the panic
+/// through does not ask, and that of another task would find it.
+pub(crate) struct Unwinds;
+
+impl Drop for Unwinds {
+    #[cold]
+    fn drop(&mut self) {
+        drop(take_raised());
+    }
+}
+
 /// What was raised inside the root that this thread has just left.
 pub(crate) fn take_raised() -> Option<RaisedRequest> {
     RAISED.try_with(Cell::take).ok().flatten().map(|raised| *raised)

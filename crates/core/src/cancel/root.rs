@@ -8,6 +8,7 @@ use super::tree::Node;
 use super::turn;
 use crate::shim::Arc;
 use std::fmt;
+use std::mem;
 use std::task::Waker;
 
 /// What a host does next with a task.
@@ -129,20 +130,26 @@ impl Root {
     /// task is ever left out of order.
     #[inline]
     pub fn enter<R>(&mut self, requests: &Requests, poll: impl FnOnce() -> R) -> R {
+        let unwinds = frames::Unwinds; // the last to be dropped
         let _entered = frames::enter_root(&mut self.node, requests.inbox.as_ref());
-        poll()
+        let polled = poll();
+        mem::forget(unwinds);
+        polled
     }
 
     /// As [`enter`](Self::enter), for a root that is empty and a task of which nothing was asked, for less.
     #[inline]
     pub fn enter_bare<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         debug_assert!(self.is_empty(), "a root with somebody inside is entered with `enter`");
+        let unwinds = frames::Unwinds; // the last to be dropped
         let _entered = frames::enter_bare(&mut self.node);
-        poll()
+        let polled = poll();
+        mem::forget(unwinds);
+        polled
     }
 
     /// To be called after each poll after which this is not empty: what was [raised](super::raise) in it, which is to be
-    /// [handed in](Requests::raise) before anything else follows.
+    /// [handed in](Requests::raise) before anything else follows. Of a poll that panicked nothing is left.
     pub fn take_raised(&mut self) -> Option<RaisedRequest> {
         frames::take_raised()
     }

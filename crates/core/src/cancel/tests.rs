@@ -318,6 +318,28 @@ fn a_poll_that_panics_leaves_the_stack_as_it_was() {
 }
 
 #[test]
+fn what_was_raised_in_a_poll_that_panicked_reaches_no_other_task() {
+    type Enter = fn(&mut Root, &mut dyn FnMut());
+    let ways: [Enter; 2] =
+        [|root, poll| root.enter(&Requests::new(), poll), |root, poll| root.enter_bare(poll)];
+    for enter in ways {
+        // A host that lets the panic through, and never asks what was raised.
+        let panics = || {
+            enter(&mut Root::new(), &mut || {
+                let _raised = raise("not for others").expect("there is a task");
+                panic!("in a poll");
+            });
+        };
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        let mut other = Root::new();
+        let mut catch = Box::pin(catch_cancel(pending::<()>()));
+        enter(&mut other, &mut || assert!(poll_once(catch.as_mut()).is_pending()));
+        assert!(!other.is_empty(), "so its host asks");
+        assert!(other.take_raised().is_none());
+    }
+}
+
+#[test]
 fn what_a_request_kept_that_closes_is_dropped_outside_of_the_lock() {
     use super::hold::Hold;
     use super::inbox::Inbox;
