@@ -19,6 +19,7 @@ use evenloop_executor::watch::{Step, TaskKey, Waits};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 use tracing::{Level, Span};
 
@@ -55,7 +56,8 @@ pub struct TaskSpans {
 
 /// A task that is not over.
 struct Shown {
-    span: Span,
+    /// Behind an `Rc`, because to clone a span is to call its subscriber: R4 in `resources.rs`.
+    span: Rc<Span>,
     name: String,
     /// What it waits for, as it was shown last.
     ops: Ops,
@@ -112,7 +114,7 @@ impl TaskSpans {
 
 impl Shown {
     /// The span, for a call to its subscriber outside of any borrow.
-    fn handle(&self) -> Span {
+    fn handle(&self) -> Rc<Span> {
         self.span.clone()
     }
 }
@@ -138,6 +140,7 @@ impl Instrument for TaskSpans {
             loc.line = place.line(),
             loc.col = place.column(),
         );
+        let span = Rc::new(span);
         let (ops, polled, woken, left_a_waker, over) = (Ops::new(), false, false, false, false);
         let shown = Shown { span, name, ops, polled, woken, left_a_waker, over };
         self.tasks.borrow_mut().insert(task.key(), shown);

@@ -11,13 +11,15 @@
 //! R3. What has an address or a descriptor is one resource, however many wait on it. It is closed when nobody has waited for it or
 //!     held it for a while: where it is dropped nobody tells, since that would cost those who do not ask. Anything else, a timer
 //!     say, is a resource for each wait, and closed with it.
-//! R4. Nothing is borrowed while a span is made, entered, told of or dropped: a subscriber is foreign code.
+//! R4. Nothing is borrowed while a span is made, entered, told of, cloned or dropped: a subscriber is foreign code. So tables
+//!     hold a span behind an `Rc`, which is cloned in its stead.
 //! R5. What came of a wait is not told: it has ended, or its future was dropped.
 
 use evenloop_core::watch::{Follower, Holder, On, TaskKey, Wait, Waits, holders};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tracing::Span;
 
@@ -44,7 +46,7 @@ enum Thing {
 
 /// A resource with an address or a descriptor.
 struct Shared {
-    span: Span,
+    span: Rc<Span>,
     waiters: u64,
     idle_since: Option<Instant>,
     /// It is in the queue of those whose time runs, once.
@@ -60,7 +62,7 @@ pub(super) type Ops = HashMap<u64, Op>;
 
 /// A wait that is shown.
 pub(super) struct Op {
-    resource: Span,
+    resource: Rc<Span>,
     span: Span,
     /// The resource, if others may wait for it as well.
     shared: Option<Key>,
@@ -108,7 +110,7 @@ impl Resources {
         let key = thing.map(|thing| (thing, concrete_type));
         let resource = match key {
             Some(key) => self.join(key, kind, names),
-            None => make_resource(concrete_type, kind),
+            None => Rc::new(make_resource(concrete_type, kind)),
         };
         if let On::Until(when) = wait.on {
             let duration = when.saturating_duration_since(wait.since);
@@ -119,9 +121,9 @@ impl Resources {
     }
 
     /// One more waits for it.
-    fn join(&self, key: Key, kind: &'static str, names: Names<'_>) -> Span {
+    fn join(&self, key: Key, kind: &'static str, names: Names<'_>) -> Rc<Span> {
         if !self.shared.borrow().contains_key(&key) {
-            let span = make_resource(key.1, kind);
+            let span = Rc::new(make_resource(key.1, kind));
             match key.0 {
                 Thing::Object(address) => self.follower.borrow_mut().follow(address),
                 Thing::Descriptor(descriptor) => span.in_scope(|| tell_descriptor(descriptor)),
@@ -140,7 +142,7 @@ impl Resources {
             span.in_scope(|| tell_waiters(waiters));
             span
         })
-        .unwrap_or_else(Span::none)
+        .unwrap_or_else(|| Rc::new(Span::none()))
     }
 
     /// These waits are over.
