@@ -151,6 +151,29 @@ fn an_error_of_a_task_that_the_end_of_a_run_cancelled_is_told() {
     assert!(reports[1].starts_with(start), "{reports:?}");
 }
 
+#[test]
+fn an_error_whose_handle_outlives_its_loop_is_told_on_the_standard_error_stream() {
+    if std::env::var_os(CHILD).is_some() {
+        let event_loop = event_loop_builder(VirtualClock::new().into()).build();
+        let unseen = event_loop.create_named_task("unseen", fails());
+        event_loop.run_until_complete(sleep(Duration::from_secs(1)));
+        event_loop.close();
+        drop(event_loop);
+        drop(unseen);
+        return;
+    }
+    for (value, expected) in [("0", 0), ("1", 1)] {
+        let name = "an_error_whose_handle_outlives_its_loop_is_told_on_the_standard_error_stream";
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args([name, "--exact", "--nocapture"]).env(CHILD, "1").env(VARIABLE, value);
+        let output = again.output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{printed}");
+        let start = "task gave an error that nobody looked at: <Task finished name='unseen' spawned at";
+        assert_eq!(printed.matches(start).count(), expected, "{printed}");
+    }
+}
+
 // === What is slow ===
 
 #[test]

@@ -261,7 +261,7 @@ impl TaskPtr {
         }
     }
 
-    /// Debug mode: reports an `Err` that nobody will see.
+    /// Debug mode, also that of a loop which is closed by now: reports an `Err` that nobody will see.
     ///
     /// # Safety
     ///
@@ -271,8 +271,8 @@ impl TaskPtr {
         // SAFETY: as for this function.
         let shared = unsafe { self.shared() };
         // SAFETY: this is the owner.
-        let watch = unsafe { shared.own(|queue| queue.watch.clone()) };
-        if !watch.is_some_and(|watch| watch.is_debug()) {
+        let (watch, was_debug) = unsafe { shared.own(|queue| (queue.watch.clone(), queue.was_debug)) };
+        if !(was_debug || watch.is_some_and(|watch| watch.is_debug())) {
             return;
         }
         // SAFETY: as for this function.

@@ -55,6 +55,7 @@ impl Sched {
             hook,
             on_spawn: None,
             watch: None,
+            was_debug: false,
         };
         let shared = Shared::new(next_loop(), unparker, queue);
         Self { shared: StdArc::new(shared), not_send: PhantomData }
@@ -470,7 +471,10 @@ impl Sched {
         }
         self.set_spawn_hook(None);
         self.set_hook(None);
-        let watch = self.own(|queue| queue.watch.take());
+        let watch = self.own(|queue| {
+            queue.was_debug = queue.watch.as_ref().is_some_and(|watch| watch.is_debug());
+            queue.watch.take()
+        });
         drop_quietly(watch); // instruments are foreign
         let pool = self.own(|queue| std::mem::replace(&mut queue.pool, Pool::new()));
         drop(pool); // P2

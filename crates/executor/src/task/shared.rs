@@ -68,6 +68,8 @@ pub(super) struct Queue {
     pub(super) on_spawn: Option<Rc<SpawnHook>>,
     /// While somebody asks what the tasks wait for. Gone once the loop is closed.
     pub(super) watch: Option<Rc<Watch>>,
+    /// The loop is closed, and was in debug mode until then.
+    pub(super) was_debug: bool,
 }
 
 impl Shared {
