@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const SLOW: Duration = Duration::from_millis(100);
 
 /// The addresses of `host`, in the resolver's order: asyncio's `getaddrinfo`. A loop in debug mode reports one that takes
-/// 100 ms or more.
+/// 100 ms or more, its waiting for a thread not counted.
 ///
 /// # Cancel safety
 ///
@@ -37,17 +37,17 @@ pub async fn lookup_host(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let name = host.to_owned();
-    let began = now();
-    let lookup = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
-    let found = off_loop("lookup_host", lookup).await?;
-    let took = now().saturating_duration_since(began);
+    let timers = Runtime::current_timers("lookup_host").ok();
+    // By the clock of the runtime, if it has one.
+    let now = move || timers.as_ref().map_or_else(Instant::now, |timers| timers.now());
+    let lookup = move || {
+        let began = now();
+        let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        (found, now().saturating_duration_since(began))
+    };
+    let (found, took) = off_loop("lookup_host", lookup).await?;
     if took >= SLOW {
         Runtime::report_in_debug(|| format!("looking up {host} took {took:.3?}"));
     }
     found.map_err(|error| IoFailure::wrap("looking up", host, error))
-}
-
-/// By the clock of the runtime, if it has one.
-fn now() -> Instant {
-    Runtime::current_timers("lookup_host").map_or_else(|_| Instant::now(), |timers| timers.now())
 }
