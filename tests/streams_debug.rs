@@ -6,7 +6,7 @@ use evenloop::streams::{
     create_datagram_endpoint, create_server, lookup_host, start_server,
 };
 use evenloop::time::{Clock, VirtualClock};
-use evenloop::{EventLoop, ThreadPool, create_task, event_loop_builder, yield_now};
+use evenloop::{EventLoop, ThreadPool, all_tasks, create_task, current_task, event_loop_builder, yield_now};
 use evenloop_core::{Runtime, TimerKey, Timers, TimersEnded};
 use futures::poll;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -78,7 +78,7 @@ async fn silent(_: StreamReader, _: StreamWriter) {
 
 #[test]
 fn a_server_that_serves_when_its_loop_ends_is_told() {
-    check("a server was serving when its loop ended", async || {
+    check("a server was serving when its task ended, as at the end of a loop: `close` it", async || {
         drop(start_server(silent, loopback()).unwrap());
         yield_now().await;
     });
@@ -117,7 +117,7 @@ impl SubprocessProtocol for Nothing {}
 #[test]
 fn a_transport_that_is_open_when_its_loop_ends_is_told() {
     let kept = RefCell::new(None);
-    check("a transport was open when its loop ended: `close` it first", async || {
+    check("a transport was open when its task was ", async || {
         let (one, other) = UnixStream::pair().unwrap();
         drop(connect_stream(|| Nothing, one).unwrap());
         yield_now().await;
@@ -158,6 +158,35 @@ fn a_datagram_transport_that_is_open_when_its_loop_ends_is_told() {
         yield_now().await;
     });
     check_silent(async || bind().close());
+}
+
+#[test]
+fn of_what_only_a_task_that_is_cancelled_ends_no_end_of_the_loop_is_told() {
+    let told = told(ENDS[0], async || {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let _transport = connect_stream(|| Nothing, one).unwrap();
+        let _endpoint = create_datagram_endpoint(|| Nothing, Some(loopback()), None).unwrap();
+        let _server = start_server(silent, loopback()).unwrap();
+        let _child = subprocess_exec(|| Nothing, Command::new("sleep").arg("60")).unwrap();
+        yield_now().await;
+        let own = current_task().unwrap().id();
+        for task in all_tasks().into_iter().filter(|task| task.id() != own) {
+            task.cancel("alone");
+        }
+        for _ in 0..5 {
+            yield_now().await;
+        }
+        assert_eq!(all_tasks().len(), 1, "the loop goes on without them");
+    });
+    assert_eq!(told.len(), 4, "{told:?}");
+    for (what, how) in [
+        ("a transport was open", "when its task was cancelled, as at the end of a loop: `close` it first"),
+        ("a datagram transport at", "when its task was cancelled, as at the end of a loop: `close` it first"),
+        ("a server was serving", "when its task ended, as at the end of a loop"),
+        ("`sleep` (process", "when its transport's task was dropped, as at the end of a loop"),
+    ] {
+        assert!(told.iter().any(|report| report.starts_with(what) && report.contains(how)), "{told:?}");
+    }
 }
 
 // === Children ===

@@ -527,7 +527,8 @@ impl Drop for Drive {
         if !provided_for && !child.look() {
             Runtime::report_in_debug(|| {
                 format!(
-                    "{child} ran when its loop ended, and is killed: await its end, or `close` its transport"
+                    "{child} ran when its transport's task was dropped, as at the end of a loop, and is killed: await \
+                     its end, or `close` its transport"
                 )
             });
         }

@@ -70,7 +70,8 @@ struct Closes {
 impl Drop for Closes {
     fn drop(&mut self) {
         if self.accepts && !self.shared.connections.is_closed() {
-            let what = "a server was serving when its loop ended: `close` it, or await its `shutdown` or `serve_forever`";
+            let what = "a server was serving when its task ended, as at the end of a loop: `close` it, or await its \
+                        `shutdown` or `serve_forever`";
             Runtime::report_in_debug(|| what.to_owned());
         }
         self.shared.close();

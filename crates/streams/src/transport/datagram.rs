@@ -402,13 +402,16 @@ struct Drive {
 }
 
 impl Drive {
-    /// The loop ends. In debug mode tells of a socket that nobody has closed.
-    fn tell_if_open(&self) {
+    /// In debug mode tells of a socket that nobody has closed, and how its task came to know that it ends.
+    fn tell_if_open(&self, how: &str) {
         let endpoint = &self.endpoint;
         if endpoint.phase.get() == Phase::Open {
             let local = endpoint.local;
             Runtime::report_in_debug(|| {
-                format!("a datagram transport at {local} was open when its loop ended: `close` it first")
+                format!(
+                    "a datagram transport at {local} was open when its task was {how}, as at the end of a loop: \
+                     `close` it first"
+                )
             });
         }
     }
@@ -433,7 +436,7 @@ impl Future for Drive {
             drop(endpoint.waker.replace(cx.waker().clone()));
         }
         while let Poll::Ready(cancelled) = this.catcher.poll_cancelled(cx) {
-            this.tell_if_open();
+            this.tell_if_open("cancelled");
             match this.cancelled.is_some() {
                 false => endpoint.close(),
                 true => endpoint.end(None),
@@ -454,8 +457,8 @@ impl Future for Drive {
 impl Drop for Drive {
     fn drop(&mut self) {
         if self.endpoint.phase.get() != Phase::Lost {
-            self.tell_if_open();
-            let message = "the task of the endpoint was dropped: its loop ended";
+            self.tell_if_open("dropped");
+            let message = "the task of the endpoint was dropped, as at the end of its loop";
             self.endpoint.end(Some(io::Error::new(io::ErrorKind::ConnectionAborted, message)));
             self.endpoint.lost();
         }

@@ -37,20 +37,23 @@ impl Drive {
         drive
     }
 
-    /// The loop ends. In debug mode tells of a connection that nobody has closed.
-    fn tell_if_open(&self) {
+    /// In debug mode tells of a connection that nobody has closed, and how its task came to know that it ends.
+    fn tell_if_open(&self, how: &str) {
         let connection = &self.connection;
         if !self.served && matches!(connection.phase.get(), Phase::Open | Phase::Upgrading) {
-            Runtime::report_in_debug(|| match &connection.info.borrow().peername {
-                Some(peer) => format!("a transport to {peer} was open when its loop ended: `close` it first"),
-                None => "a transport was open when its loop ended: `close` it first".to_owned(),
+            Runtime::report_in_debug(|| {
+                let peer = connection.info.borrow().peername.as_ref().map(|peer| format!(" to {peer}"));
+                let peer = peer.unwrap_or_default();
+                format!(
+                    "a transport{peer} was open when its task was {how}, as at the end of a loop: `close` it first"
+                )
             });
         }
     }
 
     fn heed_cancellation(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(cancelled) = self.catcher.poll_cancelled(cx) {
-            self.tell_if_open();
+            self.tell_if_open("cancelled");
             match self.cancelled.is_some() {
                 false => self.connection.close(),
                 true => self.connection.end(None),
@@ -107,8 +110,8 @@ impl Drop for Drive {
             return;
         }
         if self.made {
-            self.tell_if_open();
-            let message = "the task of the connection was dropped: its loop or its server ended";
+            self.tell_if_open("dropped");
+            let message = "the task of the connection was dropped, as at the end of its loop or its server";
             connection.end(Some(io::Error::new(io::ErrorKind::ConnectionAborted, message)));
             connection.lost();
         } else {
