@@ -3,12 +3,14 @@
 use evenloop_core::cancel::catch_cancel;
 use evenloop_executor::yield_now;
 use evenloop_streams::{
-    Server, ServerConfig, StreamReader, StreamWriter, TcpListener, UnixReader, UnixWriter, open_connection,
-    open_unix_connection, start_server, start_unix_server,
+    Server, ServerConfig, StreamReader, StreamWriter, TcpListener, UnixReader, UnixWriter,
+    open_connection, open_unix_connection, start_server, start_unix_server,
 };
 use evenloop_tests::{loopback, on_loop, until};
 use futures::{future, poll};
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -321,5 +323,30 @@ fn a_socket_file_is_replaced_refused_and_removed_as_it_should() {
         server.close();
         server.wait_closed().await;
         assert!(path.exists(), "not the server's own file any more");
+    });
+}
+
+async fn greet(_: UnixReader, mut writer: UnixWriter) -> io::Result<()> {
+    writer.write(b"hello\n")?;
+    writer.wait_closed().await
+}
+
+#[test]
+fn an_abstract_name_is_served_as_a_path_is_and_leaves_no_file() {
+    let name = format!("\0evenloop-test-{}", std::process::id());
+    let shown = format!("\"{}\" (abstract)", &name[1..]);
+    let name = OsStr::from_bytes(name.as_bytes());
+    on_loop(async {
+        let server = start_unix_server(greet, name).unwrap();
+        let (mut reader, _writer) = open_unix_connection(name).await.unwrap();
+        assert_eq!(reader.readline().await.unwrap(), b"hello\n");
+        let error = start_unix_server(greet, name).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        assert!(error.to_string().contains(&shown), "{error}");
+        server.close();
+        server.wait_closed().await;
+        let error = open_unix_connection(name).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+        assert!(error.to_string().contains(&shown), "{error}");
     });
 }

@@ -88,7 +88,7 @@ where
 /// Serves the Unix socket at `path`, as [`start_server`] does TCP.
 ///
 /// A socket file that nobody listens on any more is replaced. The server removes its file when it stops accepting, if it is
-/// still its own.
+/// still its own. On Linux a path that begins with a NUL byte is an abstract name, which has no file.
 ///
 /// # Errors
 ///

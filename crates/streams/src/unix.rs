@@ -1,7 +1,7 @@
 //! Unix sockets: streams and listeners that are known by a path.
 //!
-//! The same as TCP, but for two things. There is often no name for the peer, so errors name the path that was connected
-//! to or listened on. And a read that comes short proves nothing: the kernel also cuts reads where a descriptor was sent
+//! The same as TCP, but for three things. There is often no name for the peer, so errors name the path that was connected
+//! to or listened on. On Linux a path that begins with a NUL byte is no file but an abstract name, as in asyncio. And a read that comes short proves nothing: the kernel also cuts reads where a descriptor was sent
 //! along, so what remains costs one system call to find out.
 
 use crate::async_fd::AsyncFd;
@@ -16,6 +16,7 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -55,8 +56,32 @@ fn name(address: &SocketAddr) -> Box<str> {
     }
 }
 
+/// The address that `path` stands for.
+fn address(path: &Path) -> io::Result<SocketAddr> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(name) = abstract_name(path) {
+        use std::os::linux::net::SocketAddrExt as _;
+        return SocketAddr::from_abstract_name(name);
+    }
+    SocketAddr::from_pathname(path)
+}
+
+/// The abstract name that `path` is, if it is one.
+pub(crate) fn abstract_name(path: &Path) -> Option<&[u8]> {
+    let linux = cfg!(any(target_os = "linux", target_os = "android"));
+    path.as_os_str().as_bytes().strip_prefix(b"\0").filter(|_| linux)
+}
+
+/// A path as messages show it.
+pub(crate) fn shown(path: &Path) -> String {
+    match abstract_name(path) {
+        Some(name) => format!("\"{}\" (abstract)", name.escape_ascii()),
+        None => path.display().to_string(),
+    }
+}
+
 impl UnixStream {
-    /// Connects to the socket at `path`.
+    /// Connects to the socket at `path`; on Linux, one that begins with a NUL byte is an abstract name.
     ///
     /// # Cancel safety
     ///
@@ -86,8 +111,9 @@ impl UnixStream {
     }
 
     pub(crate) async fn connect_with(path: &Path, reactor: StdArc<dyn Reactor>) -> io::Result<Self> {
-        let failed = |error| IoFailure::wrap("connecting to", path.display(), error);
-        let connecting = mio::net::UnixStream::connect(path).map_err(failed)?;
+        let failed = |error| IoFailure::wrap("connecting to", shown(path), error);
+        let connecting =
+            address(path).and_then(|to| mio::net::UnixStream::connect_addr(&to)).map_err(failed)?;
         let fd = AsyncFd::watch(connecting, reactor, Ready::NOTHING).map_err(|not| failed(not.error))?;
         fd.write_with(|stream| match stream.take_error()? {
             Some(error) => Err(error),
@@ -100,7 +126,7 @@ impl UnixStream {
         })
         .await
         .map_err(failed)?;
-        Ok(Self { fd, peer: path.display().to_string().into() })
+        Ok(Self { fd, peer: shown(path).into() })
     }
 
     /// Two streams that are connected to each other.
@@ -383,7 +409,7 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Listens at `path`, where nothing may be yet.
+    /// Listens at `path`, where nothing may be yet; on Linux, one that begins with a NUL byte is an abstract name.
     ///
     /// # Errors
     ///
@@ -404,8 +430,8 @@ impl UnixListener {
     }
 
     fn bind_with(path: &Path, reactor: StdArc<dyn Reactor>) -> io::Result<Self> {
-        let failed = |error| IoFailure::wrap("listening on", path.display(), error);
-        let listener = mio::net::UnixListener::bind(path).map_err(failed)?;
+        let failed = |error| IoFailure::wrap("listening on", shown(path), error);
+        let listener = address(path).and_then(|at| mio::net::UnixListener::bind_addr(&at)).map_err(failed)?;
         rustix::net::listen(&listener, BACKLOG).map_err(|error| failed(error.into()))?;
         Self::watch(listener, reactor).map_err(failed)
     }

@@ -8,7 +8,7 @@ use crate::connect::{tcp_pair, unix_pair};
 use crate::error::IoFailure;
 use crate::reader::StreamReader;
 use crate::tcp::{TcpListener, TcpStream};
-use crate::unix::{UnixListener, UnixStream};
+use crate::unix::{UnixListener, UnixStream, shown};
 use crate::writer::StreamWriter;
 use evenloop_core::shim::{Mutex, StdArc};
 use evenloop_core::{ChildSet, NotSpawned, Runtime, Spawn};
@@ -231,7 +231,7 @@ impl ServerConfig {
 }
 
 fn listen_at(path: &Path) -> io::Result<(UnixListener, Removes)> {
-    bind_unix(path).map_err(|error| IoFailure::wrap("listening on", path.display(), error))
+    bind_unix(path).map_err(|error| IoFailure::wrap("listening on", shown(path), error))
 }
 
 impl Default for ServerConfig {

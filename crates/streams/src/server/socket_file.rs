@@ -1,6 +1,6 @@
 //! The file of a Unix socket: made by listening, and nobody's when the listener is gone.
 
-use crate::unix::UnixListener;
+use crate::unix::{UnixListener, abstract_name};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -31,8 +31,11 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Listens at `path`, and replaces a socket there that nobody listens on.
+/// Listens at `path`, and replaces a socket there that nobody listens on. An abstract name has no file.
 pub(super) fn bind_unix(path: &Path) -> io::Result<(UnixListener, Removes)> {
+    if abstract_name(path).is_some() {
+        return Ok((UnixListener::bind(path)?, Removes::nothing()));
+    }
     if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
         match std::os::unix::net::UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
