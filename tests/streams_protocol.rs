@@ -3,9 +3,9 @@
 use evenloop_core::Runtime;
 use evenloop_executor::{EventLoop, Unhandled, yield_now};
 use evenloop_streams::{
-    AnyProtocol, BufferedProtocol, Protocol, ReactorDriver, TcpListener, TcpStream, Transport, UnixStream,
-    connect_accepted_socket, connect_stream, create_connection, create_server, create_unix_connection,
-    create_unix_server,
+    AnyProtocol, BufferedProtocol, Protocol, ReactorDriver, ServerConfig, TcpListener, TcpStream, Transport,
+    UnixStream, connect_accepted_socket, connect_stream, create_connection, create_server,
+    create_unix_connection, create_unix_server,
 };
 use evenloop_tests::{Log, loopback, on_loop, until};
 use evenloop_time::{Clock, Driver};
@@ -751,6 +751,28 @@ fn a_client_and_a_server_over_tcp_and_over_unix() {
         assert!(!path.exists());
         let refused = create_connection(|| Recorder::new(&served), "127.0.0.1", port).await;
         assert_eq!(refused.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn protocols_are_served_on_listeners_from_elsewhere() {
+    on_loop(async {
+        let listeners = [TcpListener::bind(loopback()).unwrap(), TcpListener::bind(loopback()).unwrap()];
+        let served = Log::default();
+        let serves = served.clone();
+        let config = ServerConfig::new();
+        let server = config.start_protocol_on(listeners, move || Recorder::new(&serves)).unwrap();
+        for address in server.local_addrs() {
+            let (transport, _) =
+                create_connection(|| Recorder::new(&Log::default()), "127.0.0.1", address.port())
+                    .await
+                    .unwrap();
+            transport.write(address.port().to_string().as_bytes()).unwrap();
+            until(|| served.has(&format!("data {}", address.port()))).await;
+            transport.close();
+        }
+        server.close();
+        server.wait_closed().await;
     });
 }
 

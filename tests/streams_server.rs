@@ -3,7 +3,7 @@
 use evenloop_core::cancel::catch_cancel;
 use evenloop_executor::yield_now;
 use evenloop_streams::{
-    Server, ServerConfig, StreamReader, StreamWriter, TcpListener, UnixReader, UnixWriter,
+    Server, ServerConfig, StreamReader, StreamWriter, TcpListener, UnixListener, UnixReader, UnixWriter,
     open_connection, open_unix_connection, start_server, start_unix_server,
 };
 use evenloop_tests::{loopback, on_loop, until};
@@ -348,5 +348,20 @@ fn an_abstract_name_is_served_as_a_path_is_and_leaves_no_file() {
         let error = open_unix_connection(name).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
         assert!(error.to_string().contains(&shown), "{error}");
+    });
+}
+
+#[test]
+fn a_unix_listener_from_elsewhere_is_served_and_its_file_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    on_loop(async {
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = ServerConfig::new().start_unix_on([listener], greet).unwrap();
+        let (mut reader, _writer) = open_unix_connection(&path).await.unwrap();
+        assert_eq!(reader.readline().await.unwrap(), b"hello\n");
+        server.close();
+        server.wait_closed().await;
+        assert!(path.exists());
     });
 }

@@ -176,6 +176,30 @@ impl ServerConfig {
         Ok(starting.started(Vec::new()))
     }
 
+    /// Serves Unix sockets on listeners that are there already; handlers stay on this thread. Their files are not the
+    /// server's: it removes none (asyncio's `cleanup_socket=False`).
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot spawn.
+    pub fn start_unix_on<H, F>(
+        &self,
+        listeners: impl IntoIterator<Item = UnixListener>,
+        handler: H,
+    ) -> io::Result<Server>
+    where
+        H: Fn(UnixReader, UnixWriter) -> F + 'static,
+        F: Future<Output: HandlerOutcome> + 'static,
+    {
+        let starting = Starting::new(self, "start_unix_server")?;
+        let connection = std::rc::Rc::new(self.unix_connections(handler, &starting.shared));
+        for listener in listeners {
+            let connection = connection.clone();
+            starting.accept_here(listener, Removes::nothing(), move |stream| connection(stream))?;
+        }
+        Ok(starting.started(Vec::new()))
+    }
+
     /// Serves the Unix socket at `path`; the host may move handlers between threads.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::protocol::IntoProtocol;
 use crate::reader::StreamReader;
 use crate::server::{Server, ServerConfig, UnixReader, UnixWriter};
 use crate::split::{OwnedReadHalf, OwnedWriteHalf, Split};
+use crate::tcp::TcpListener;
 use crate::writer::StreamWriter;
 use evenloop_core::Runtime;
 use std::io;
@@ -142,6 +143,27 @@ impl ServerConfig {
             serve(protocol.clone(), reunited(reader, writer))
         };
         self.start(handler, address)
+    }
+
+    /// Serves TCP on listeners that are there already, as [`start_on`](Self::start_on), with a protocol for each connection.
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot spawn.
+    pub fn start_protocol_on<P, K>(
+        &self,
+        listeners: impl IntoIterator<Item = TcpListener>,
+        protocol: impl Fn() -> P + 'static,
+    ) -> io::Result<Server>
+    where
+        P: IntoProtocol<K>,
+        K: 'static,
+    {
+        let protocol = Rc::new(protocol);
+        let handler = move |reader: StreamReader, writer: StreamWriter| {
+            serve(protocol.clone(), reunited(reader, writer))
+        };
+        self.start_on(listeners, handler)
     }
 
     /// Serves the Unix socket at `path` with a protocol for each connection: see [`create_unix_server`].
