@@ -128,6 +128,31 @@ fn of_several_separators_the_one_that_ends_first_counts() {
 }
 
 #[test]
+fn of_separators_that_end_together_the_shortest_counts() {
+    block_on(async {
+        let mut reader = pieces(&[b"one\r\ntwo"]);
+        reader.set_limit(3);
+        match reader.readuntil_any(&[b"\r\n", b"\n"]).await {
+            Err(ReadError::Overrun(LimitOverrun { consumed: 4, limit: 3 })) => {} // the carriage return is before it
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(reader.readuntil(b"\r\n").await.unwrap(), b"one\r\n");
+    });
+}
+
+#[test]
+#[should_panic(expected = "`readuntil` needs a separator of at least one byte")]
+fn an_empty_separator_is_a_mistake() {
+    drop(pieces(&[]).readuntil(b""));
+}
+
+#[test]
+#[should_panic(expected = "`readuntil_any` needs separators, of at least one byte each")]
+fn an_empty_separator_among_others_is_a_mistake() {
+    drop(pieces(&[]).readuntil_any(&[b";", b""]));
+}
+
+#[test]
 fn an_error_leaves_what_came_before_it() {
     block_on(async {
         let steps = [Step::Bytes(b"abc".to_vec()), Step::Fails];

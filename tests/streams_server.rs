@@ -92,7 +92,8 @@ fn a_cancelled_handler_says_farewell_and_one_that_does_not_end_is_dropped() {
         Ok(())
     }
     on_loop(async {
-        let server = start_server(handler, loopback()).unwrap();
+        let silent = ServerConfig::new().on_error(|error| panic!("cancelled is no error: {error}"));
+        let server = silent.start(handler, loopback()).unwrap();
         let (mut stays, mut stays_writer) = connect(&server).await;
         let (mut goes, mut goes_writer) = connect(&server).await;
         stays_writer.write(b"stay\n").unwrap();

@@ -1,13 +1,13 @@
 //! asyncio's low-level calls: try first, leave the line when dropped; callbacks on descriptors.
 
 use evenloop_executor::yield_now;
-use evenloop_streams::{Address, AsyncFd, lookup_host};
+use evenloop_streams::{Address, AsyncFd, TcpStream, lookup_host};
 use evenloop_tests::{loopback, on_loop, on_reactor};
-use futures::poll;
+use futures::{AsyncReadExt, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
@@ -113,6 +113,25 @@ fn datagrams_keep_their_borders_and_say_whom_they_come_from() {
 
 fn new_socket(family: AddressFamily) -> AsyncFd<OwnedFd> {
     AsyncFd::new(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()).unwrap()
+}
+
+#[test]
+fn a_socket_that_is_bound_first_connects_and_becomes_a_stream() {
+    on_loop(async {
+        let listener = TcpListener::bind(loopback()).unwrap();
+        let socket = new_socket(AddressFamily::INET);
+        let from = SocketAddr::from(([127, 0, 0, 2], 0));
+        bind(&socket, &from).unwrap();
+        socket.sock_connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut stream = TcpStream::from_std(socket.into_inner().into()).unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip(), from.ip());
+        let (mut served, peer) = listener.accept().unwrap();
+        assert_eq!(peer, stream.local_addr().unwrap());
+        served.write_all(b"hello").unwrap();
+        let mut room = [0; 5];
+        AsyncReadExt::read_exact(&mut stream, &mut room).await.unwrap();
+        assert_eq!(&room, b"hello");
+    });
 }
 
 #[test]

@@ -91,6 +91,12 @@ fn water_marks_say_when_drain_waits() {
 }
 
 #[test]
+#[should_panic(expected = "`set_write_buffer_limits` needs low marks no higher than high ones")]
+fn a_low_mark_above_the_high_one_is_a_mistake() {
+    StreamWriter::new(Script::default()).set_write_buffer_limits(1, 2);
+}
+
+#[test]
 fn nothing_is_written_after_close() {
     let mut writer = StreamWriter::new(Script::default());
     writer.write(b"last").unwrap();
