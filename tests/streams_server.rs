@@ -3,11 +3,13 @@
 use evenloop_core::cancel::catch_cancel;
 use evenloop_executor::yield_now;
 use evenloop_streams::{
-    Server, ServerConfig, StreamReader, StreamWriter, TcpListener, UnixListener, UnixReader, UnixWriter,
-    open_connection, open_unix_connection, start_server, start_unix_server,
+    Address, AsyncFd, Protocol, Server, ServerConfig, StreamReader, StreamWriter, TcpListener, UnixListener,
+    UnixReader, UnixWriter, create_unix_connection, open_connection, open_unix_connection, start_server,
+    start_unix_server,
 };
 use evenloop_tests::{loopback, on_loop, until};
 use futures::{future, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -332,6 +334,12 @@ async fn greet(_: UnixReader, mut writer: UnixWriter) -> io::Result<()> {
     writer.wait_closed().await
 }
 
+struct Deaf;
+
+impl Protocol for Deaf {
+    fn data_received(&self, _: &[u8]) {}
+}
+
 #[test]
 fn an_abstract_name_is_served_as_a_path_is_and_leaves_no_file() {
     let name = format!("\0evenloop-test-{}", std::process::id());
@@ -341,6 +349,17 @@ fn an_abstract_name_is_served_as_a_path_is_and_leaves_no_file() {
         let server = start_unix_server(greet, name).unwrap();
         let (mut reader, _writer) = open_unix_connection(name).await.unwrap();
         assert_eq!(reader.readline().await.unwrap(), b"hello\n");
+        let (transport, _) = create_unix_connection(|| Deaf, name).await.unwrap();
+        let peer = transport.extra_info().peername.unwrap();
+        assert_eq!((peer.to_string(), &peer), (shown.clone(), &Address::Unix(Some(name.into()))));
+        transport.close();
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let socket = AsyncFd::new(socket).unwrap();
+        socket.sock_connect(peer).await.unwrap();
+        let mut room = [0; 6];
+        assert_eq!(socket.sock_recv_into(&mut room).await.unwrap(), 6);
+        assert_eq!(&room, b"hello\n");
         let error = start_unix_server(greet, name).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
         assert!(error.to_string().contains(&shown), "{error}");

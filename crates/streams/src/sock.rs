@@ -11,6 +11,8 @@ mod callbacks;
 
 use crate::async_fd::AsyncFd;
 use crate::transport::Address;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::unix::{abstract_name, abstract_path};
 use evenloop_core::Direction;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
@@ -221,6 +223,10 @@ impl<T: AsFd> AsyncFd<T> {
 fn to_address(any: SocketAddrAny) -> Option<Address> {
     if any.address_family() == AddressFamily::UNIX {
         let unix = SocketAddrUnix::try_from(any).ok()?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = unix.abstract_name().filter(|name| !name.is_empty()) {
+            return Some(Address::Unix(Some(abstract_path(name))));
+        }
         let path = unix.path().and_then(|path| path.to_str().ok().map(PathBuf::from));
         return Some(Address::Unix(path));
     }
@@ -240,6 +246,10 @@ fn reports_room(fd: &impl AsFd) -> bool {
 fn from_address(address: Address) -> io::Result<SocketAddrAny> {
     match address {
         Address::Inet(address) => Ok(address.into()),
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Address::Unix(Some(path)) if abstract_name(&path).is_some() => {
+            Ok(SocketAddrUnix::new_abstract_name(abstract_name(&path).unwrap_or_default())?.into())
+        }
         Address::Unix(Some(path)) => Ok(SocketAddrUnix::new(path)?.into()),
         Address::Unix(None) => {
             Err(io::Error::new(io::ErrorKind::InvalidInput, "this address has no path to send or connect to"))

@@ -72,6 +72,13 @@ pub(crate) fn abstract_name(path: &Path) -> Option<&[u8]> {
     path.as_os_str().as_bytes().strip_prefix(b"\0").filter(|_| linux)
 }
 
+/// An abstract name as a path.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn abstract_path(name: &[u8]) -> std::path::PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+    std::ffi::OsString::from_vec([b"\0", name].concat()).into()
+}
+
 /// A path as messages show it.
 pub(crate) fn shown(path: &Path) -> String {
     match abstract_name(path) {

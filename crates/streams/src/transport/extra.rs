@@ -1,5 +1,6 @@
 //! What is known about a connection beside its bytes: asyncio's `get_extra_info`, with types.
 
+use crate::unix::shown;
 use std::fmt;
 use std::net;
 use std::os::unix;
@@ -23,12 +24,16 @@ pub struct ExtraInfo {
 pub enum Address {
     /// An IP address and a port.
     Inet(net::SocketAddr),
-    /// The path of a Unix socket; `None` if it has none, as clients mostly.
+    /// The path of a Unix socket, an abstract name after a NUL byte; `None` if it has none, as clients mostly.
     Unix(Option<PathBuf>),
 }
 
 impl Address {
     pub(crate) fn from_unix(address: unix::net::SocketAddr) -> Self {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(&address) {
+            return Self::Unix(Some(crate::unix::abstract_path(name)));
+        }
         Self::Unix(address.as_pathname().map(Path::to_owned))
     }
 
@@ -57,7 +62,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inet(address) => address.fmt(f),
-            Self::Unix(Some(path)) => path.display().fmt(f),
+            Self::Unix(Some(path)) => f.write_str(&shown(path)),
             Self::Unix(None) => f.write_str("(unnamed)"),
         }
     }
