@@ -52,6 +52,14 @@ struct Parts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuntimeId(NonZeroU64);
 
+impl RuntimeId {
+    /// As a word: never 0, and `usize::MAX` only after so many runtimes. Not its name where a word is short.
+    #[inline(always)]
+    pub(crate) fn word(self) -> usize {
+        usize::try_from(self.0.get()).unwrap_or(usize::MAX - 1)
+    }
+}
+
 /// The runtimes that live, so that an id finds its own from any thread (R3).
 #[derive(Default)]
 struct Living {
@@ -188,6 +196,12 @@ impl Runtime {
     /// This runtime does not offer it.
     pub fn spawn_for(&self, call: &'static str) -> Result<&StdArc<dyn Spawn>, NoRuntime> {
         self.0.spawn.as_ref().ok_or(NoRuntime { call, needs: "to spawn", why: Why::Lacking(self.0.name) })
+    }
+
+    /// Who keeps time here, if anybody does.
+    #[inline]
+    pub fn timers(&self) -> Option<&StdArc<dyn Timers>> {
+        self.0.timers.as_ref()
     }
 
     /// Who keeps time here, for `call`.

@@ -25,6 +25,7 @@ mod holders;
 
 pub use self::holders::{Follower, Holder, grant, hold, holders, leave_line, queue, release, take};
 
+use crate::runtime::RuntimeId;
 use crate::shim::{GlobalAtomicUsize, GlobalMutex, atomic::Ordering};
 use std::cell::RefCell;
 use std::fmt;
@@ -125,6 +126,12 @@ const NO_WORD: usize = usize::MAX;
 #[inline(always)]
 pub fn asked() -> bool {
     cfg!(feature = "watch") && WORDS.asked.load(Ordering::Relaxed) != 0
+}
+
+/// Whether there is no runtime, and nobody asks: both with one comparison.
+#[inline(always)]
+pub fn is_none_and_untold(runtime: Option<RuntimeId>) -> bool {
+    runtime.map_or(0, RuntimeId::word) == zero()
 }
 
 /// 0 while nobody asks; else a number that is no word of a lock.

@@ -43,7 +43,7 @@ pub struct Engine {
 }
 
 struct State {
-    wheel: Wheel<Waker>,
+    wheel: Wheel<Instant, Waker>,
     /// The tick until which the host sleeps; 0 while it is awake (E3).
     asleep_until: u64,
     ended: bool,
@@ -68,6 +68,12 @@ impl Engine {
         engine
     }
 
+    /// Lends the state to `f`, under the lock.
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut self.state.lock())
+    }
+
     /// The clock that these timers follow.
     pub fn clock(&self) -> &Clock {
         &self.clock
@@ -75,83 +81,87 @@ impl Engine {
 
     /// How many timers are pending. A snapshot.
     pub fn pending(&self) -> usize {
-        self.state.lock().wheel.len()
+        self.with(|state| state.wheel.len())
     }
 
     /// Whether [`end`](Self::end) was called.
     pub fn has_ended(&self) -> bool {
-        self.state.lock().ended
+        self.with(|state| state.ended)
     }
 
     /// Wakes what is due, earliest deadline first, equal deadlines in order of insertion. Answers whether anything was.
     ///
     /// Ends the host's sleep. What is inserted by the wakers is left for the next turn, due or not.
     pub fn turn(&self) -> bool {
-        let mut state = self.state.lock();
-        state.asleep_until = 0;
-        if state.wheel.is_empty() {
-            return false;
-        }
-        let now = self.tick_at(self.clock.now());
-        state.wheel.advance(now);
-        if !state.wheel.has_due() {
+        let mut more = self.with(|state| {
+            state.asleep_until = 0;
+            if state.wheel.is_empty() {
+                return false;
+            }
+            self.file(state);
+            state.wheel.advance(self.tick_at(self.clock.now()));
+            state.wheel.has_due()
+        });
+        if !more {
             return false;
         }
         let mut batch = WakeBatch::new();
-        loop {
-            while !batch.is_full() {
-                let Some(waker) = state.wheel.pop_due() else { break };
-                batch.push(waker);
-            }
-            let more = state.wheel.has_due();
-            drop(state);
+        while more {
+            more = self.with(|state| {
+                while !batch.is_full() {
+                    let Some(waker) = state.wheel.pop_due() else { break };
+                    batch.push(waker);
+                }
+                state.wheel.has_due()
+            });
             batch.wake_all(); // E2
-            if !more {
-                return true;
-            }
-            state = self.state.lock();
         }
+        true
     }
 
     /// Says that the host goes to sleep, and answers until when it may: `None` for as long as it likes.
     ///
     /// From here to the next turn an insert of an earlier deadline rouses the host.
     pub fn start_sleep(&self) -> Option<Instant> {
-        let mut state = self.state.lock();
-        let next = state.wheel.next();
-        state.asleep_until = next.unwrap_or(NEVER);
-        drop(state);
+        let next = self.with(|state| {
+            let next = self.file(state).next();
+            state.asleep_until = next.unwrap_or(NEVER);
+            next
+        });
         self.instant_of(next?)
     }
 
     /// Moves the virtual clock to the next deadline, but not past `limit`. Answers false if there is neither.
     pub(crate) fn jump(&self, limit: Option<Instant>) -> bool {
         let Clock::Virtual(clock) = &self.clock else { return false };
-        let mut state = self.state.lock();
         let limit_tick = limit.map(|limit| self.tick_at(limit));
-        // The wheel may answer too early a tick (W3): look on until something is due.
-        while let Some(next) = state.wheel.next() {
-            if limit_tick.is_some_and(|limit| limit < next) {
-                break;
+        self.with(|state| {
+            self.file(state);
+            // The wheel may answer too early a tick (W3): look on until something is due.
+            while let Some(next) = state.wheel.next() {
+                if limit_tick.is_some_and(|limit| limit < next) {
+                    break;
+                }
+                let Some(instant) = self.instant_of(next) else { break };
+                state.wheel.advance(next);
+                if state.wheel.has_due() {
+                    clock.move_to(instant);
+                    return true;
+                }
             }
-            let Some(instant) = self.instant_of(next) else { break };
-            state.wheel.advance(next);
-            if state.wheel.has_due() {
-                clock.move_to(instant);
-                return true;
-            }
-        }
-        limit.inspect(|&limit| clock.move_to(limit)).is_some()
+            limit.inspect(|&limit| clock.move_to(limit)).is_some()
+        })
     }
 
     /// Ends the timers: who waits is woken, and told so when it asks again. Dropping the engine does the same.
     pub fn end(&self) {
-        let mut state = self.state.lock();
-        state.ended = true;
-        state.asleep_until = 0;
-        let wakers = state.wheel.values_mut().map(|waker| std::mem::replace(waker, Waker::noop().clone()));
-        let mut wakers = wakers.collect::<Vec<_>>().into_iter();
-        drop(state);
+        let wakers = self.with(|state| {
+            state.ended = true;
+            state.asleep_until = 0;
+            let wakers = state.wheel.values_mut();
+            wakers.map(|waker| std::mem::replace(waker, Waker::noop().clone())).collect::<Vec<_>>()
+        });
+        let mut wakers = wakers.into_iter();
         let mut batch = WakeBatch::new();
         while wakers.len() > 0 {
             while !batch.is_full() {
@@ -160,6 +170,12 @@ impl Engine {
             }
             batch.wake_all(); // E2
         }
+    }
+
+    /// Has the wheel file what is new.
+    fn file<'a>(&self, state: &'a mut State) -> &'a mut Wheel<Instant, Waker> {
+        state.wheel.file(|deadline| self.when(deadline));
+        &mut state.wheel
     }
 
     /// The tick at or after `deadline`, and the deadline's rank in it (E1).
@@ -185,11 +201,18 @@ impl Engine {
         if tick == NEVER { None } else { self.origin.checked_add(Duration::from_millis(tick)) }
     }
 
-    /// Whether an entry at `when` has to rouse the host, which is then taken to be awake until `when`.
-    fn rouses(state: &mut State, when: When) -> bool {
-        let rouses = when.tick < state.asleep_until;
+    /// Whether an entry at `deadline` has to rouse the host, which is then taken to be awake until then.
+    #[inline]
+    fn rouses(&self, state: &mut State, deadline: Instant) -> bool {
+        state.asleep_until != 0 && self.rouses_asleep(state, deadline)
+    }
+
+    #[cold]
+    fn rouses_asleep(&self, state: &mut State, deadline: Instant) -> bool {
+        let tick = self.when(deadline).tick;
+        let rouses = tick < state.asleep_until;
         if rouses {
-            state.asleep_until = when.tick;
+            state.asleep_until = tick;
         }
         rouses
     }
@@ -205,12 +228,12 @@ impl Drop for Engine {
 
 impl Timers for Engine {
     fn next_deadline(&self) -> Option<Instant> {
-        let next = self.state.lock().wheel.next()?;
+        let next = self.with(|state| self.file(state).next())?;
         self.instant_of(next)
     }
 
     fn pending(&self) -> usize {
-        self.state.lock().wheel.len()
+        self.with(|state| state.wheel.len())
     }
 
     fn now(&self) -> Instant {
@@ -218,16 +241,15 @@ impl Timers for Engine {
     }
 
     fn insert(&self, deadline: Instant, waker: &Waker) -> Result<TimerKey, TimersEnded> {
-        let when = self.when(deadline);
         let waker = waker.clone(); // E2
-        let mut state = self.state.lock();
-        if state.ended {
-            drop(state); // E2: before the waker
-            return Err(TimersEnded);
-        }
-        let key = state.wheel.insert(when, waker);
-        let rouses = Self::rouses(&mut state, when);
-        drop(state);
+        let set = self.with(|state| {
+            if state.ended {
+                return Err(waker); // E2: dropped after the lock
+            }
+            let key = state.wheel.insert(deadline, waker);
+            Ok((key, self.rouses(state, deadline)))
+        });
+        let (key, rouses) = set.map_err(|_| TimersEnded)?;
         if rouses {
             self.unparker.unpark();
         }
@@ -235,35 +257,37 @@ impl Timers for Engine {
     }
 
     fn update(&self, key: TimerKey, deadline: Instant, waker: Option<&Waker>) -> Result<bool, TimersEnded> {
-        let (when, key) = (self.when(deadline), key.into_raw());
-        let mut state = self.state.lock();
-        let Some(kept) = state.wheel.update(key, when) else { return Ok(false) };
-        let other = waker.filter(|waker| !kept.will_wake(waker));
-        if state.ended {
-            return Err(TimersEnded); // E4
-        }
-        let rouses = Self::rouses(&mut state, when);
-        drop(state);
+        let key = key.into_raw();
+        let updated = self.with(|state| {
+            let Some(kept) = state.wheel.update(key, deadline) else { return Ok(None) };
+            let other = waker.filter(|waker| !kept.will_wake(waker));
+            if state.ended {
+                return Err(TimersEnded); // E4
+            }
+            Ok(Some((other, self.rouses(state, deadline))))
+        })?;
+        let Some((other, rouses)) = updated else { return Ok(false) };
         if rouses {
             self.unparker.unpark();
         }
         let Some(waker) = other else { return Ok(true) };
         // E2: a waker that is new costs a second look.
         let waker = waker.clone();
-        let mut state = self.state.lock();
-        let ended = state.ended;
-        let Some(kept) = state.wheel.update(key, when).filter(|_| !ended) else {
-            drop(state);
-            return if ended { Err(TimersEnded) } else { Ok(false) };
-        };
-        let before = std::mem::replace(kept, waker);
-        drop(state);
-        drop(before);
-        Ok(true)
+        let (answer, _dropped_after_the_lock) = self.with(|state| {
+            if state.ended {
+                let is_kept = state.wheel.update(key, deadline).is_some();
+                return (if is_kept { Err(TimersEnded) } else { Ok(false) }, waker);
+            }
+            match state.wheel.update(key, deadline) {
+                Some(kept) => (Ok(true), std::mem::replace(kept, waker)),
+                None => (Ok(false), waker),
+            }
+        });
+        answer
     }
 
     fn remove(&self, key: TimerKey) -> bool {
-        let waker = self.state.lock().wheel.remove(key.into_raw());
+        let waker = self.with(|state| state.wheel.remove(key.into_raw()));
         waker.is_some() // E2: dropped here, after the lock
     }
 
@@ -276,9 +300,8 @@ impl Timers for Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state.lock();
-        let (pending, ended) = (state.wheel.len(), if state.ended { ", ended" } else { "" });
-        drop(state);
+        let (pending, ended) = self.with(|state| (state.wheel.len(), state.ended));
+        let ended = if ended { ", ended" } else { "" };
         write!(f, "Timers [pending: {pending}{ended}]")
     }
 }

@@ -4,6 +4,7 @@
 //! N2. An entry stays with the runtime that first polled it, from whatever thread it is polled later. If that one has
 //!     ended, it goes on with the one that is current where it is polled next.
 
+use evenloop_core::watch;
 use evenloop_core::{NoRuntime, Runtime, RuntimeId, TimerKey, TimersEnded};
 use std::task::Waker;
 use std::time::Instant;
@@ -39,25 +40,50 @@ impl Entry {
         self.with_host(now).unwrap_or_else(|| Err(NoRuntime::none_found(call, "timers")))
     }
 
-    /// Sets the entry, or renews deadline and waker of one that is set. Answers true once, when it has fired.
+    /// Whether no entry is with any timers, and nobody asks what tasks wait for: one look at both.
     #[inline]
+    pub(crate) fn is_unset_and_untold(&self) -> bool {
+        watch::is_none_and_untold(self.set.map(|(home, _)| home))
+    }
+
+    /// Sets the entry, or renews deadline and waker of one that is set. Answers true once, when it has fired.
+    #[inline(never)]
     pub(crate) fn poll(
         &mut self,
         call: &'static str,
         deadline: Instant,
         waker: &Waker,
     ) -> Result<bool, NoRuntime> {
-        if let Some(pending) = self.renew(call, deadline, Some(waker)) {
-            return Ok(!pending);
+        match self.renew(call, deadline, Some(waker)) {
+            Some(pending) => Ok(!pending),
+            None => self.set(|| call, deadline, waker).map(|()| false),
         }
-        let insert = |runtime: &Runtime| {
-            let key = runtime.timers_for(call)?.insert(deadline, waker);
-            let key = key.map_err(|TimersEnded| NoRuntime::ended(call, "timers", runtime))?;
-            Ok((runtime.id(), key))
+    }
+
+    /// Sets the entry.
+    #[inline]
+    pub(crate) fn set(
+        &mut self,
+        call: impl Fn() -> &'static str,
+        deadline: Instant,
+        waker: &Waker,
+    ) -> Result<(), NoRuntime> {
+        let set = &mut self.set;
+        let mut insert = |runtime: &Runtime| match runtime.timers() {
+            Some(timers) => match timers.insert(deadline, waker) {
+                Ok(key) => {
+                    *set = Some((runtime.id(), key));
+                    Ok(())
+                }
+                Err(TimersEnded) => Err(NoRuntime::ended(call(), "timers", runtime)),
+            },
+            None => runtime.timers_for(call()).map(drop),
         };
-        let set = self.with_host(insert).unwrap_or_else(|| Err(NoRuntime::none_found(call, "timers")));
-        self.set = Some(set?);
-        Ok(false)
+        let answer = match &self.given {
+            Some(runtime) => Some(insert(runtime)),
+            None => Runtime::with_current(insert),
+        };
+        answer.unwrap_or_else(|| Err(NoRuntime::none_found(call(), "timers")))
     }
 
     /// Moves the deadline of an entry that is set.
@@ -67,7 +93,6 @@ impl Entry {
 
     /// Answers whether the entry is pending; `None` if it is not set, or its runtime has ended. Only a pending one stays
     /// set.
-    #[inline]
     fn renew(&mut self, call: &'static str, deadline: Instant, waker: Option<&Waker>) -> Option<bool> {
         let (home, key) = self.set?;
         let pending =
@@ -100,8 +125,7 @@ impl Entry {
     pub(crate) fn clear(&mut self) {
         let Some((home, key)) = self.set.take() else { return };
         // Nothing to be taken out of a runtime that is gone.
-        let _ =
-            self.with_home(home, |runtime| runtime.timers_for("drop").is_ok_and(|timers| timers.remove(key)));
+        let _ = self.with_home(home, |runtime| runtime.timers().is_some_and(|timers| timers.remove(key)));
     }
 }
 

@@ -185,35 +185,57 @@ impl Sleep {
     }
 
     fn call(&self) -> &'static str {
-        if self.until { "sleep_until" } else { "sleep" }
+        call(self.until)
+    }
+
+    /// Polls one that is not to set a timer, or not yet.
+    #[inline(never)]
+    fn try_poll_unset(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NoRuntime>> {
+        match self.state {
+            State::Done => Poll::Ready(Ok(())),
+            State::Yields(true) => {
+                self.state = State::Done;
+                Poll::Ready(Ok(()))
+            }
+            State::Yields(false) => {
+                self.state = State::Yields(true);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            State::After(duration) => {
+                self.state = State::At(deadline_after(self.entry.now(self.call())?, duration));
+                self.try_poll(cx)
+            }
+            State::At(_) => self.try_poll(cx),
+        }
     }
 
     /// Polls it, and answers an error where `poll` panics.
     #[inline]
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NoRuntime>> {
-        let call = self.call();
-        let deadline = match self.state {
-            State::Done => return Poll::Ready(Ok(())),
-            State::Yields(true) => {
-                self.state = State::Done;
-                return Poll::Ready(Ok(()));
-            }
-            State::Yields(false) => {
-                self.state = State::Yields(true);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            State::After(duration) => deadline_after(self.entry.now(call)?, duration),
-            State::At(deadline) => deadline,
-        };
-        self.state = State::At(deadline);
-        if self.entry.poll(call, deadline, cx.waker())? {
+        let State::At(deadline) = self.state else { return self.try_poll_unset(cx) };
+        if !self.entry.is_unset_and_untold() {
+            return self.try_poll_set(deadline, cx);
+        }
+        let until = self.until;
+        self.entry.set(|| call(until), deadline, cx.waker())?;
+        Poll::Pending
+    }
+
+    /// Polls one that has set its timer; and any, while somebody asks what tasks wait for.
+    #[inline(never)]
+    fn try_poll_set(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<Result<(), NoRuntime>> {
+        if self.entry.poll(self.call(), deadline, cx.waker())? {
             self.state = State::Done;
             return Poll::Ready(Ok(()));
         }
-        watch::wait_in(cx.waker(), || (self.call(), self.deadline().map_or(On::Nothing, On::Until)));
+        watch::wait(cx.waker(), self.call(), || On::Until(deadline));
         Poll::Pending
     }
+}
+
+fn call(until: bool) -> &'static str {
+    if until { "sleep_until" } else { "sleep" }
 }
 
 impl Future for Sleep {

@@ -12,9 +12,13 @@
 //! elapsed 0 0 … 2 5 9      tick 0 0 … 2 7 1  differs first in the middle digit: level 1, slot 7
 //!                                            when elapsed reaches … 2 7 0 it comes down to level 0, slot 1
 //!
-//! insert ─► Slot ── its tick is reached ─► Due ── pop_due ─► out
-//!   └─────► Late ── next advance ───────────┘
+//! insert ─► New ── file ─► Slot ── its tick is reached ─► Due ── pop_due ─► out
+//!                    └───► Late ── next advance ───────────┘
 //! ```
+//!
+//! Most timers are given up, many before the thread that set them rests once. So an insert only notes the entry as new; it
+//! gets its tick and its place when the wheel is next asked or moved ([`file`](Wheel::file) comes before that). Who inserts
+//! and removes in between pays a third less, who stays a little more.
 //!
 //! W1. An entry in a slot has a tick after `elapsed`, and its place follows from its tick and `elapsed` alone. While
 //!     `elapsed` stays before the start of every occupied slot, no place changes: the digits in which an entry agrees
@@ -26,7 +30,9 @@
 //!     which is before any can be inserted below directly.
 //! W5. `due` is what the last [`advance`](Wheel::advance) found. What is inserted late waits in `late` for the next one,
 //!     so an entry that is set again and again from its own wake-up keeps nobody in a loop.
-//! W6. A key is a place and how often it was used before. A place whose count is used up is not used again, so no key ever
+//! W6. What is new is filed in the order of insertion, before `elapsed` moves, so W4 holds for it as if it had been in its
+//!     slot at once.
+//! W7. A key is a place and how often it was used before. A place whose count is used up is not used again, so no key ever
 //!     names a second entry.
 //!
 //! Insert, update and remove take constant time. An entry moves down at most once per level.
@@ -45,8 +51,8 @@ pub(crate) struct When {
     pub(crate) rank: u32,
 }
 
-/// Entries of type `T`, each due at a tick.
-pub(crate) struct Wheel<T> {
+/// Entries of type `T`, each with a deadline of type `D` that stands for a tick.
+pub(crate) struct Wheel<D, T> {
     /// The tick that time has reached.
     elapsed: u64,
     /// Lowest first; as many as have been needed so far.
@@ -55,7 +61,11 @@ pub(crate) struct Wheel<T> {
     /// Whether `due` has to be sorted before the next is popped.
     due_unsorted: bool,
     late: List,
-    nodes: Vec<Node<T>>,
+    /// What is to be filed, in order of insertion; `NIL` where one was taken out again. The last is none.
+    new: Vec<u32>,
+    /// How many `NIL` are in `new`.
+    holes: usize,
+    nodes: Vec<Node<D, T>>,
     /// The unused nodes, linked by `next`.
     free: u32,
     len: usize,
@@ -80,12 +90,15 @@ struct List {
     tail: u32,
 }
 
-struct Node<T> {
+struct Node<D, T> {
     /// `None` iff the node is unused.
     value: Option<T>,
+    deadline: D,
+    /// Since it was filed: what `deadline` stands for.
     when: When,
-    /// How often this place was used before (W6).
+    /// How often this place was used before (W7).
     uses: u32,
+    /// The neighbours in its list; `prev` of a new one is its place in `new`.
     prev: u32,
     next: u32,
     place: Place,
@@ -96,6 +109,7 @@ enum Place {
     Slot,
     Due,
     Late,
+    New,
 }
 
 impl List {
@@ -110,7 +124,7 @@ impl Level {
     const EMPTY: Self = Self { occupied: 0, slots: [Slot { list: List::EMPTY, min: 0 }; SLOTS] };
 }
 
-impl<T> Wheel<T> {
+impl<D: Copy + PartialEq, T> Wheel<D, T> {
     /// An empty wheel at tick 0. Allocates nothing yet.
     pub(crate) const fn new() -> Self {
         Self {
@@ -119,6 +133,8 @@ impl<T> Wheel<T> {
             due: List::EMPTY,
             due_unsorted: false,
             late: List::EMPTY,
+            new: Vec::new(),
+            holes: 0,
             nodes: Vec::new(),
             free: NIL,
             len: 0,
@@ -140,14 +156,29 @@ impl<T> Wheel<T> {
     }
 
     /// Adds an entry and names it.
-    pub(crate) fn insert(&mut self, when: When, value: T) -> u64 {
-        let (index, uses) = self.take_node(when, value);
+    #[inline]
+    pub(crate) fn insert(&mut self, deadline: D, value: T) -> u64 {
+        let (index, uses) = self.take_node(deadline, value);
         self.len += 1;
-        self.link(index, when, Place::Late);
+        self.append_new(index);
         u64::from(uses) << 32 | u64::from(index)
     }
 
+    /// Puts all that is new where it belongs; `when` tells of a deadline which tick it stands for. Comes before
+    /// [`next`](Self::next) and [`advance`](Self::advance).
+    pub(crate) fn file(&mut self, when: impl Fn(D) -> When) {
+        let mut new = std::mem::take(&mut self.new);
+        for index in new.drain(..).filter(|&index| index != NIL) {
+            let node = &mut self.nodes[index as usize];
+            node.when = when(node.deadline);
+            let when = node.when;
+            self.link(index, when, Place::Late);
+        }
+        (self.new, self.holes) = (new, 0); // its memory is used again
+    }
+
     /// Takes an entry out; `None` if it was popped or removed before.
+    #[inline]
     pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
         let index = self.find(key)?;
         self.unlink(index);
@@ -155,12 +186,12 @@ impl<T> Wheel<T> {
     }
 
     /// Moves an entry to another time and lends its value; `None` if it was popped or removed before.
-    pub(crate) fn update(&mut self, key: u64, when: When) -> Option<&mut T> {
+    pub(crate) fn update(&mut self, key: u64, deadline: D) -> Option<&mut T> {
         let index = self.find(key)?;
-        if self.nodes[index as usize].when != when {
+        if self.nodes[index as usize].deadline != deadline {
             self.unlink(index);
-            self.nodes[index as usize].when = when;
-            self.link(index, when, Place::Late);
+            self.nodes[index as usize].deadline = deadline;
+            self.append_new(index);
         }
         self.nodes[index as usize].value.as_mut()
     }
@@ -174,6 +205,7 @@ impl<T> Wheel<T> {
     ///
     /// Exact unless an entry of the next slot was removed; then it may be too early, never too late (W3).
     pub(crate) fn next(&self) -> Option<u64> {
+        debug_assert!(self.new.is_empty(), "what is new has to be filed first");
         if self.has_due() || !self.late.is_empty() {
             return Some(self.elapsed);
         }
@@ -184,6 +216,7 @@ impl<T> Wheel<T> {
     /// Lets time reach `now`: what is due by then can be popped. A time before `elapsed` changes nothing but that what
     /// came late is due.
     pub(crate) fn advance(&mut self, now: u64) {
+        debug_assert!(self.new.is_empty(), "what is new has to be filed first"); // W6
         let late = std::mem::replace(&mut self.late, List::EMPTY);
         self.link_all(late);
         while let Some((level, slot)) = self.first() {
@@ -258,6 +291,7 @@ impl<T> Wheel<T> {
                 &mut self.due
             }
             Place::Late => &mut self.late,
+            Place::New => unreachable!("a node is linked when it is filed"),
         };
         let prev = std::mem::replace(&mut list.tail, index);
         if prev == NIL {
@@ -267,6 +301,42 @@ impl<T> Wheel<T> {
         }
         let node = &mut self.nodes[index as usize];
         (node.place, node.prev, node.next) = (place, prev, NIL);
+    }
+
+    /// Puts an unlinked node among the new ones.
+    #[inline]
+    fn append_new(&mut self, index: u32) {
+        let node = &mut self.nodes[index as usize];
+        (node.place, node.prev) = (Place::New, self.new.len() as u32);
+        self.new.push(index);
+    }
+
+    /// Takes out what is at `place` among the new ones.
+    #[inline]
+    fn leave_new(&mut self, place: usize) {
+        if place + 1 == self.new.len() {
+            self.new.pop();
+            while self.new.last() == Some(&NIL) {
+                self.new.pop();
+                self.holes -= 1;
+            }
+        } else {
+            self.leave_hole(place);
+        }
+    }
+
+    #[cold]
+    fn leave_hole(&mut self, place: usize) {
+        self.new[place] = NIL;
+        self.holes += 1;
+        if self.holes > self.new.len() / 2 {
+            // Every hole pays for two steps at most.
+            self.new.retain(|&index| index != NIL);
+            self.holes = 0;
+            for (place, &index) in self.new.iter().enumerate() {
+                self.nodes[index as usize].prev = place as u32;
+            }
+        }
     }
 
     /// Puts all of a list, taken off before, where they belong now; in its order.
@@ -282,6 +352,13 @@ impl<T> Wheel<T> {
     #[inline]
     fn unlink(&mut self, index: u32) {
         let Node { prev, next, place, when, .. } = self.nodes[index as usize];
+        if place == Place::New {
+            return self.leave_new(prev as usize);
+        }
+        self.unlink_filed([prev, next], place, when);
+    }
+
+    fn unlink_filed(&mut self, [prev, next]: [u32; 2], place: Place, when: When) {
         if prev != NIL {
             self.nodes[prev as usize].next = next;
         }
@@ -294,6 +371,7 @@ impl<T> Wheel<T> {
         let list = match place {
             Place::Due => &mut self.due,
             Place::Late => &mut self.late,
+            Place::New => unreachable!("who is new is in no list"),
             Place::Slot => {
                 let (level, slot) = self.slot_of(when.tick);
                 let level = &mut self.levels[level];
@@ -333,33 +411,36 @@ impl<T> Wheel<T> {
         (node.uses == uses && node.value.is_some()).then_some(index)
     }
 
-    /// A place with `value` in it, not yet linked, and how often it was used before.
+    /// A place with an entry in it, not yet linked, and how often it was used before.
     #[inline]
-    fn take_node(&mut self, when: When, value: T) -> (u32, u32) {
+    fn take_node(&mut self, deadline: D, value: T) -> (u32, u32) {
         let index = self.free;
-        let Some(node) = self.nodes.get_mut(index as usize) else { return (self.new_node(when, value), 0) };
+        let Some(node) = self.nodes.get_mut(index as usize) else {
+            return (self.new_node(deadline, value), 0);
+        };
         self.free = node.next;
         node.value = Some(value);
-        node.when = when;
+        node.deadline = deadline;
         (index, node.uses)
     }
 
     #[cold]
-    fn new_node(&mut self, when: When, value: T) -> u32 {
+    fn new_node(&mut self, deadline: D, value: T) -> u32 {
         let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NIL);
         let index = index.expect("a wheel holds fewer than 2^32 timers");
-        let value = Some(value);
-        self.nodes.push(Node { value, when, uses: 0, prev: NIL, next: NIL, place: Place::Late });
+        let (value, when) = (Some(value), When { tick: 0, rank: 0 });
+        self.nodes.push(Node { value, deadline, when, uses: 0, prev: NIL, next: NIL, place: Place::New });
         index
     }
 
+    #[inline]
     fn give_node(&mut self, index: u32) -> Option<T> {
         self.len -= 1;
         let node = &mut self.nodes[index as usize];
         if let Some(uses) = node.uses.checked_add(1) {
             node.uses = uses;
             node.next = std::mem::replace(&mut self.free, index);
-        } // else W6: this place has been used 2^32 times
+        } // else W7: this place has been used 2^32 times
         node.value.take()
     }
 }

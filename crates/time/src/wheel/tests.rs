@@ -5,8 +5,16 @@ fn at(tick: u64) -> When {
     When { tick, rank: 0 }
 }
 
+/// Deadlines are what they stand for.
+type Wheel<T> = super::Wheel<When, T>;
+
+fn filed<T>(wheel: &mut Wheel<T>) -> &mut Wheel<T> {
+    wheel.file(|when| when);
+    wheel
+}
+
 fn due<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<T> {
-    wheel.advance(now);
+    filed(wheel).advance(now);
     std::iter::from_fn(|| wheel.pop_due()).collect()
 }
 
@@ -16,13 +24,13 @@ fn a_walk() {
     let a = wheel.insert(at(10), "a");
     wheel.insert(at(70), "b");
     wheel.insert(at(5_000), "c");
-    assert_eq!(wheel.next(), Some(10));
+    assert_eq!(filed(&mut wheel).next(), Some(10));
     assert_eq!(due(&mut wheel, 9), [""; 0]);
     assert_eq!(due(&mut wheel, 10), ["a"]);
     assert_eq!(wheel.remove(a), None);
-    assert_eq!(wheel.next(), Some(70)); // not 64, where its slot begins
+    assert_eq!(filed(&mut wheel).next(), Some(70)); // not 64, where its slot begins
     wheel.insert(at(3), "late");
-    assert_eq!(wheel.next(), Some(10)); // something is due already
+    assert_eq!(filed(&mut wheel).next(), Some(10)); // something is due already
     assert_eq!(due(&mut wheel, 10), ["late"]);
     assert_eq!(due(&mut wheel, 5_000), ["b", "c"]);
     assert!(wheel.is_empty());
@@ -33,7 +41,7 @@ fn any_far_tick_is_accepted() {
     let mut wheel = Wheel::new();
     wheel.insert(at(u64::MAX), "last");
     wheel.insert(at(u64::MAX - 1), "last but one");
-    assert_eq!(wheel.next(), Some(u64::MAX - 1));
+    assert_eq!(filed(&mut wheel).next(), Some(u64::MAX - 1));
     assert_eq!(due(&mut wheel, u64::MAX - 2), [""; 0]);
     assert_eq!(due(&mut wheel, u64::MAX - 1), ["last but one"]);
     assert_eq!(due(&mut wheel, u64::MAX), ["last"]);
@@ -48,7 +56,7 @@ fn time_that_steps_back_or_stands_still_changes_nothing() {
     assert_eq!(due(&mut wheel, 99), []);
     assert_eq!(due(&mut wheel, 5), []);
     assert_eq!(due(&mut wheel, 99), []);
-    assert_eq!(wheel.next(), Some(100));
+    assert_eq!(filed(&mut wheel).next(), Some(100));
     assert_eq!(due(&mut wheel, 10 * 365 * 24 * 3_600_000), [()]);
 }
 
@@ -57,7 +65,7 @@ fn one_tick_goes_by_rank_then_by_insertion() {
     let mut wheel = Wheel::new();
     wheel.insert(When { tick: 200, rank: 2 }, "d");
     wheel.insert(When { tick: 200, rank: 1 }, "b");
-    wheel.advance(190); // what follows is inserted at another level
+    filed(&mut wheel).advance(190); // what follows is inserted at another level
     wheel.insert(When { tick: 200, rank: 2 }, "e");
     wheel.insert(When { tick: 200, rank: 1 }, "c");
     wheel.insert(When { tick: 199, rank: 9 }, "a");
@@ -68,7 +76,7 @@ fn one_tick_goes_by_rank_then_by_insertion() {
 fn what_comes_late_while_others_are_popped_waits_for_the_next_advance() {
     let mut wheel = Wheel::new();
     wheel.insert(at(1), "first");
-    wheel.advance(1);
+    filed(&mut wheel).advance(1);
     assert_eq!(wheel.pop_due(), Some("first"));
     wheel.insert(at(1), "second");
     assert_eq!(wheel.pop_due(), None);
@@ -79,12 +87,26 @@ fn what_comes_late_while_others_are_popped_waits_for_the_next_advance() {
 fn what_is_due_can_still_be_removed_or_moved() {
     let mut wheel = Wheel::new();
     let keys: Vec<_> = (0..4).map(|value| wheel.insert(at(7), value)).collect();
-    wheel.advance(7);
+    filed(&mut wheel).advance(7);
     assert_eq!(wheel.remove(keys[1]), Some(1));
     assert!(wheel.update(keys[0], at(9)).is_some());
     assert_eq!(std::iter::from_fn(|| wheel.pop_due()).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(due(&mut wheel, 9), [0]);
     assert!(wheel.update(keys[0], at(11)).is_none());
+}
+
+#[test]
+fn what_is_new_can_be_removed_or_moved_before_it_is_filed() {
+    let mut wheel = Wheel::new();
+    let keys: Vec<_> = (0..4).map(|value| wheel.insert(at(7), value)).collect();
+    assert_eq!(wheel.remove(keys[1]), Some(1));
+    assert!(wheel.update(keys[0], at(9)).is_some());
+    assert_eq!(wheel.remove(keys[3]), Some(3));
+    assert_eq!(filed(&mut wheel).next(), Some(7));
+    wheel.insert(at(7), 4);
+    assert!(wheel.update(keys[0], at(7)).is_some());
+    assert_eq!(due(&mut wheel, 7), [2, 4, 0]);
+    assert!(wheel.is_empty());
 }
 
 #[test]
@@ -149,8 +171,11 @@ impl Twins {
                     self.inserted += 1;
                 }
             }
+            80..85 => {
+                filed(&mut self.wheel);
+            }
             _ => {
-                let next = self.wheel.next();
+                let next = filed(&mut self.wheel).next();
                 let first = self.map.keys().next().map(|(when, _)| when.tick);
                 assert_eq!(next.is_some(), first.is_some());
                 if let (Some(next), Some(first)) = (next, first) {
