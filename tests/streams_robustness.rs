@@ -6,6 +6,7 @@
 use evenloop::{all_tasks, create_task, sleep, timeout, yield_now};
 use evenloop_core::{Direction, Park, Reactor, Readiness, Ready, Unwatched};
 use evenloop_streams::pipe::pipe;
+use evenloop_streams::process::Command;
 use evenloop_streams::{
     ReactorDriver, ReadError, Server, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream,
     UdpSocket, UnixDatagram, UnixListener, UnixStream, open_connection,
@@ -499,4 +500,32 @@ fn news_of_a_descriptor_that_was_let_go_reach_nobody_while_a_copy_is_open() {
     theirs.write_all(b"for nobody").unwrap_err();
     assert!(!driver.park(Some(Duration::ZERO)).unwrap());
     reactor.deregister(quiet.as_fd(), key);
+}
+
+#[test]
+fn being_stopped_and_continued_loses_nothing() {
+    let _alone = alone();
+    evenloop::run(async {
+        let (ours, theirs) = connected().await;
+        let (read, write) = ours.into_split();
+        let (mut reader, mut writer) = (StreamReader::new(read), StreamWriter::new(write));
+        let _echo = create_task(async move {
+            let (mut from, mut to) = theirs.into_split();
+            futures::io::copy(&mut from, &mut to).await
+        });
+        for round in 0..50 {
+            // A park that was stopped returns early, with or without an event.
+            let stops = Command::new("sh").args(["-c", "kill -STOP $PPID; kill -CONT $PPID"]).status();
+            let line = format!("{round}\n");
+            let echoed = async {
+                writer.write(line.as_bytes()).unwrap();
+                writer.drain().await.unwrap();
+                reader.readline().await.unwrap()
+            };
+            let slept = sleep(Duration::from_millis(1));
+            let (stopped, echoed, ()) = futures::join!(stops, echoed, slept);
+            assert!(stopped.unwrap().success());
+            assert_eq!(echoed, line.as_bytes());
+        }
+    });
 }
