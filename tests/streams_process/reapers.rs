@@ -76,7 +76,10 @@ fn a_thousand_that_are_dropped_leave_no_zombie() {
         no_zombies_soon();
         let since = Instant::now();
         while !children().1.is_empty() {
-            assert!(since.elapsed() < Duration::from_secs(5));
+            assert!(
+                since.elapsed() < Duration::from_secs(60),
+                "they end by themselves, on a busy machine too"
+            );
         }
         no_zombies_soon();
     });

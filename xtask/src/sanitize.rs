@@ -69,12 +69,26 @@ fn address() -> Outcome {
     sh::run(&mut test("asan", "-Zsanitizer=address", None)?)
 }
 
+/// Tests that count the children and descriptors of their process, or forbid it any: ThreadSanitizer starts a program of its own
+/// that tells it names.
+const ALONE: &[&str] = &[
+    "a_foreign_reaper_is_told",
+    "a_program_that_is_started_inherits_nothing_of_ours",
+    "descriptors_come_under_their_numbers_and_no_others_do",
+    "ignored_sigchld_is_told",
+    "leave_no_zombie",
+    "leaves_no_zombie",
+    "many_children_leave_nothing_behind",
+    "without_processes_it_says_so",
+];
+
 fn thread() -> Outcome {
     println!("-- ThreadSanitizer, the models' bodies on plain threads included");
     let flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg evenloop_tsan";
     let mut test = test("tsan", flags, Some("evenloop-loom-tests"))?;
     // It puts off a signal that comes to a thread in a bare system call, as the harness's main thread is in: for ever.
     test.args(["--skip", "ctrl_c"]);
+    test.args(ALONE.iter().flat_map(|test| ["--skip", test]));
     let suppressions = sh::root().join("xtask/tsan.supp");
     test.env("TSAN_OPTIONS", format!("suppressions={} halt_on_error=1", suppressions.display()));
     sh::run(&mut test)
