@@ -2,7 +2,7 @@
 //!
 //! Nothing is touched that is there already, and each step says what it did.
 
-use crate::{Outcome, sh};
+use crate::{Outcome, coverage, sh};
 
 /// A program that a check needs, and the Debian package that brings it.
 const PACKAGES: &[(&str, &str)] = &[
@@ -25,8 +25,7 @@ const MODULES: &[(&str, &str)] = &[("grpc", "python3-grpcio"), ("websockets", "p
 
 /// Toolchains and tools of the long run. Versions are pinned: a new one is a decision.
 const TOOLCHAINS: &[&str] = &["nightly", "1.85"];
-const TOOLS: &[(&str, &str)] =
-    &[("cargo-fuzz", "0.13.1"), ("cargo-llvm-cov", "0.6.21"), ("cargo-semver-checks", "0.51.0")];
+const TOOLS: &[(&str, &str)] = &[("cargo-fuzz", "0.13.1"), ("cargo-semver-checks", "0.51.0")];
 
 /// Installs the programs; with `long` toolchains and tools too.
 pub(crate) fn run(long: bool) -> Outcome {
@@ -34,8 +33,25 @@ pub(crate) fn run(long: bool) -> Outcome {
     if long {
         toolchains()?;
         tools()?;
+        llvm()?;
     }
     Ok(())
+}
+
+/// The tools that read what the compiler counts: those of the very LLVM that it is made of.
+fn llvm() -> Outcome {
+    if coverage::llvm_tools()?.is_some() {
+        return Ok(());
+    }
+    let package = format!("llvm-{}", coverage::llvm_major()?);
+    if sh::find("apt-get").is_none() {
+        println!("setup: `{package}` is missing, and there is no apt-get: install it by hand");
+        return Ok(());
+    }
+    println!("setup: installing {package}");
+    sh::run(privileged("update --quiet").env("DEBIAN_FRONTEND", "noninteractive"))?;
+    let mut install = privileged("install --yes --quiet --no-install-recommends");
+    sh::run(install.arg(&package).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 fn packages() -> Outcome {
