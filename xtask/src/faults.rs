@@ -64,7 +64,7 @@ pub(crate) fn run(skips: &mut Skips) -> Outcome {
         skips.note("there are no tests of streams yet");
         return Ok(());
     }
-    if strace(Path::new("true"), &[], None, LIMIT)? != Some(0) {
+    if strace(Path::new("true"), &[], None, LIMIT, None)? != Some(0) {
         skips.note("strace may not trace here (ptrace is not allowed)");
         return Ok(());
     }
@@ -72,9 +72,15 @@ pub(crate) fn run(skips: &mut Skips) -> Outcome {
         programs.into_iter().partition(|(name, _)| name.starts_with(CHILDREN));
     for (name, program) in of_children.iter().filter(|(name, _)| name == CHILDREN) {
         for without in CHILDREN_WITHOUT {
-            match strace(program, &["--quiet"], Some(&format!("inject={without}")), CHILDREN_LIMIT)? {
+            let said = sh::root().join("target/faults.txt");
+            let inject = format!("inject={without}");
+            match strace(program, &["--quiet"], Some(&inject), CHILDREN_LIMIT, Some(&said))? {
                 Some(0) => println!("{name} passes with {without}"),
-                code => return Err(format!("{name} with {without}: exit code {code:?}")),
+                code => {
+                    let said = std::fs::read(said).unwrap_or_default();
+                    let panics = panics(&String::from_utf8_lossy(&said));
+                    return Err(format!("{name} with {without}: exit code {code:?}\n{panics}"));
+                }
             }
         }
     }
@@ -92,7 +98,7 @@ pub(crate) fn run(skips: &mut Skips) -> Outcome {
         if *error == "EINTR" {
             arguments.extend(TOUCHY.iter().flat_map(|test| ["--skip", test]));
         }
-        let code = strace(program, &arguments, Some(&inject), LIMIT)?;
+        let code = strace(program, &arguments, Some(&inject), LIMIT, None)?;
         let fine = match code {
             Some(0) => true,
             Some(101) => *error != "EINTR",
@@ -111,12 +117,20 @@ pub(crate) fn run(skips: &mut Skips) -> Outcome {
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
 }
 
-/// The exit code of a traced program; `None`: killed by a signal, or by us at the limit.
+/// Where a test program has panicked, and with what.
+fn panics(said: &str) -> String {
+    let lines: Vec<_> = said.lines().collect();
+    let panics = lines.windows(2).filter(|pair| pair[0].contains("panicked at"));
+    panics.map(|pair| pair.join("\n")).collect::<Vec<_>>().join("\n")
+}
+
+/// The exit code of a traced program; `None`: killed by a signal, or by us at the limit. What it says goes into a file.
 fn strace(
     program: &Path,
     arguments: &[&str],
     inject: Option<&str>,
     limit: Duration,
+    said: Option<&Path>,
 ) -> Result<Option<i32>, String> {
     let mut strace = Command::new("strace");
     strace.args(["--follow-forks", "--output=/dev/null", "--seccomp-bpf", "--quiet=all"]);
@@ -127,6 +141,10 @@ fn strace(
     };
     strace.arg(program).args(arguments).current_dir(sh::root());
     strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(path) = said {
+        let file = std::fs::File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        strace.stdout(file.try_clone().map_err(|error| error.to_string())?).stderr(file);
+    }
     let mut child = strace.spawn().map_err(|error| format!("strace: {error}"))?;
     let begin = Instant::now();
     loop {
