@@ -79,6 +79,7 @@ const ALONE: &[&str] = &[
     "leave_no_zombie",
     "leaves_no_zombie",
     "many_children_leave_nothing_behind",
+    "without_descriptors_it_says_so_and_loses_none",
     "without_processes_it_says_so",
 ];
 
