@@ -49,7 +49,9 @@ fn alone(name: &str, body: impl FnOnce()) -> Option<(ExitStatus, String)> {
         body();
         return None;
     }
-    let mut again = Command::new(std::env::current_exe().unwrap());
+    // A shell that runs us in the background has SIGINT ignored, which children inherit.
+    let mut again = Command::new("env");
+    again.arg("--default-signal=INT").arg(std::env::current_exe().unwrap());
     let output = again.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
     Some((output.status, String::from_utf8_lossy(&output.stderr).into_owned()))
 }
