@@ -69,6 +69,7 @@ fuzz_target!(|steps: Vec<Step>| {
             }
             Step::Advance { by, shift } => {
                 now = ahead(now, by, shift);
+                wheel.file(|when| when);
                 wheel.advance(now);
                 while let Some(value) = wheel.pop_due() {
                     let first = twin.sorted.first_entry().expect("the twin has it too");
@@ -78,6 +79,7 @@ fuzz_target!(|steps: Vec<Step>| {
                 assert!(twin.sorted.first_key_value().is_none_or(|(key, _)| key.0 > now), "one is late");
             }
             Step::Next => {
+                wheel.file(|when| when);
                 // An earlier deadline than the true one costs a wake-up; a later one would be late.
                 match (wheel.next(), twin.sorted.first_key_value()) {
                     (Some(next), Some((key, _))) => assert!(next <= key.0.max(now), "{next} is after {}", key.0),
