@@ -59,6 +59,7 @@ fn report(tools: &Path) -> Result<String, String> {
         // The processes of one program share a few files.
         cargo.env("RUSTFLAGS", "-Cinstrument-coverage");
         cargo.env("LLVM_PROFILE_FILE", profiles.join("%8m.profraw"));
+        cargo.env("CARGO_INCREMENTAL", "0"); // it is large, and this is seldom built
         cargo
     };
     sh::run(&mut cargo("build --quiet --examples"))?; // some tests run them
