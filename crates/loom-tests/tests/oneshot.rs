@@ -253,6 +253,26 @@ fn waker_moves_while_drop_of_receiver() {
     });
 }
 
+/// When a sender gives up waiting for the end and waits anew while the receiver is dropped, is it the new waker that is woken, and
+/// is neither kept?
+#[test]
+fn closed_anew_races_drop_of_receiver() {
+    model(|| {
+        let (mut sender, receiver) = oneshot::channel::<Item>();
+        let (first, waker) = Woken::waker();
+        let other = {
+            let mut closed = sender.closed();
+            assert!(poll(Pin::new(&mut closed), &waker).is_pending());
+            drop(waker);
+            thread::spawn(move || drop(receiver))
+        };
+        block_on(sender.closed());
+        other.join().unwrap();
+        drop(sender);
+        assert_eq!(StdArc::strong_count(&first), 1);
+    });
+}
+
 /// Does a sender that only looks see what the receiver did before it was dropped?
 #[test]
 fn drop_of_receiver_races_is_closed() {

@@ -11,7 +11,7 @@
 //! | `TAKER_GONE`  | taker  | it left; never without `CLOSED`           | never                                      |
 //! | `TAKER_WAITS` | taker  | `taker_waker` is full                     | the taker, or the giver in the step it goes |
 //! | `GIVER_WAITS` | giver  | `giver_waker` is full                     | the giver, or the taker in the step it closes |
-//! | all above     | both   | how often a waker was left again          | never                                      |
+//! | all above     | both   | how often a waker was withdrawn           | never                                      |
 //!
 //! The taker's waker seen by the giver (the other direction is the same with the names exchanged):
 //!
@@ -28,7 +28,7 @@
 //! S3. A half that is gone touches the memory no more, and the second one to go frees it.
 //! S4. Nobody registers with a half that has ended, and a half withdraws before it leaves.
 //! S5. Wakers are cloned before and woken or dropped after the word changes; a panic in one leaves the word in order.
-//! S6. No two wakers are in a place under the same word: who registers again counts, in the bits above the six. So the
+//! S6. No two wakers are in a place under the same word: who withdraws one counts, in the bits above the six. So the
 //!     exchange of S2 fails if the place was filled anew since. (58 bits are enough for ever, and 26 for one who would have
 //!     to be off the processor between two instructions while the other half registers 67,108,864 times.)
 //!
@@ -54,7 +54,7 @@ const GAVE: usize = 4;
 const GIVER_GONE: usize = 8;
 const CLOSED: usize = 16;
 const TAKER_GONE: usize = 32;
-/// One registration more (S6).
+/// One withdrawal more (S6).
 const AGAIN: usize = 64;
 
 /// The memory that the halves share.
@@ -156,8 +156,9 @@ impl<T> Giver<T> {
     /// As [`give`](Self::give), when the value is in place but the taker has closed, or the future of `closed` was leaked.
     #[cold]
     fn give_otherwise(self) -> Result<(), T> {
-        self.withdraw();
         let shared = self.shared();
+        // SAFETY: as in `withdraw`.
+        let _own = unsafe { shared.withdraw(&shared.giver_waker, GIVER_WAITS) }; // as in `leave`
         let Ok(ended) = shared.end(GAVE | GIVER_GONE, &shared.taker_waker, TAKER_WAITS, CLOSED) else {
             // SAFETY: S1: GAVE is still not set, and the value was written by `give`.
             return Err(unsafe { shared.read_value() });
@@ -199,8 +200,10 @@ impl<T> Giver<T> {
     /// Leaves without having given.
     #[inline(never)] // so that what drops a giver is short enough to be inlined
     fn leave(&mut self) {
-        self.withdraw();
         let shared = self.shared();
+        // Dropped when the giver is gone: its destructor may panic (S5).
+        // SAFETY: as in `withdraw`.
+        let _own = unsafe { shared.withdraw(&shared.giver_waker, GIVER_WAITS) };
         let Ok(ended) = shared.end(GIVER_GONE, &shared.taker_waker, TAKER_WAITS, 0) else { return };
         if ended.before & TAKER_GONE != 0 {
             // SAFETY: S3: gone was the taker, and now the giver.
@@ -413,7 +416,7 @@ impl<T> Shared<T> {
         }
         place.put(waker.clone()); // S2, S4: `waits` was not set, so it is ours and empty
         // SAFETY: it is full since just now.
-        unsafe { self.publish(seen, waits, place, waits, ended) }
+        unsafe { self.publish(seen, place, waits, ended) }
     }
 
     /// As [`wait`](Self::wait), when something has happened already; tells who asks.
@@ -468,34 +471,24 @@ impl<T> Shared<T> {
         }
         place.put(fresh); // S2, S4: `waits` is not set, so it is ours and empty
         // SAFETY: it is full since just now.
-        let polled = unsafe { self.publish(seen, waits + AGAIN, place, waits, ended) };
+        let polled = unsafe { self.publish(seen, place, waits, ended) };
         drop(old);
         polled
     }
 
     /// Says that `place` is full, unless the other half has ended: then empties it again. `seen` is the word as it was found
-    /// last, and `adds` is added to it: `waits`, and [`AGAIN`] if the place was full before (S6).
+    /// last.
     ///
     /// # Safety
     ///
     /// As for [`wait`](Self::wait); the caller has filled the place, and `waits` is not set.
     #[inline(always)]
-    unsafe fn publish(
-        &self,
-        mut seen: usize,
-        adds: usize,
-        place: &WakerPlace,
-        waits: usize,
-        ended: usize,
-    ) -> Poll<()> {
+    unsafe fn publish(&self, mut seen: usize, place: &WakerPlace, waits: usize, ended: usize) -> Poll<()> {
         debug_assert_eq!(seen & waits, 0); // S2
         // ORDERING: Release publishes the waker; pairs with the Acquire of the half that ends. Failure: Acquire, as in `wait`.
-        while let Err(now) = self.word.compare_exchange_weak(
-            seen,
-            seen.wrapping_add(adds),
-            Ordering::Release,
-            Ordering::Acquire,
-        ) {
+        while let Err(now) =
+            self.word.compare_exchange_weak(seen, seen | waits, Ordering::Release, Ordering::Acquire)
+        {
             if now & ended != 0 {
                 // SAFETY: S2: `waits` was never set, so the waker is still ours.
                 drop(unsafe { place.copy().into_waker() });
@@ -515,7 +508,8 @@ impl<T> Shared<T> {
         // ORDERING: Relaxed throughout: the waker was put there by this half, and if this succeeds nobody else has it.
         let mut seen = self.word.load(Ordering::Relaxed);
         while seen & waits != 0 {
-            match self.word.compare_exchange_weak(seen, seen & !waits, Ordering::Relaxed, Ordering::Relaxed) {
+            let next = (seen & !waits).wrapping_add(AGAIN); // S6
+            match self.word.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
                 // SAFETY: S2: the waker was ours, and `waits` is no longer set.
                 Ok(_) => return Some(unsafe { place.copy().into_waker() }),
                 Err(now) => seen = now,
