@@ -21,7 +21,8 @@
 //!
 //! N1. Every `set` adds one to the count of each direction that it tells of.
 //! N2. A direction stops being ready only for whoever finds its count where an owner's call was disproved; any news moves
-//!     the count on. (It wraps around: unless 2^28 pieces of news, and not one more or less, come between two looks.)
+//!     the count on, and never to there. (Counts wrap around: unless 2^28 pieces of news, and not one more or less, come
+//!     between an owner's look and its note.)
 //! N3. Who finds nothing stores its waker under the lock and looks again there. The engine first changes the word and then
 //!     takes the wakers under the lock. Whichever comes second sees the other: no wake-up is lost.
 //! N4. Wakers are cloned, woken and dropped with no lock held.
@@ -119,7 +120,8 @@ impl Direction {
     }
 }
 
-/// The word after this was learned (N1). When the count of reading overflows, that of writing goes up by one: no harm.
+/// The word after this was learned (N1). When the count of reading overflows, that of writing goes up by one: no harm, but a
+/// call that would block.
 const fn told(word: u64, ready: Ready) -> u64 {
     let read = (ready.0 & READ) as u64;
     let wrote = (ready.0 & WRITE) as u64 >> 1;
@@ -350,14 +352,14 @@ impl Readiness {
 
     /// Adds what the engine has learned, and puts the wakers that are due into `due`.
     ///
-    /// Answers true if `due` became full before all were in: then wake them and call again with [`Ready::NOTHING`] or
-    /// anything that is still true. Wake with no lock held.
+    /// Answers true if `due` became full before all were in: then wake them and call again with the same. Wake with no
+    /// lock held.
     #[must_use = "true: wake what is due and call again"]
     pub fn set(&self, ready: Ready, due: &mut WakeBatch) -> bool {
         // ORDERING: Release publishes what the engine wrote before; pairs with the Acquire in `look`. Relaxed to read: the
         // exchange decides.
         let added =
-            self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |word| Some(told(word, ready)));
+            self.word.fetch_update(Ordering::Release, Ordering::Relaxed, |word| Some(self.told(word, ready)));
         debug_assert!(added.is_ok(), "the closure never declines");
         self.take_due(|direction| ready.is_for(direction), due)
     }
@@ -372,6 +374,20 @@ impl Readiness {
         // ORDERING: Release as in `set`.
         self.word.fetch_or(flag, Ordering::Release);
         self.take_due(|_| true, due)
+    }
+
+    /// As [`told`], and no count that moved stands where a call was disproved long ago (N2).
+    #[inline]
+    fn told(&self, word: u64, ready: Ready) -> u64 {
+        let mut next = told(word, ready);
+        for direction in [Direction::Read, Direction::Write] {
+            // ORDERING: Relaxed: a note that is not seen yet is of a count that was passed just now.
+            let dry = self.dry[direction.place()].load(Ordering::Relaxed);
+            if direction.news(next) == dry && direction.news(word) != dry {
+                next = next.wrapping_add(1 << direction.shift());
+            }
+        }
+        next
     }
 
     fn take_due(&self, is_due: impl Fn(Direction) -> bool, due: &mut WakeBatch) -> bool {
@@ -492,6 +508,19 @@ mod tests {
         let word = told(full, Ready::READ_END);
         assert_eq!((Direction::Read.news(word), Direction::Write.news(word)), (0, 0), "both have moved on");
         assert_eq!(word as u8, READ_END);
+    }
+
+    #[test]
+    fn a_count_that_comes_round_is_not_taken_for_one_that_was_disproved() {
+        for ready in [Ready::READ, Ready::WRITE, Ready::READ | Ready::WRITE] {
+            // Both counts are the last ones before they wrap around, and neither was ever disproved.
+            let readiness = Readiness::new(Ready::NOTHING);
+            readiness.word.store(!u64::from(u8::MAX), Ordering::Relaxed);
+            set(&readiness, ready);
+            for direction in [Direction::Read, Direction::Write] {
+                assert!(look(&readiness, direction).is_some(), "{ready:?}, {direction:?}");
+            }
+        }
     }
 
     #[test]
