@@ -155,8 +155,13 @@ fn threads() -> Vec<Row> {
 
 // === Child processes ===
 
+/// One at a time: while another thread's child is being started, it still has what this one's pipes are written through, and
+/// they end only after that.
+static STARTING: Mutex<()> = Mutex::new(());
+
 /// A child that ends when it is told to.
 fn sleeper() -> Process {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let sleep = Command::new("sleep").args(["1000000"]).stdio([PIPE, PIPE, PIPE]).on_drop(Ending::Kill);
     sleep.spawn().expect("every system has it")
 }
