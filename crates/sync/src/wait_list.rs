@@ -18,7 +18,7 @@
 //! waiters at one instant, and wake them afterwards in batches.
 //!
 //! W1. `line` links the Waiting entries, first come first; `due` links the Due ones in the order they were chosen.
-//! W2. An entry has a waker iff it is Waiting or Due.
+//! W2. An entry has a waker iff it is Waiting or Due. It is marked as chosen iff it is Due or Granted.
 //! W3. The list never calls foreign code: wakers come in cloned and go out to be woken or dropped after the lock.
 //! W4. Whoever leaves learns whether it had been granted something: then the primitive hands that on.
 //! W5. Who was dismissed stays Waiting, and is in `due`: there is no key to it any more. Its entry is freed when its waker is
@@ -44,7 +44,10 @@ use std::task::{Poll, Waker};
 const KEEP: usize = if cfg!(evenloop_loom) { 1 } else { 256 };
 
 /// No entry.
-const NONE: u32 = u32::MAX;
+const NONE: u32 = u32::MAX >> 1;
+
+/// In [`Entry::before`]: it was chosen.
+const CHOSEN: u32 = 1 << 31;
 
 /// Waiters in line, each with a note of type `T`: what it asks for, and after the grant what it was given.
 pub(crate) struct Waiters<T> {
@@ -75,13 +78,35 @@ enum Stage {
     Granted,
 }
 
+/// Small, for who waits first pays for the memory: of a million waiters that is a third of all the time that they take.
 struct Entry<T> {
-    /// Neighbours in `line` or `due`; a free entry uses `next` for the free list.
-    prev: u32,
+    /// The neighbour before this in `line` or `due`, and the mark [`CHOSEN`] (W2).
+    before: u32,
+    /// The neighbour behind this in `line` or `due`, or in the free list.
     next: u32,
     waker: Option<Waker>,
     note: T,
-    stage: Stage,
+}
+
+impl<T> Entry<T> {
+    /// W2.
+    fn stage(&self) -> Stage {
+        match (&self.waker, self.before & CHOSEN != 0) {
+            (Some(_), false) => Stage::Waiting,
+            (Some(_), true) => Stage::Due,
+            (None, true) => Stage::Granted,
+            (None, false) => Stage::Free,
+        }
+    }
+
+    fn prev(&self) -> u32 {
+        self.before & !CHOSEN
+    }
+
+    /// Leaves the mark as it is.
+    fn set_prev(&mut self, prev: u32) {
+        self.before = self.before & CHOSEN | prev;
+    }
 }
 
 /// The ends of a linked list.
@@ -97,6 +122,8 @@ impl Ends {
 
 struct Slab<T> {
     entries: Vec<Entry<T>>,
+    /// How many entries were in use since the list was last empty; those beyond are free, and in no free list.
+    touched: u32,
     free: u32,
     /// How many entries are not free.
     used: u32,
@@ -153,7 +180,7 @@ impl<T: Default> Waiters<T> {
         let slab = self.slab.as_mut()?;
         let index = slab.unlink_first_if(grant)?;
         let entry = slab.entry(index);
-        entry.stage = Stage::Granted;
+        entry.before = CHOSEN;
         entry.waker.take()
     }
 
@@ -233,15 +260,14 @@ impl<T: Default> Waiters<T> {
             let entry = slab.entry(index);
             head = entry.next;
             batch.push(entry.waker.take().expect("W2: a due entry has a waker"));
-            match entry.stage {
-                Stage::Waiting => slab.free(index), // W5
-                _ => entry.stage = Stage::Granted,
+            if entry.before & CHOSEN == 0 {
+                slab.free(index); // W5
             }
         }
         slab.due.head = head;
         match head {
             NONE => slab.due.tail = NONE,
-            head => slab.entry(head).prev = NONE,
+            head => slab.entry(head).set_prev(NONE),
         }
         head != NONE
     }
@@ -251,8 +277,8 @@ impl<T: Default> Waiters<T> {
     fn leave_granted(&mut self, key: &Key) -> Option<T> {
         let slab = self.slab_mut();
         let entry = slab.entry(key.index());
-        if entry.stage != Stage::Granted {
-            return None;
+        if entry.waker.is_some() {
+            return None; // W2
         }
         let note = std::mem::take(&mut entry.note);
         slab.free(key.index());
@@ -263,7 +289,7 @@ impl<T: Default> Waiters<T> {
     pub(crate) fn leave(&mut self, key: Key) -> Left<T> {
         let slab = self.slab_mut();
         let index = key.index();
-        let stage = slab.entry(index).stage;
+        let stage = slab.entry(index).stage();
         match stage {
             Stage::Waiting => slab.unlink_waiting(index),
             Stage::Due => slab.unlink_due(index),
@@ -283,7 +309,7 @@ impl<T: Default> Waiters<T> {
     /// What the owner of `key` is to do at a poll with `waker`; `fresh` is a clone of it, if one was made.
     pub(crate) fn renew(&mut self, key: &Key, waker: &Waker, fresh: &mut Option<Waker>) -> Renewal {
         let entry = self.slab_mut().entry(key.index());
-        match (entry.stage, &mut entry.waker) {
+        match (entry.stage(), &mut entry.waker) {
             (Stage::Waiting, Some(kept)) if kept.will_wake(waker) => Renewal::Kept(None),
             (Stage::Waiting, Some(kept)) => match fresh.take() {
                 Some(fresh) => Renewal::Kept(Some(std::mem::replace(kept, fresh))),
@@ -522,7 +548,7 @@ impl<T: Default> Slab<T> {
     #[cold]
     fn boxed() -> Box<Self> {
         let (line, due) = (Ends::EMPTY, Ends::EMPTY);
-        Box::new(Self { entries: Vec::new(), free: NONE, used: 0, waiting: 0, line, due })
+        Box::new(Self { entries: Vec::new(), touched: 0, free: NONE, used: 0, waiting: 0, line, due })
     }
 
     fn entry(&mut self, index: u32) -> &mut Entry<T> {
@@ -532,16 +558,11 @@ impl<T: Default> Slab<T> {
     #[inline(always)]
     fn push(&mut self, waker: Waker, note: T) -> Key {
         let last = self.line.tail;
-        let entry = Entry { prev: last, next: NONE, waker: Some(waker), note, stage: Stage::Waiting };
         let index = self.free;
         let index = if index == NONE {
-            self.grow(entry)
+            self.touch(last, waker, note)
         } else {
-            let place = self.entry(index);
-            let free = std::mem::replace(place, entry);
-            self.free = free.next;
-            debug_assert!(free.waker.is_none()); // W2
-            std::mem::forget(free.waker);
+            self.free = self.fill(index, last, waker, note);
             index
         };
         match last {
@@ -554,11 +575,31 @@ impl<T: Default> Slab<T> {
         Key::new(index)
     }
 
+    /// Makes a free entry one of the last in line, and answers what was free behind it. One field after the other: as a whole
+    /// it would be made on the stack first, and reading that back costs as much as the lock.
+    #[inline(always)]
+    fn fill(&mut self, index: u32, last: u32, waker: Waker, note: T) -> u32 {
+        let entry = self.entry(index);
+        entry.before = last;
+        entry.note = note;
+        let free = entry.waker.replace(waker);
+        debug_assert!(free.is_none()); // W2
+        std::mem::forget(free);
+        std::mem::replace(&mut entry.next, NONE)
+    }
+
+    /// As [`fill`](Self::fill), where no entry was since the list was last empty. Answers where.
     #[cold]
-    fn grow(&mut self, entry: Entry<T>) -> u32 {
-        let index = u32::try_from(self.entries.len()).ok().filter(|&index| index != NONE);
-        self.entries.push(entry);
-        index.expect("fewer than 4,294,967,295 waiters")
+    fn touch(&mut self, last: u32, waker: Waker, note: T) -> u32 {
+        let index = self.touched;
+        if (index as usize) < self.entries.len() {
+            self.fill(index, last, waker, note);
+        } else {
+            assert!(index < NONE, "fewer than 2,147,483,647 waiters");
+            self.entries.push(Entry { before: last, next: NONE, waker: Some(waker), note });
+        }
+        self.touched += 1;
+        index
     }
 
     /// Unlinks the first in line, if there is one and `grant` says so.
@@ -576,21 +617,21 @@ impl<T: Default> Slab<T> {
         self.line.head = next;
         match next {
             NONE => self.line.tail = NONE,
-            next => self.entry(next).prev = NONE,
+            next => self.entry(next).before = NONE,
         }
         self.waiting -= 1;
         Some(first)
     }
 
     fn unlink_waiting(&mut self, index: u32) {
-        debug_assert_eq!(self.entry(index).stage, Stage::Waiting); // W1
+        debug_assert_eq!(self.entry(index).stage(), Stage::Waiting); // W1
         self.line = self.unlinked(self.line, index);
         self.waiting -= 1;
     }
 
     fn link_due(&mut self, index: u32) {
         self.due = self.linked(self.due, index);
-        self.entry(index).stage = Stage::Due;
+        self.entry(index).before |= CHOSEN;
     }
 
     /// Moves the line, which is not empty, to the end of those who are Due. Nobody has a key to them any more (W5).
@@ -602,17 +643,17 @@ impl<T: Default> Slab<T> {
             NONE => self.due.head = head,
             last => self.entry(last).next = head,
         }
-        self.entry(head).prev = last;
+        self.entry(head).before = last;
     }
 
     fn unlink_due(&mut self, index: u32) {
-        debug_assert_eq!(self.entry(index).stage, Stage::Due); // W1
+        debug_assert_eq!(self.entry(index).stage(), Stage::Due); // W1
         self.due = self.unlinked(self.due, index);
     }
 
     /// `ends` after `index` has joined at the tail.
     fn linked(&mut self, mut ends: Ends, index: u32) -> Ends {
-        self.entry(index).prev = ends.tail;
+        self.entry(index).before = ends.tail;
         self.entry(index).next = NONE;
         match ends.tail {
             NONE => ends.head = index,
@@ -624,14 +665,15 @@ impl<T: Default> Slab<T> {
 
     /// `ends` after `index` has left from wherever it was.
     fn unlinked(&mut self, mut ends: Ends, index: u32) -> Ends {
-        let Entry { prev, next, .. } = *self.entry(index);
+        let entry = self.entry(index);
+        let (prev, next) = (entry.prev(), entry.next);
         match prev {
             NONE => ends.head = next,
             prev => self.entry(prev).next = next,
         }
         match next {
             NONE => ends.tail = prev,
-            next => self.entry(next).prev = prev,
+            next => self.entry(next).set_prev(prev),
         }
         ends
     }
@@ -639,7 +681,7 @@ impl<T: Default> Slab<T> {
     fn free(&mut self, index: u32) {
         let next = self.free;
         let entry = self.entry(index);
-        entry.stage = Stage::Free;
+        entry.before = NONE;
         entry.next = next;
         self.free = index;
         self.used -= 1;
@@ -648,15 +690,13 @@ impl<T: Default> Slab<T> {
         }
     }
 
-    /// The list is empty, and its memory more than a little. It is filled anew from then on, so its length is the greatest
-    /// number of waiters at a time.
+    /// The list is empty, and its memory more than a little. It is filled anew from its beginning.
     #[cold]
     fn keep_or_give_back(&mut self) {
+        let most = std::mem::take(&mut self.touched) as usize;
         self.free = NONE;
-        if self.entries.capacity() > 4 * self.entries.len() {
+        if self.entries.capacity() > 4 * most {
             self.entries = Vec::new();
-        } else {
-            self.entries.clear();
         }
     }
 }

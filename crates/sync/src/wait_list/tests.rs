@@ -78,8 +78,25 @@ fn memory_of_a_rush_is_kept_for_the_next_and_given_back_when_it_does_not_come() 
 }
 
 #[test]
+fn a_rush_that_comes_again_finds_its_places_free() {
+    let mut waiters = Waiters::new();
+    let count = 3 * KEEP;
+    for most in [count, count / 2, count] {
+        let mut keys: Vec<_> = (0..most).map(|note| waiters.push(noop(), note)).collect();
+        assert_eq!(waiters.leave(keys.swap_remove(1)).note, 1);
+        keys.push(waiters.push(noop(), 1)); // in the place that became free, and the last in line
+        assert_eq!(waiters.len(), most);
+        let mut notes: Vec<_> = keys.into_iter().map(|key| waiters.leave(key).note).collect();
+        notes.sort_unstable();
+        assert!(notes.into_iter().eq(0..most));
+        assert!(waiters.is_empty());
+    }
+    assert_eq!(waiters.slab.as_ref().unwrap().entries.len(), count);
+}
+
+#[test]
 fn an_entry_is_small() {
-    assert_eq!(size_of::<Entry<()>>(), 32);
+    assert_eq!(size_of::<Entry<()>>(), 24);
     assert_eq!(size_of::<Entry<u32>>(), 32);
     assert_eq!(size_of::<Waiters<u32>>(), 8);
     assert_eq!(size_of::<Place>(), 8);
