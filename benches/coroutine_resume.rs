@@ -5,6 +5,19 @@
 //! its bound is hidden from the compiler, so that no loop is folded. `bytes` is printed before the measurements: the
 //! size of the coroutine itself, and what it has allocated besides.
 //!
+//! Instructions a resume, by callgrind; the last row is for all of it, with 9 of the loop around it:
+//!
+//! | | evenloop in place | hidden | genawaiter in place | `Rc` |
+//! |---|---|---|---|---|
+//! | `iterate_1000` | **32** | 42 | 40 | 40 |
+//! | `echo_1000` | **32** | 51 | 34 | |
+//! | `made_resumed_dropped` | 42 | | **27** | |
+//! | bytes, allocated ones included | **72** | 80 | | 96 |
+//!
+//! A body that is made and resumed once pays for three questions that genawaiter does not ask: whether it has begun, at its
+//! first yield whether an argument lies there, and at its end how it stands. In time it is ahead all the same: 2.8 ns and 4.8
+//! in place, 10.3 and 13.2 in one allocation.
+//!
 //! Not measured: bodies that hold much across a yield (rustc lays them out, whoever resumes them), and moving between
 //! threads.
 

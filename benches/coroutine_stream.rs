@@ -26,6 +26,10 @@
 //! thread, which has others around it, and would mix up types. The waker would have to be wrapped besides, so that each
 //! await of the body would register anew at each poll.
 //!
+//! A trial with the exchange on the resumer's stack, found through a thread-local and compared by a number, took 5
+//! instructions in place, but 70 hidden, which is how generators are mostly held; and it had to refuse a yield of an outer
+//! generator in an inner one. Where it looked further out as well, it took 41 in place.
+//!
 //! In bytes, that pointer is there three times, since rustc keeps an argument twice that lives across an await: in the
 //! argument, in the handle and in the yield. Where the body awaits, 3 remain that the frame asks whether it stands at a
 //! yield: a call that async-stream, which cannot be closed, does without.

@@ -31,22 +31,22 @@
 //!     everybody's reach.
 //! F4. The state says which half of `code` is there: the start when Fresh, neither when Done, else the future (but while
 //!     `begin` makes it, which lets nobody else look). It is dropped exactly once and before the exchange; Done follows,
-//!     also when a destructor panics, and is final. A future out of which a panic came is not polled any more. Therefore whoever holds a link, destructors included, finds the
-//!     exchange alive.
+//!     also when a destructor panics, and is final. A future out of which a panic came is not polled any more. Therefore
+//!     whoever holds a link, destructors included, finds the exchange alive.
 //! F5. The exchange is only ever borrowed as shared, and it is `!Unpin`, so that an exclusive borrow of the frame does
 //!     not claim that nobody else points into it. What lies in it is never borrowed: values are moved in and out.
 //! F6. Resumer and body never touch the exchange at once: the resumer does so before and after a poll, the body within.
 //!     If the body lends its handle to another thread, that is a scoped thread (F3) which ends before the poll does.
-//! F7. The state says what lies in the slot: an `R` when Answered or Argument, a `Y` when Placed or Offered, else nothing. Between two
-//!     polls an Offered `Y` has been taken: [`Frame::run`] does that at once, and whoever lets the body go on answers
-//!     first. A body that is dropped there finds Taken. Whoever moves a value in or out changes the state with it, and lets
-//!     no foreign code (destructors) run between the two.
-//! F8. There is one yield at a time: the one way to the slot from within, the handle, is lent to it until it is dropped. So
-//!     as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered (or Taken, when
-//!     the body is dropped instead), and Running once it gave its answer (Overpolled if it
-//!     is polled even then). A yield that is forgotten (`mem::forget`) leaves its
-//!     state behind, and what lies there, for the next to find. All this holds while the body is dropped too: that begins with
-//!     the slot as it is, and what its destructors put there is dropped after it.
+//! F7. The state says what lies in the slot: an `R` when Answered or Argument, a `Y` when Placed or Offered, else
+//!     nothing. Between two polls an Offered `Y` has been taken: [`Frame::run`] does that at once, and whoever lets the
+//!     body go on answers first. A body that is dropped there finds Taken. Whoever moves a value in or out changes the
+//!     state with it, and lets no foreign code (destructors) run between the two.
+//! F8. There is one yield at a time: the one way to the slot from within, the handle, is lent to it until it is dropped.
+//!     So as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered (or
+//!     Taken, when the body is dropped instead), and Running once it gave its answer (Overpolled if it is polled even
+//!     then). It leaves Running behind, or Taken. A yield that is forgotten (`mem::forget`) leaves its state behind, and
+//!     what lies there, for the next to find. All this holds while the body is dropped too: that begins with the slot as
+//!     it is, and what its destructors put there is dropped after it.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -123,7 +123,7 @@ impl State {
     const FRESH: Self = Self(0b0000_1000);
     /// Dropped; the slot is empty.
     const DONE: Self = Self(0b0001_0000);
-    /// As Offered, but in a body that is being dropped, and the slot is empty.
+    /// As Offered, but in a body that is being dropped, and the slot is empty. Also when that yield is gone.
     const TAKEN: Self = Self(0b0100_0000);
     /// As Running, and a yield has been polled after it had given its value.
     const OVERPOLLED: Self = Self(0b0100_0001);
@@ -273,10 +273,13 @@ impl<R, Y> Exchange<R, Y> {
     /// The same where nothing needs to be dropped. In place, since a call that comes back costs the usual way a register.
     #[inline(always)]
     fn make_room_in_place(&self) {
-        match self.state_again().not_yielding() {
-            State::OFFERED | State::OVERPOLLED => self.misused(),
-            State::ANSWERED => self.missed.set(true),
-            _ => {}
+        // First what every coroutine meets once. Read twice, so that the compiler does not ask it last.
+        if self.state_again().not_yielding() != State::ARGUMENT {
+            match self.state_again().not_yielding() {
+                State::OFFERED | State::OVERPOLLED => self.misused(),
+                State::ANSWERED => self.missed.set(true),
+                _ => {}
+            }
         }
         self.state.set(State::PLACED);
     }
@@ -321,7 +324,8 @@ impl<R, Y> Exchange<R, Y> {
     /// Drops what is left by a yield that is dropped, if it had no answer.
     #[inline]
     fn withdraw(&self) {
-        if self.state.get() != State::RUNNING {
+        // Taken is what most find that are dropped with their body, and it may stay.
+        if !matches!(self.state.get(), State::RUNNING | State::TAKEN) {
             self.empty(State::RUNNING);
         }
     }
@@ -563,18 +567,13 @@ where
 
 impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
     /// What comes before running where it does not stand at a yield: makes the future if it is Fresh. Gives the answer
-    /// back if it is done.
-    #[cold]
-    #[inline(never)]
+    /// back if it is done. In place as far as it is Fresh, so that the compiler sees what is made, begun and dropped in one
+    /// function: a third of what that costs.
+    #[inline(always)]
     fn begin(self: Pin<&mut Self>, answer: R, takes_argument: bool) -> Result<(), R> {
-        match self.exchange.state.get() {
-            State::FRESH => {}
-            State::DONE => return Err(answer),
-            state if state.has_panicked() => {
-                self.close();
-                return Err(answer);
-            }
-            _ => return Ok(()),
+        rarely();
+        if self.exchange.state_again() != State::FRESH {
+            return self.has_begun(answer);
         }
         // SAFETY: nothing is moved out below but the start, which is not pinned.
         let this = unsafe { self.get_unchecked_mut() };
@@ -592,6 +591,20 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
         this.code.future = ManuallyDrop::new(start.start(co));
         mem::forget(over);
         Ok(())
+    }
+
+    /// `begin` where it is not Fresh.
+    #[cold]
+    #[inline(never)]
+    fn has_begun(self: Pin<&mut Self>, answer: R) -> Result<(), R> {
+        match self.exchange.state.get() {
+            State::DONE => Err(answer),
+            state if state.has_panicked() => {
+                self.close();
+                Err(answer)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Polls the body.
