@@ -216,6 +216,23 @@ fn a_body_that_panics_while_it_is_cancelled_is_done() {
 }
 
 #[test]
+fn a_clean_up_that_panics_ends_it() {
+    let journal = Journal::default();
+    let mut body = AsyncGenerator::new(async |mut co| {
+        let _held = journal.at_drop("dropped");
+        let more = co.yield_(()).await;
+        pause(1).await;
+        assert!(more.is_ok(), "in the clean-up");
+    });
+    block_on(body.next());
+    assert!(poll_once(pin!(body.aclose())).is_pending());
+    assert_eq!(panic_of(|| block_on(body.aclose())), "in the clean-up");
+    assert_eq!(journal.take(), ["dropped"]);
+    block_on(body.aclose());
+    assert_eq!(block_on(body.next()), None);
+}
+
+#[test]
 fn close_ends_an_aclose_that_was_under_way() {
     let journal = Journal::default();
     let mut stuck = catcher(&journal, false);

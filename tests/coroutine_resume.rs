@@ -11,8 +11,9 @@ use std::task::{Context, Poll};
 use evenloop_coroutine::{
     Body, Co, Coroutine, Exhausted, LocalCoroutine, PinnedCoroutine, Resumed, SendCoroutine, Yield,
 };
-use futures::FutureExt;
 use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use proptest::prelude::*;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -146,6 +147,34 @@ fn a_destructor_of_the_body_may_not_yield_any_more_but_may_try() {
     assert_eq!(alive.get(), 0);
     assert!(body.try_resume(Counted::new(&alive)).is_err());
     assert_eq!(alive.get(), 0);
+}
+
+/// The same with values that need no drop, which take a way of their own.
+#[test]
+fn a_destructor_may_try_to_yield_plain_values_too() {
+    struct Tries<'y, 'a>(&'y mut Co<'a, u8, u8>);
+    impl Drop for Tries<'_, '_> {
+        fn drop(&mut self) {
+            for _ in 0..2 {
+                drop(self.0.yield_(1));
+                assert!(self.0.yield_(2).now_or_never().is_none());
+                assert_eq!(self.0.argument(), None);
+            }
+            let mut left = ManuallyDrop::new(self.0.yield_(3));
+            assert!((&mut *left).now_or_never().is_none());
+        }
+    }
+    for resumes in 0..3 {
+        let mut body = Coroutine::new(async |mut co| {
+            let tries = Tries(&mut co);
+            tries.0.yield_(4).await;
+        });
+        for resume in 0..resumes {
+            assert_eq!(body.resume(5), if resume == 0 { Resumed::Yielded(4) } else { Resumed::Returned(()) });
+        }
+        body.close();
+        assert_eq!(body.try_resume(6), Err(Exhausted(6)));
+    }
 }
 
 #[test]
@@ -383,6 +412,22 @@ fn awaiting_something_foreign_is_a_panic_with_a_sentence() {
     let sentence = panic_of(|| body.try_resume(()));
     assert!(sentence.contains("awaited something other than its own `yield_`"), "{sentence}");
     assert!(body.done());
+    assert_eq!(alive.get(), 0);
+}
+
+/// Showed as blame for a foreign await, where the body awaited nothing but its own yield.
+#[test]
+fn a_yield_that_is_not_polled_is_a_panic_that_says_so() {
+    let alive = Rc::new(Cell::new(0));
+    let mut lost = Coroutine::new(async |mut co| {
+        let mut yields = FuturesUnordered::new();
+        yields.push(co.yield_(1));
+        yields.next().await;
+    });
+    assert_eq!(lost.resume(Counted::new(&alive)), Resumed::Yielded(1));
+    let sentence = panic_of(|| lost.resume(Counted::new(&alive)));
+    assert!(sentence.contains("did not poll its `yield_`"), "{sentence}");
+    assert!(lost.done());
     assert_eq!(alive.get(), 0);
 }
 

@@ -99,6 +99,15 @@ pin_project! {
     /// assert_eq!(echo.as_mut().resume(""), Resumed::Yielded("who?"));
     /// assert_eq!(echo.as_mut().resume("Ada"), Resumed::Returned(3));
     /// ```
+    ///
+    /// It is pinned for good, since its body points into it. One that may still move cannot be resumed:
+    ///
+    /// ```compile_fail,E0277
+    /// # use std::pin::Pin;
+    /// # use evenloop_coroutine::PinnedCoroutine;
+    /// let mut body = PinnedCoroutine::new(async |mut co| co.yield_("moved?").await);
+    /// let _ = Pin::new(&mut body).resume(());
+    /// ```
     #[must_use = "a coroutine does nothing until it is resumed"]
     pub struct PinnedCoroutine<R, Y, B: ?Sized> {
         exchanged: PhantomData<fn(R) -> Y>,
@@ -162,13 +171,17 @@ impl<R, Y, B: ?Sized + Body<R, Y>> PinnedCoroutine<R, Y, B> {
             Stop::Yielded(value) => Ok(Resumed::Yielded(value)),
             Stop::Returned(value) => Ok(Resumed::Returned(value)),
             Stop::Refused(value) => Err(Exhausted(value)),
-            Stop::Waiting | Stop::Unheard => {
+            Stop::Waiting => {
                 body.close();
                 panic!(
                     "the body of a `Coroutine` awaited something other than its own `yield_`, which nobody would \
                      wake; it has been closed. A body that awaits other futures is an `AsyncGenerator`"
                 )
             }
+            Stop::Unheard => panic!(
+                "the body of a `Coroutine` did not poll its `yield_` when it went on; it has been closed. Await a \
+                 `yield_` directly, not in a `FuturesUnordered`, which polls only what was woken"
+            ),
         }
     }
 }
@@ -323,6 +336,7 @@ impl<R, Y, T, B: ?Sized + Body<R, Y, Return = T>> Coroutine<R, Y, T, B> {
     /// - If the coroutine has ended; [`try_resume`](Self::try_resume) does not.
     /// - If the body awaits anything but its own `yield_` and that is not ready at once: nobody would wake it. It is
     ///   closed first.
+    /// - If the body does not poll its pending yield when it goes on, as in a `FuturesUnordered`. It is closed first.
     /// - If the body panics; the coroutine has then ended, and what an async block held has been dropped. Another future is
     ///   dropped with the coroutine at the latest.
     /// - If the body polled a yield again that had given its value. It is closed first.
