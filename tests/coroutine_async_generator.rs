@@ -1,6 +1,6 @@
 //! Asynchronous generators as a user sees them: yields among awaits, early ends, and clean-up that waits.
 
-use evenloop_tests::panic_of;
+use evenloop_tests::{SECOND, on_virtual_clock, panic_of};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
@@ -532,4 +532,63 @@ fn it_goes_to_another_thread_in_mid_wait() {
     assert!(poll_once(pin!(body.next())).is_pending());
     let there = std::thread::spawn(move || block_on(body.next()));
     assert_eq!(there.join().unwrap().as_deref(), Some("there"));
+}
+
+/// Yields at once, then sleeps for an hour; cleans up for a second, also when it is cancelled.
+fn sleeper(journal: &Journal) -> LocalAsyncGenerator<'static, ()> {
+    let journal = journal.clone();
+    AsyncGenerator::new(async move |mut co| {
+        let _held = journal.at_drop("dropped");
+        let outcome = catch_cancel(async {
+            if co.yield_(()).await.is_ok() {
+                evenloop::sleep(3600 * SECOND).await;
+            }
+        })
+        .await;
+        evenloop::sleep(SECOND).await;
+        journal.note("cleaned");
+        if let Err(cancelled) = outcome {
+            cancelled.resume().await;
+        }
+    })
+    .boxed_local()
+}
+
+#[test]
+fn in_a_runtime_a_cancelled_consumer_waits_for_the_clean_up() {
+    for at_yield in [true, false] {
+        let journal = Journal::default();
+        let ours = journal.clone();
+        let ((), took) = on_virtual_clock(async move {
+            let theirs = ours.clone();
+            let mut consumer = evenloop::create_task(aclosing(sleeper(&ours), async move |values| {
+                values.next().await;
+                if at_yield {
+                    evenloop::sleep(3600 * SECOND).await;
+                }
+                values.next().await;
+                theirs.note("not reached");
+            }));
+            evenloop::sleep(5 * SECOND).await;
+            consumer.cancel("enough");
+            assert_eq!(consumer.join().await.unwrap_err().reason().text(), Some("enough"));
+            ours.note("after");
+        });
+        assert_eq!(journal.take(), ["cleaned", "dropped", "after"], "at a yield: {at_yield}");
+        assert_eq!(took, 6 * SECOND);
+    }
+}
+
+#[test]
+fn in_a_runtime_one_that_is_dropped_is_gone_at_once() {
+    let journal = Journal::default();
+    let ours = journal.clone();
+    let ((), took) = on_virtual_clock(async move {
+        let mut values = sleeper(&ours);
+        values.next().await;
+        drop(values);
+        ours.note("after");
+    });
+    assert_eq!(journal.take(), ["dropped", "after"]);
+    assert_eq!(took, std::time::Duration::ZERO);
 }
