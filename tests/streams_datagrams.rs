@@ -96,3 +96,30 @@ fn unix_datagrams_wait_for_room_and_lose_none() {
         assert!(error.to_string().contains("sending to ") && error.to_string().contains("nobody"), "{error}");
     });
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn unix_datagrams_take_abstract_names() {
+    use std::os::linux::net::SocketAddrExt as _;
+    let name = format!("evenloop datagrams {}", std::process::id());
+    let path = format!("\0{name}");
+    on_reactor(async {
+        let named = UnixDatagram::bind(&path).unwrap();
+        assert_eq!(named.local_addr().unwrap().as_abstract_name(), Some(name.as_bytes()));
+        let taken = UnixDatagram::bind(&path).unwrap_err();
+        assert!(taken.to_string().contains(&format!("binding to \"{name}\" (abstract)")), "{taken}");
+        let nameless = UnixDatagram::unbound().unwrap();
+        assert_eq!(nameless.send_to(b"hello", &path).await.unwrap(), 5);
+        nameless.connect(&path).unwrap();
+        assert_eq!(nameless.send(b"again").await.unwrap(), 5);
+        let mut room = [0; 8];
+        for said in [b"hello", b"again"] {
+            let (n, from) = named.recv_from(&mut room).await.unwrap();
+            assert!(&room[..n] == said && from.is_unnamed());
+        }
+        drop(named);
+        let nobody = nameless.send_to(b"x", &path).await.unwrap_err();
+        assert_eq!(nobody.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert!(nobody.to_string().contains("(abstract)"), "{nobody}");
+    });
+}

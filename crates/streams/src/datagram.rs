@@ -5,8 +5,10 @@
 
 use crate::async_fd::AsyncFd;
 use crate::error::IoFailure;
+use crate::unix::{address, raw_address, shown};
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Direction, Reactor, Ready, Runtime};
+use rustix::net::{SendFlags, sendto};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -275,7 +277,8 @@ pub struct UnixDatagram {
 }
 
 impl UnixDatagram {
-    /// A socket at `path`, where nothing may be yet. The file stays when the socket is dropped.
+    /// A socket at `path`, where nothing may be yet. The file stays when the socket is dropped. Here and below, on Linux, a
+    /// path that begins with a NUL byte is an abstract name, which has no file.
     ///
     /// # Errors
     ///
@@ -283,8 +286,10 @@ impl UnixDatagram {
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let reactor = Runtime::current_reactor("UnixDatagram::bind").map_err(io::Error::other)?;
         let path = path.as_ref();
-        let failed = |error| IoFailure::wrap("binding to", path.display(), error);
-        Self::watch(mio::net::UnixDatagram::bind(path).map_err(failed)?, reactor).map_err(failed)
+        let failed = |error| IoFailure::wrap("binding to", shown(path), error);
+        let bound = address(path).and_then(|at| unix::UnixDatagram::bind_addr(&at)).map_err(failed)?;
+        bound.set_nonblocking(true).map_err(failed)?;
+        Self::watch(mio::net::UnixDatagram::from_std(bound), reactor).map_err(failed)
     }
 
     /// A socket without a name: it can send, and hear answers only if it is connected.
@@ -344,8 +349,8 @@ impl UnixDatagram {
     /// The kernel's reason, with the path.
     pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
-        let connected = self.fd.get_ref().connect(path);
-        connected.map_err(|error| IoFailure::wrap("connecting to", path.display(), error))
+        let connected = raw_address(path).and_then(|to| Ok(rustix::net::connect(&self.fd, &to)?));
+        connected.map_err(|error| IoFailure::wrap("connecting to", shown(path), error))
     }
 
     /// Sends a datagram to the socket at `path`.
@@ -362,8 +367,8 @@ impl UnixDatagram {
         let path = path.as_ref();
         self.fd.writable().await?;
         // Not repeated when it would block: our own buffer has room, so no event would ever come.
-        let sent = self.fd.get_ref().send_to(bytes, path);
-        sent.map_err(|error| IoFailure::wrap("sending to", path.display(), error))
+        let sent = raw_address(path).and_then(|to| Ok(sendto(&self.fd, bytes, SendFlags::NOSIGNAL, &to)?));
+        sent.map_err(|error| IoFailure::wrap("sending to", shown(path), error))
     }
 
     /// Receives a datagram, and answers its length and whom it came from.

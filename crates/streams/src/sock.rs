@@ -12,7 +12,8 @@ mod callbacks;
 use crate::async_fd::AsyncFd;
 use crate::transport::Address;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use crate::unix::{abstract_name, abstract_path};
+use crate::unix::abstract_path;
+use crate::unix::raw_address;
 use evenloop_core::Direction;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
@@ -246,11 +247,7 @@ fn reports_room(fd: &impl AsFd) -> bool {
 fn from_address(address: Address) -> io::Result<SocketAddrAny> {
     match address {
         Address::Inet(address) => Ok(address.into()),
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        Address::Unix(Some(path)) if abstract_name(&path).is_some() => {
-            Ok(SocketAddrUnix::new_abstract_name(abstract_name(&path).unwrap_or_default())?.into())
-        }
-        Address::Unix(Some(path)) => Ok(SocketAddrUnix::new(path)?.into()),
+        Address::Unix(Some(path)) => Ok(raw_address(&path)?.into()),
         Address::Unix(None) => {
             Err(io::Error::new(io::ErrorKind::InvalidInput, "this address has no path to send or connect to"))
         }

@@ -1,8 +1,9 @@
 //! Unix sockets: streams and listeners that are known by a path.
 //!
 //! The same as TCP, but for three things. There is often no name for the peer, so errors name the path that was connected
-//! to or listened on. On Linux a path that begins with a NUL byte is no file but an abstract name, as in asyncio. And a read that comes short proves nothing: the kernel also cuts reads where a descriptor was sent
-//! along, so what remains costs one system call to find out.
+//! to or listened on. On Linux a path that begins with a NUL byte is no file but an abstract name, as in asyncio. And a read
+//! that comes short proves nothing: the kernel also cuts reads where a descriptor was sent along, so what remains costs one
+//! system call to find out.
 
 use crate::async_fd::AsyncFd;
 use crate::error::IoFailure;
@@ -12,6 +13,7 @@ use evenloop_core::shim::StdArc;
 use evenloop_core::{Direction, Reactor, Ready, Runtime};
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
+use rustix::net::SocketAddrUnix;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -57,13 +59,22 @@ fn name(address: &SocketAddr) -> Box<str> {
 }
 
 /// The address that `path` stands for.
-fn address(path: &Path) -> io::Result<SocketAddr> {
+pub(crate) fn address(path: &Path) -> io::Result<SocketAddr> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(name) = abstract_name(path) {
         use std::os::linux::net::SocketAddrExt as _;
         return SocketAddr::from_abstract_name(name);
     }
     SocketAddr::from_pathname(path)
+}
+
+/// The same for calls that std has no safe form of.
+pub(crate) fn raw_address(path: &Path) -> io::Result<SocketAddrUnix> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(name) = abstract_name(path) {
+        return Ok(SocketAddrUnix::new_abstract_name(name)?);
+    }
+    Ok(SocketAddrUnix::new(path)?)
 }
 
 /// The abstract name that `path` is, if it is one.
