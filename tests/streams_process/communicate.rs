@@ -158,6 +158,26 @@ fn a_run_that_fails_ends_its_child() {
     });
 }
 
+/// What comes between the last look at the pipe and the end of the child counts, too.
+#[test]
+fn until_exit_keeps_to_the_limit() {
+    on_loop(async {
+        let (reading, writing) = plain_pipe(); // the grandchild keeps the child's output open
+        let command = shell("cat <&3 & read line; printf %01000d 0").stdin(PIPE).stdout(PIPE);
+        let mut process = command.inherit_fd_as(reading, 3).output_limit(100).spawn().unwrap();
+        let handle = process.handle();
+        let mut communicate = Box::pin(process.communicate(b"").until_exit());
+        assert!(poll(&mut communicate, std::task::Waker::noop()).is_pending());
+        while handle.try_wait().unwrap().is_none() {
+            std::thread::yield_now(); // the loop does not turn, so it has no news of the pipe
+        }
+        let error = communicate.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge, "{error}");
+        assert_eq!(process.stdout.as_ref().unwrap().buffered().len(), 1000, "what was read is there");
+        drop(writing);
+    });
+}
+
 /// A slow reader makes a slow child: what is kept here is bounded.
 #[test]
 fn a_slow_reader_holds_no_more_than_its_limit() {

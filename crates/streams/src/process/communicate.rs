@@ -92,12 +92,7 @@ fn poll_read(
 ) -> Poll<io::Result<()>> {
     let Some(reader) = reader else { return Poll::Ready(Ok(())) };
     for _ in 0..PIECES {
-        if let Some(limit_bytes) = limit.filter(|limit| reader.buffered().len() > *limit) {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                OutputOverrun { limit_bytes },
-            )));
-        }
+        within(reader, limit)?;
         if !ready!(reader.poll_more(cx))? {
             return Poll::Ready(Ok(()));
         }
@@ -106,17 +101,26 @@ fn poll_read(
     Poll::Pending
 }
 
+/// An error if it holds more than it may.
+fn within(reader: &StreamReader<ChildOutput>, limit: Option<usize>) -> io::Result<()> {
+    match limit.filter(|limit| reader.buffered().len() > *limit) {
+        None => Ok(()),
+        Some(limit_bytes) => Err(io::Error::new(io::ErrorKind::FileTooLarge, OutputOverrun { limit_bytes })),
+    }
+}
+
 /// Reads what the pipe holds now.
-fn read_rest(reader: &mut Option<StreamReader<ChildOutput>>) {
-    let Some(reader) = reader else { return };
+fn read_rest(reader: &mut Option<StreamReader<ChildOutput>>, limit: Option<usize>) -> io::Result<()> {
+    let Some(reader) = reader else { return Ok(()) };
     let mut room = vec![0; PIECE];
     // A pipe holds a bounded number of bytes, but whoever else writes into it may go on for ever.
     for _ in 0..PIECES {
         match reader.get_ref().read_now(&mut room) {
             Ok(n @ 1..) => reader.feed(&room[..n]),
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => break,
         }
     }
+    within(reader, limit)
 }
 
 impl Future for Communicate<'_, '_> {
@@ -130,8 +134,8 @@ impl Future for Communicate<'_, '_> {
         read &= poll_read(stderr, *output_limit_bytes, cx)?.is_ready();
         let outcome = ready!(handle.child().exit.poll_ended(&mut this.ended, cx));
         if this.until_exit {
-            read_rest(stdout);
-            read_rest(stderr);
+            read_rest(stdout, *output_limit_bytes)?;
+            read_rest(stderr, *output_limit_bytes)?;
         } else if !(fed && read) {
             return Poll::Pending;
         }
