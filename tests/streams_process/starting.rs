@@ -48,8 +48,25 @@ fn what_cannot_be_started_says_so_by_name() {
             ErrorKind::NotFound,
             "starting `no-such-program`: ",
         );
-        let error = Command::new("true").arg("a\0b").spawn().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        check(Command::new(""), 2, ErrorKind::NotFound, "starting ``: ");
+        let stranger = Command::new("true").join_group(i32::MAX as u32); // no group has that number
+        check(stranger, 1, ErrorKind::PermissionDenied, "starting `true`: ");
+        for beyond in [i32::MAX - 1, i32::MAX] {
+            let null = File::open("/dev/null").unwrap();
+            let beyond = Command::new("true").inherit_fd_as(null, beyond);
+            check(beyond, 22, ErrorKind::InvalidInput, "starting `true`: ");
+        }
+        let nul = [
+            (Command::new("true").arg("a\0b"), "`true`"),
+            (Command::new("true").env("A", "a\0b"), "`true`"),
+            (Command::new("true").current_dir("a\0b"), "`true` in a\0b"),
+            (Command::new("a\0b"), ""),
+        ];
+        for (command, name) in nul {
+            let error = command.spawn().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().starts_with(&format!("starting {name}")), "{error}");
+        }
     });
     let error = Command::new("true").spawn().unwrap_err();
     assert!(error.to_string().contains("Command::spawn"), "{error}");
@@ -84,15 +101,20 @@ fn without_descriptors_it_says_so_and_loses_none() {
     });
 }
 
-#[test]
-fn without_processes_it_says_so() {
+/// What runs a program as a user who may do less than root.
+fn as_nobody() -> &'static [&'static str] {
+    // A search for leaks at the end would need a process, and there may be none.
     const QUIET: &str = "ASAN_OPTIONS=detect_leaks=0";
-    // The limit is not root's. A search for leaks at the end would need a process.
-    let user: &[&str] = match rustix::process::geteuid().is_root() {
+    match rustix::process::geteuid().is_root() {
         true => &["env", QUIET, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
         false => &["env", QUIET],
-    };
-    alone(user, || {
+    }
+}
+
+#[test]
+fn without_processes_it_says_so() {
+    // The limit is not root's.
+    alone(as_nobody(), || {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         evenloop_tests::on_loop(async {
             let limits = getrlimit(Resource::Nproc);
@@ -100,6 +122,21 @@ fn without_processes_it_says_so() {
             let error = Command::new("true").spawn().unwrap_err();
             assert_eq!(os_error(&error), Some(11), "{error}");
             assert!(error.to_string().starts_with("starting `true`: "), "{error}");
+        });
+    });
+}
+
+/// It is refused before the program is loaded, and nothing of it is left.
+#[test]
+fn without_permission_a_child_becomes_no_other_user() {
+    alone(as_nobody(), || {
+        evenloop_tests::on_loop(async {
+            for command in [Command::new("true").uid(0), Command::new("true").gid(0)] {
+                let error = command.spawn().unwrap_err();
+                assert_eq!((os_error(&error), error.kind()), (Some(1), ErrorKind::PermissionDenied));
+                assert!(error.to_string().starts_with("starting `true`: "), "{error}");
+            }
+            assert_eq!(children(), (vec![], vec![]));
         });
     });
 }

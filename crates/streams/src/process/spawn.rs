@@ -50,7 +50,7 @@ fn prepare(command: &mut Command, extras: &mut Extras) -> io::Result<Vec<OwnedFd
     if !new_session && umask.is_none() && inherited.is_empty() && !unblocks {
         return Ok(Vec::new());
     }
-    let above = inherited.iter().map(|each| each.number + 1).max().unwrap_or(0);
+    let above = inherited.iter().map(|each| each.number.saturating_add(1)).max().unwrap_or(0);
     let mut places = Vec::new();
     let mut moves = Vec::new();
     for Inherited { fd, number } in inherited {
