@@ -1,13 +1,14 @@
 //! The console's agent: it answers while the loop is blocked, and hostile clients harm nothing.
 
-use evenloop_console::{Agent, Client, ClientError, Command, listen};
+use evenloop_console::{Agent, Client, ClientError, Command, VERSION, default_path, find, listen};
 use evenloop_executor::watch::{Snapshot, TaskKey};
 use evenloop_executor::{EventLoop, yield_now};
 use std::fs;
 use std::future::pending;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -188,4 +189,33 @@ fn loops_that_the_facade_makes_show_their_tasks_to_whoever_listens() {
     assert_eq!(spawned.load(std::sync::atomic::Ordering::Relaxed), 2);
     run(); // nobody listens
     assert_eq!(spawned.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+#[test]
+fn what_is_no_agent_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let client = Client::new(&path);
+    assert_eq!(client.path(), path);
+    let told = |answer: &str| {
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            });
+            client.ps().unwrap_err().to_string()
+        })
+    };
+    assert_eq!(told("HTTP/1.1 400\n"), "that is no answer of an evenloop program: \"HTTP/1.1 400\"");
+    let greeting = format!("evenloop-console {VERSION}");
+    assert_eq!(told(&format!("{greeting} error not now\n")), "not now");
+    assert_eq!(told(&format!("{greeting} ok\nhalf of it")), "the answer was cut off");
+}
+
+#[test]
+fn an_agent_is_found_by_its_path_or_its_process() {
+    assert_eq!(find(Some("/run/my.sock")).unwrap(), Path::new("/run/my.sock"));
+    assert_eq!(find(Some("12")).unwrap(), default_path(12));
 }

@@ -902,3 +902,56 @@ fn without_a_loop_on_this_thread_the_error_says_so() {
     let error = connect_stream(|| Recorder::new(&Log::default()), Never).err().unwrap().to_string();
     assert!(error.starts_with("`connect_stream` needs to spawn, and this thread has no runtime"), "{error}");
 }
+
+/// Nothing but what has to be written.
+#[derive(Default)]
+struct Least(RefCell<Vec<u8>>);
+
+impl Protocol for Least {
+    fn data_received(&self, data: &[u8]) {
+        self.0.borrow_mut().extend(data);
+    }
+}
+
+/// The same, for those who lend their room.
+struct LeastBuffered(RefCell<[u8; 8]>, RefCell<Vec<u8>>);
+
+impl BufferedProtocol for LeastBuffered {
+    fn get_buffer(&self, _: usize) -> RefMut<'_, [u8]> {
+        RefMut::map(self.0.borrow_mut(), |room| &mut room[..])
+    }
+
+    fn buffer_updated(&self, n: usize) {
+        self.1.borrow_mut().extend(&self.0.borrow()[..n]);
+    }
+}
+
+/// Made, given bytes, paused, resumed, at its end, lost: with what a trait does by itself.
+async fn whole_life(transport: Transport, mut peer: UnixStream, has: impl Fn() -> Vec<u8>) {
+    peer.write_all(b"hello").await.unwrap();
+    until(|| has() == b"hello").await;
+    let much = vec![7; 4_000_000];
+    transport.write(&much).unwrap();
+    until(|| transport.write_buffer_size() > 0).await;
+    let mut room = vec![0; much.len()];
+    peer.read_exact(&mut room).await.unwrap();
+    assert!(room == much);
+    assert!(!transport.is_closing());
+    peer.close().await.unwrap();
+    assert_eq!(peer.read(&mut room).await.unwrap(), 0, "it closes when the other end does");
+    assert!(transport.is_closing());
+}
+
+#[test]
+fn a_protocol_needs_to_say_no_more_than_where_its_bytes_go() {
+    on_loop(async {
+        let (one, other) = UnixStream::pair().unwrap();
+        let (transport, protocol) = connect_stream(Least::default, one).unwrap();
+        whole_life(transport, other, || protocol.0.borrow().clone()).await;
+
+        let (one, other) = UnixStream::pair().unwrap();
+        let buffered = || LeastBuffered(RefCell::default(), RefCell::default());
+        let (transport, protocol) = connect_stream(buffered, one).unwrap();
+        whole_life(transport, other, || protocol.1.borrow().clone()).await;
+    });
+}

@@ -125,6 +125,8 @@ fn an_echo_over_tls_says_what_was_agreed_on() {
         assert_eq!(info.alpn.as_deref(), Some(&b"echo"[..]));
         assert_eq!(info.peer_certificates, [identity.certified.cert.der().clone()]);
         assert!(info.cipher.is_some());
+        let shown = format!("{info:?}");
+        assert!(shown.contains("alpn: Some(\"echo\"), peer_certificates: 1"), "{shown}");
 
         // More than the buffers hold, both ways at once.
         let much = vec![9; 3 * 1024 * 1024];

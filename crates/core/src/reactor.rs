@@ -52,3 +52,32 @@ impl SourceKey {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shim::Mutex;
+    use std::os::fd::AsFd;
+
+    #[derive(Default)]
+    struct Plain(Mutex<Vec<SourceKey>>);
+
+    impl Reactor for Plain {
+        fn register(&self, _: BorrowedFd<'_>, _: &StdArc<Readiness>) -> io::Result<SourceKey> {
+            Ok(SourceKey::from_raw(7))
+        }
+
+        fn deregister(&self, _: BorrowedFd<'_>, key: SourceKey) {
+            self.0.lock().push(key);
+        }
+    }
+
+    #[test]
+    fn an_engine_that_has_to_ask_the_kernel_asks_for_the_last_one_too() {
+        let (plain, stdin) = (Plain::default(), io::stdin());
+        let readiness = StdArc::new(Readiness::new(Ready::NOTHING));
+        let key = plain.register(stdin.as_fd(), &readiness).unwrap();
+        plain.deregister_last(stdin.as_fd(), key);
+        assert_eq!(plain.0.lock().iter().map(|key| key.into_raw()).collect::<Vec<_>>(), [7]);
+    }
+}

@@ -95,3 +95,34 @@ impl<T> fmt::Display for NotSpawned<T> {
 }
 
 impl<T> Error for NotSpawned<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What need not be written for a host is not.
+    struct Plain;
+
+    impl Spawn for Plain {
+        fn spawn(&self, value: BoxFuture) -> Result<(), NotSpawned<BoxFuture>> {
+            Err(NotSpawned { value, why: "it is plain" })
+        }
+
+        fn spawn_local(&self, value: LocalBoxFuture) -> Result<(), NotSpawned<LocalBoxFuture>> {
+            Err(NotSpawned { value, why: "it is plain" })
+        }
+
+        fn spawn_blocking(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
+            job();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_host_that_says_nothing_prints_its_reports_and_is_not_in_debug_mode() {
+        Plain.report(&"printed by a test");
+        assert!(!Plain.is_debug());
+        let refused = Plain.spawn(Box::pin(async {})).unwrap_err();
+        assert_eq!(format!("{refused:?}"), "NotSpawned { why: \"it is plain\", .. }");
+    }
+}

@@ -239,3 +239,73 @@ impl Error for AnswerError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken() -> Broken {
+        Broken::new("get", RedisError::from((redis::ErrorKind::InvalidClientConfig, "no such server")))
+    }
+
+    fn not_json() -> serde_json::Error {
+        serde_json::from_str::<u8>("{").unwrap_err()
+    }
+
+    /// What an error says, and whether another one is behind it.
+    fn said(error: &dyn Error) -> (String, bool) {
+        (error.to_string(), error.source().is_some())
+    }
+
+    #[test]
+    fn what_failed_is_named_and_why() {
+        let (words, because) = said(&broken());
+        assert!(words.starts_with("`get` on the remote queue: no such server") && because, "{words}");
+        assert_eq!(said(&OpenError::Broken(broken())), (words.clone(), true));
+        assert_eq!(said(&PutError::Broken(1, broken())), (words.clone(), true));
+        assert_eq!(said(&GetError::Broken(broken())), (words.clone(), true));
+        assert_eq!(said(&AnswerError::Broken(broken())), (words, true));
+    }
+
+    #[test]
+    fn a_queue_that_was_not_opened_says_what_to_do() {
+        let (words, because) = said(&OpenError::Name("{a}".into()));
+        assert!(words.starts_with("\"{a}\" cannot name a queue") && !because, "{words}");
+        let (words, because) = said(&OpenError::Maxsize { theirs: 5, ours: 6 });
+        assert!(words.contains("holds at most 5 items") && words.contains("`destroy` it first"), "{words}");
+        assert!(!because);
+        let (words, because) = said(&OpenError::NotSpawned("the event loop is closed"));
+        assert!(words.ends_with("the event loop is closed") && !because, "{words}");
+        let address = OpenError::Address { url: "secret".into(), error: broken().error };
+        let (words, because) = said(&address);
+        assert!(words.starts_with("this is no address") && !words.contains("secret") && because, "{words}");
+        let nowhere = NoRuntime::none_found("open", "a runtime");
+        assert_eq!(said(&OpenError::NoRuntime(nowhere)), (nowhere.to_string(), true));
+    }
+
+    #[test]
+    fn an_item_that_was_not_put_comes_back() {
+        let all = [
+            (PutError::Full(7), "the remote queue is full", false),
+            (PutError::ShutDown(7), "the remote queue was shut down", false),
+            (PutError::Gone(7), "the remote queue was destroyed: `open` makes a new one", false),
+            (PutError::Unencodable(7, not_json()), "the item cannot be written as JSON: ", true),
+            (PutError::Broken(7, broken()), "`get` on the remote queue: ", true),
+        ];
+        for (error, begins, has_cause) in all {
+            let (words, because) = said(&error);
+            assert!(words.starts_with(begins) && because == has_cause, "{words}");
+            assert_eq!(format!("{error:?}"), format!("PutError({words})"));
+            assert_eq!(error.into_inner(), 7);
+        }
+    }
+
+    #[test]
+    fn a_get_and_an_answer_say_why_not() {
+        assert_eq!(said(&GetError::Empty), ("the remote queue is empty".into(), false));
+        assert!(said(&GetError::ShutDown).0.ends_with("all of it is done"));
+        assert!(said(&GetError::Gone).0.contains("`open` makes a new one"));
+        let (words, because) = said(&AnswerError::Lost);
+        assert!(words.starts_with("the item is with another worker by now") && !because, "{words}");
+    }
+}
