@@ -317,6 +317,27 @@ fn last_waker_races_the_owners_free() {
     });
 }
 
+/// Is a task that has no handle freed by the owner when another thread drops the last waker just before the halves of the
+/// count are joined?
+#[test]
+fn last_waker_races_the_joining_of_the_count() {
+    model(|| {
+        let event_loop = event_loop();
+        let slot = Rc::new(Cell::new(None));
+        let inside = slot.clone();
+        event_loop
+            .create_task(poll_fn(move |cx| {
+                let waker = cx.waker().clone();
+                inside.set(Some(thread::spawn(move || drop(waker))));
+                Poll::Ready(())
+            }))
+            .detach();
+        event_loop.run_once(Some(Duration::ZERO));
+        drop(event_loop);
+        slot.take().unwrap().join().unwrap();
+    });
+}
+
 /// Does the count of references stay right when one thread clones what another counted, and drops more than it made?
 #[test]
 fn clones_and_drops_race_the_owners_free() {
