@@ -9,7 +9,7 @@ use evenloop_streams::AsyncFd;
 use evenloop_streams::signal::{SignalKind, add_signal_handler};
 use evenloop_sync::Future;
 use evenloop_tests::give_way;
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::Signal;
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io::Write as _;
@@ -260,7 +260,7 @@ fn callbacks_of_descriptors_and_signals_run_in_the_context_in_which_they_were_re
         let _handler = add_signal_handler(SignalKind::WINDOW_CHANGE, heard).unwrap();
         set(3);
         (&writing).write_all(b"x").unwrap();
-        kill_process(getpid(), Signal::WINCH).unwrap();
+        evenloop_tests::raise(Signal::WINCH);
         while seen.get().0.is_none() || seen.get().1.is_none() {
             yield_now().await;
         }

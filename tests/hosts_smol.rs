@@ -30,8 +30,11 @@ impl Host for TwoThreads {
     }
 }
 
-conformance!(TwoThreads);
-conformance_streams!(TwoThreads);
+mod two_threads {
+    use super::*;
+    conformance!(TwoThreads);
+    conformance_streams!(TwoThreads);
+}
 
 #[test]
 fn when_its_executor_is_dropped_a_pending_sleep_is_woken_and_says_so() {

@@ -168,6 +168,16 @@ pub fn drive<F: Future>(driver: &mut impl Park, future: F) -> F::Output {
     }
 }
 
+/// Sends a signal to this process. ThreadSanitizer puts a signal off that comes to a thread in a bare system call, as the
+/// harness's main thread is in, until that thread does something else: there it comes to the thread that sends it.
+pub fn raise(signal: rustix::process::Signal) {
+    if cfg!(evenloop_tsan) {
+        signal_hook::low_level::raise(signal.as_raw()).unwrap();
+    } else {
+        rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+    }
+}
+
 /// Runs one future on a loop with timers on a reactor, as the facade puts it together.
 ///
 /// A test that would wait for ever fails after twenty seconds.

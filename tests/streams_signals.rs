@@ -1,18 +1,14 @@
 //! Signals, as streams and as handlers. What ends a process happens in a process of its own.
 
 use evenloop_streams::signal::{SignalKind, add_signal_handler, signal};
-use evenloop_tests::on_loop;
+use evenloop_tests::{on_loop, raise};
 use futures::{StreamExt, future, poll};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::Signal;
 use std::cell::Cell;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-
-fn raise(signal: Signal) {
-    kill_process(getpid(), signal).unwrap();
-}
 
 #[test]
 fn every_listener_hears_a_signal_and_several_become_one() {
