@@ -240,6 +240,58 @@ fn release_of_many_races_cancel() {
     });
 }
 
+/// Releases a permit on a new thread, and then waits there for one: in the place of the waiter that has got the first, if it is
+/// free already. Answers once it has been served.
+fn release_and_wait_on_a_thread(scene: &StdArc<Scene>) -> thread::JoinHandle<()> {
+    let scene = scene.clone();
+    thread::spawn(move || {
+        scene.done[0].set(1);
+        scene.semaphore.release(1);
+        drop(block_on(scene.semaphore.acquire()).expect("open"));
+        assert_eq!(scene.done[0].get(), 1);
+    })
+}
+
+/// When a waiter is dropped that was granted a permit, and another waits in its place by then, does it leave that one alone?
+#[test]
+fn drop_races_release_and_the_next_acquire() {
+    model(|| {
+        let scene = scene(0);
+        let mut gone = scene.semaphore.acquire();
+        assert!(poll(Pin::new(&mut gone), Waker::noop()).is_pending());
+        let releaser = release_and_wait_on_a_thread(&scene);
+        drop(gone);
+        releaser.join().unwrap();
+        assert_eq!((scene.semaphore.value(), scene.semaphore.statistics().waiters), (1, 0));
+    });
+}
+
+/// When a waiter is polled that was granted a permit, and another waits in its place by then, does it find its own?
+#[test]
+fn poll_races_release_and_the_next_acquire() {
+    model_reaching(["granted", "waits"], |outcomes: Outcomes| {
+        let scene = scene(0);
+        let mut acquire = pin!(scene.semaphore.acquire());
+        assert!(poll(acquire.as_mut(), Waker::noop()).is_pending());
+        let releaser = release_and_wait_on_a_thread(&scene);
+        let (_, waker) = Woken::waker();
+        let permit = match poll(acquire.as_mut(), &waker) {
+            Poll::Ready(permit) => {
+                outcomes.count("granted");
+                permit
+            }
+            Poll::Pending => {
+                outcomes.count("waits");
+                block_on(acquire)
+            }
+        };
+        assert_eq!(scene.done[0].get(), 1);
+        drop(permit.expect("open"));
+        releaser.join().unwrap();
+        assert_eq!((scene.semaphore.value(), scene.semaphore.statistics().waiters), (1, 0));
+    });
+}
+
 /// When a waiter moves to another task while a permit comes back, is the task that holds it now woken?
 #[test]
 fn waker_moves_while_release() {

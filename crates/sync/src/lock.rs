@@ -15,8 +15,7 @@
 //! Discussion: no owner is recorded and no guard is told from another, so a task that acquires twice waits for itself for
 //! ever, as in asyncio. The name of whoever holds a lock belongs to tools that see tasks; this crate knows no tasks.
 
-use crate::permits::{Bet, Call, Permits};
-use crate::wait_list::Place;
+use crate::permits::{Bet, Call, Permits, Place};
 use evenloop_core::shim::{StdArc, UnsafeCell};
 use std::fmt;
 use std::future::Future;
@@ -343,7 +342,7 @@ impl<'a, T> Future for LockAcquire<'a, T> {
 impl<T> Drop for LockAcquire<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place);
+        self.lock.permits.leave(&mut self.place, 1);
     }
 }
 
@@ -376,7 +375,7 @@ impl<T> Future for LockAcquireOwned<T> {
 impl<T> Drop for LockAcquireOwned<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place);
+        self.lock.permits.leave(&mut self.place, 1);
     }
 }
 

@@ -11,8 +11,7 @@
 //! Unsafe code lives here beside `lock.rs` because the guards differ in what they lend; through one shared cell type, the
 //! reasons would stand in another file than the permits that they rest on.
 
-use crate::permits::{Bet, Call, Permits};
-use crate::wait_list::Place;
+use crate::permits::{Bet, Call, Permits, Place};
 use evenloop_core::shim::{StdArc, UnsafeCell};
 use std::fmt;
 use std::future::Future;
@@ -373,7 +372,7 @@ impl<'a, T> Future for RwLockRead<'a, T> {
 impl<T> Drop for RwLockRead<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place);
+        self.lock.permits.leave(&mut self.place, 1);
     }
 }
 
@@ -410,7 +409,7 @@ impl<'a, T> Future for RwLockWrite<'a, T> {
 impl<T> Drop for RwLockWrite<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place);
+        self.lock.permits.leave(&mut self.place, READERS);
     }
 }
 
@@ -447,7 +446,7 @@ impl<T> Future for RwLockReadOwned<T> {
 impl<T> Drop for RwLockReadOwned<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place);
+        self.lock.permits.leave(&mut self.place, 1);
     }
 }
 
@@ -484,7 +483,7 @@ impl<T> Future for RwLockWriteOwned<T> {
 impl<T> Drop for RwLockWriteOwned<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place);
+        self.lock.permits.leave(&mut self.place, READERS);
     }
 }
 

@@ -5,8 +5,7 @@
 //! S1. A [`Permit`] stands for permits that are not free; dropping it puts them back, [`Permit::forget`] does not.
 //! S2. Closing is for good, whatever is released or forgotten afterwards.
 
-use crate::permits::{Bet, Call, Permits, Refused};
-use crate::wait_list::Place;
+use crate::permits::{Bet, Call, Permits, Place, Refused};
 use evenloop_core::shim::StdArc;
 use std::error::Error;
 use std::fmt;
@@ -420,7 +419,7 @@ impl<'a> Future for SemaphoreAcquire<'a> {
 impl Drop for SemaphoreAcquire<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.permits.leave(&mut self.place);
+        self.permits.leave(&mut self.place, self.count);
     }
 }
 
@@ -466,7 +465,7 @@ impl Future for SemaphoreAcquireOwned {
 impl Drop for SemaphoreAcquireOwned {
     #[inline]
     fn drop(&mut self) {
-        self.lender.permits().leave(&mut self.place);
+        self.lender.permits().leave(&mut self.place, self.count);
     }
 }
 

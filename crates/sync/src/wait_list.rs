@@ -10,7 +10,7 @@
 //!                   │ │ └──────────────► Due ────────┘ take_due
 //!                   │ │ leave             │ leave
 //!                   │ └──► (gone)         └──► (gone)
-//!                   │ dismiss_all
+//!                   │ dismiss_first, dismiss_all
 //!                   └──► (in due, without a key) ── take_due ──► (gone)
 //! ```
 //!
@@ -127,6 +127,8 @@ struct Slab<T> {
     free: u32,
     /// How many entries are not free.
     used: u32,
+    /// How many have joined the line with a number.
+    pushed: u64,
     /// How many are Waiting.
     waiting: u32,
     line: Ends,
@@ -147,6 +149,13 @@ impl<T> Waiters<T> {
         self.slab.as_ref().map_or(0, |slab| slab.waiting as usize)
     }
 
+    /// The note of the first in line.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<&T> {
+        let slab = self.slab.as_ref()?;
+        slab.entries.get(slab.line.head as usize).map(|entry| &entry.note)
+    }
+
     /// Whether nobody is Waiting.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -165,36 +174,34 @@ impl<T: Default> Waiters<T> {
         self.slab.get_or_insert_with(Slab::boxed).push(waker, note)
     }
 
+    /// As [`push`](Self::push), with a note that is made of a number: 1 for the first that ever joined the line, and so on.
+    #[inline(always)]
+    pub(crate) fn push_numbered(&mut self, waker: Waker, note: impl FnOnce(u64) -> T) -> (Key, T)
+    where
+        T: Copy,
+    {
+        let slab = self.slab.get_or_insert_with(Slab::boxed);
+        slab.pushed += 1;
+        let note = note(slab.pushed);
+        (slab.push(waker, note), note)
+    }
+
     /// Grants the first in line, after `grant` has written into its note. The waker is to be woken after the lock.
     #[inline]
     pub(crate) fn grant_first(&mut self, grant: impl FnOnce(&mut T)) -> Option<Waker> {
-        self.grant_first_if(|_, note| {
-            grant(note);
-            true
-        })
-    }
-
-    /// As [`grant_first`](Self::grant_first), if `grant` says so, which is also told its number.
-    #[inline]
-    fn grant_first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> Option<Waker> {
         let slab = self.slab.as_mut()?;
-        let index = slab.unlink_first_if(grant)?;
+        let index = slab.unlink_first()?;
         let entry = slab.entry(index);
+        grant(&mut entry.note);
         entry.before = CHOSEN;
         entry.waker.take()
     }
 
     /// Chooses the first in line now; [`take_due`](Self::take_due) gives its waker. Answers whether there was one.
     pub(crate) fn defer_first(&mut self, grant: impl FnOnce(&mut T)) -> bool {
-        self.defer_first_if(|_, note| {
-            grant(note);
-            true
-        })
-    }
-
-    fn defer_first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> bool {
         let Some(slab) = self.slab.as_mut() else { return false };
-        let Some(index) = slab.unlink_first_if(grant) else { return false };
+        let Some(index) = slab.unlink_first() else { return false };
+        grant(&mut slab.entry(index).note);
         slab.link_due(index);
         true
     }
@@ -207,24 +214,11 @@ impl<T: Default> Waiters<T> {
     /// Chooses the first in line, as one of several: the first of them gives its waker at once, the others become Due.
     /// Answers whether there was one.
     pub(crate) fn choose_first(&mut self, chosen: &mut Chosen, grant: impl FnOnce(&mut T)) -> bool {
-        self.choose_first_if(chosen, |_, note| {
-            grant(note);
-            true
-        })
-    }
-
-    /// As [`choose_first`](Self::choose_first), if `grant` says so.
-    #[inline]
-    pub(crate) fn choose_first_if(
-        &mut self,
-        chosen: &mut Chosen,
-        grant: impl FnOnce(usize, &mut T) -> bool,
-    ) -> bool {
         if chosen.first.is_none() {
-            chosen.first = self.grant_first_if(grant);
+            chosen.first = self.grant_first(grant);
             return chosen.first.is_some();
         }
-        let more = self.defer_first_if(grant);
+        let more = self.defer_first(grant);
         chosen.more |= more;
         more
     }
@@ -236,12 +230,27 @@ impl<T: Default> Waiters<T> {
         chosen
     }
 
+    /// Chooses the first in line, as one of several: its key is void from now on, and it is for the primitive to let its owner
+    /// know.
+    #[inline(always)]
+    pub(crate) fn dismiss_first(&mut self, chosen: &mut Chosen) {
+        let Some(slab) = self.slab.as_mut() else { return };
+        let Some(index) = slab.unlink_first() else { return };
+        if chosen.first.is_none() {
+            chosen.first = slab.entry(index).waker.take();
+            slab.free(index);
+        } else {
+            slab.due = slab.linked(slab.due, index); // W5
+            chosen.more = true;
+        }
+    }
+
     /// Chooses everybody in line, at this instant and without looking at any but the first: their keys are void from now
     /// on, and it is for the primitive to let their owners know.
     #[inline]
     pub(crate) fn dismiss_all(&mut self) -> Chosen {
         let Some(slab) = self.slab.as_mut() else { return Chosen::default() };
-        let Some(index) = slab.unlink_first_if(|_, _| true) else { return Chosen::default() };
+        let Some(index) = slab.unlink_first() else { return Chosen::default() };
         let first = slab.entry(index).waker.take();
         slab.free(index);
         let more = slab.line.head != NONE;
@@ -427,14 +436,6 @@ impl Place {
         }
     }
 
-    /// A number that no other place in its line has, while this is in it.
-    pub(crate) fn number(&self) -> Option<usize> {
-        match self {
-            Self::Waiting(key) => Some(key.index() as usize),
-            Self::New | Self::Done => None,
-        }
-    }
-
     /// Leaves the line if this is in it: what a future's drop begins with. Done afterwards.
     pub(crate) fn leave<S, T: Default>(
         &mut self,
@@ -502,6 +503,7 @@ impl Chosen {
 /// Wakes `first`, then everybody who is due, in order. No lock may be held.
 ///
 /// A waker that panics keeps nobody from being woken; the first panic goes on afterwards.
+#[inline(never)]
 pub(crate) fn wake_due<S, T: Default>(
     first: Option<Waker>,
     state: &impl Guarding<S>,
@@ -548,7 +550,16 @@ impl<T: Default> Slab<T> {
     #[cold]
     fn boxed() -> Box<Self> {
         let (line, due) = (Ends::EMPTY, Ends::EMPTY);
-        Box::new(Self { entries: Vec::new(), touched: 0, free: NONE, used: 0, waiting: 0, line, due })
+        Box::new(Self {
+            entries: Vec::new(),
+            touched: 0,
+            free: NONE,
+            used: 0,
+            pushed: 0,
+            waiting: 0,
+            line,
+            due,
+        })
     }
 
     fn entry(&mut self, index: u32) -> &mut Entry<T> {
@@ -602,18 +613,14 @@ impl<T: Default> Slab<T> {
         index
     }
 
-    /// Unlinks the first in line, if there is one and `grant` says so.
+    /// Unlinks the first in line, if there is one.
     #[inline]
-    fn unlink_first_if(&mut self, grant: impl FnOnce(usize, &mut T) -> bool) -> Option<u32> {
+    fn unlink_first(&mut self) -> Option<u32> {
         let first = self.line.head;
         if first == NONE {
             return None;
         }
-        let entry = self.entry(first);
-        if !grant(first as usize, &mut entry.note) {
-            return None;
-        }
-        let next = entry.next;
+        let next = self.entry(first).next;
         self.line.head = next;
         match next {
             NONE => self.line.tail = NONE,

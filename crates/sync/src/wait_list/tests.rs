@@ -108,6 +108,7 @@ enum Step {
     GrantFirst,
     DeferFirst,
     GrantAll,
+    DismissTwo,
     DismissAll,
     TakeDue,
     Leave(usize),
@@ -119,6 +120,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::GrantFirst),
         1 => Just(Step::DeferFirst),
         1 => Just(Step::GrantAll),
+        1 => Just(Step::DismissTwo),
         1 => Just(Step::DismissAll),
         1 => Just(Step::TakeDue),
         4 => any::<usize>().prop_map(Step::Leave),
@@ -159,6 +161,16 @@ proptest! {
                 Step::GrantAll => {
                     list.grant_all(|_| ());
                     due.append(&mut waiting);
+                }
+                Step::DismissTwo => {
+                    let mut chosen = Chosen::default();
+                    (0..2).for_each(|_| list.dismiss_first(&mut chosen));
+                    prop_assert_eq!(chosen.more, waiting.len() > 1);
+                    chosen.first.into_iter().for_each(Waker::wake);
+                    let two: Vec<_> = waiting.drain(..waiting.len().min(2)).collect();
+                    keys.retain(|(name, _)| !two.contains(name));
+                    twin_woken.extend(two.first());
+                    due.extend(two.get(1));
                 }
                 Step::DismissAll => {
                     let Chosen { first, more } = list.dismiss_all();
