@@ -117,6 +117,18 @@ fn unix_datagrams_take_abstract_names() {
             let (n, from) = named.recv_from(&mut room).await.unwrap();
             assert!(&room[..n] == said && from.is_unnamed());
         }
+        let long = format!("/{}", "x".repeat(200));
+        for (path, kind, words) in [
+            ("", std::io::ErrorKind::InvalidInput, "Invalid argument"),
+            (long.as_str(), std::io::ErrorKind::InvalidInput, "shorter than SUN_LEN"),
+            ("/a\0b", std::io::ErrorKind::InvalidInput, "null bytes"),
+        ] {
+            let sent = nameless.send_to(b"x", path).await.unwrap_err();
+            let connected = nameless.connect(path).unwrap_err();
+            for error in [sent, connected] {
+                assert!(error.kind() == kind && error.to_string().contains(words), "{path:?}: {error}");
+            }
+        }
         drop(named);
         let nobody = nameless.send_to(b"x", &path).await.unwrap_err();
         assert_eq!(nobody.kind(), std::io::ErrorKind::ConnectionRefused);

@@ -277,8 +277,8 @@ pub struct UnixDatagram {
 }
 
 impl UnixDatagram {
-    /// A socket at `path`, where nothing may be yet. The file stays when the socket is dropped. Here and below, on Linux, a
-    /// path that begins with a NUL byte is an abstract name, which has no file.
+    /// A socket at `path`, where nothing may be yet. The file stays when the socket is dropped. On Linux, a path that begins
+    /// with a NUL byte is an abstract name, which has no file.
     ///
     /// # Errors
     ///
@@ -342,7 +342,7 @@ impl UnixDatagram {
         self.fd.get_ref().local_addr()
     }
 
-    /// From now on sends to the socket at `path` only.
+    /// From now on sends to the socket at `path` only; on Linux, one that begins with a NUL byte is an abstract name.
     ///
     /// # Errors
     ///
@@ -353,7 +353,7 @@ impl UnixDatagram {
         connected.map_err(|error| IoFailure::wrap("connecting to", shown(path), error))
     }
 
-    /// Sends a datagram to the socket at `path`.
+    /// Sends a datagram to the socket at `path`; on Linux, one that begins with a NUL byte is an abstract name.
     ///
     /// # Cancel safety
     ///
@@ -367,7 +367,7 @@ impl UnixDatagram {
         let path = path.as_ref();
         self.fd.writable().await?;
         // Not repeated when it would block: our own buffer has room, so no event would ever come.
-        let sent = raw_address(path).and_then(|to| Ok(sendto(&self.fd, bytes, SendFlags::NOSIGNAL, &to)?));
+        let sent = raw_address(path).and_then(|to| Ok(sendto(&self.fd, bytes, SendFlags::empty(), &to)?));
         sent.map_err(|error| IoFailure::wrap("sending to", shown(path), error))
     }
 

@@ -25,6 +25,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+/// Writing to who has gone is an error and no SIGPIPE. Where there is no such flag, std has every program ignore that signal.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+
 impl<T: AsFd> AsyncFd<T> {
     /// Calls `call` at once, and again whenever it is worth it, until it answers something else than "would block" (K1).
     async fn try_first<R>(
@@ -134,8 +140,7 @@ impl<T: AsFd> AsyncFd<T> {
     pub async fn sock_sendall(&self, bytes: &[u8]) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let sent =
-                self.try_first(Direction::Write, |fd| Ok(send(fd, rest, SendFlags::NOSIGNAL)?)).await?;
+            let sent = self.try_first(Direction::Write, |fd| Ok(send(fd, rest, NO_SIGNAL)?)).await?;
             rest = &rest[sent..];
         }
         Ok(())
@@ -156,7 +161,7 @@ impl<T: AsFd> AsyncFd<T> {
         let to = to.into();
         let is_unix = matches!(to, Address::Unix(_));
         let to = from_address(to)?;
-        let send = |fd: &T| Ok(sendto(fd, bytes, SendFlags::NOSIGNAL, &to)?);
+        let send = |fd: &T| Ok(sendto(fd, bytes, NO_SIGNAL, &to)?);
         let sent = self.try_first(Direction::Write, |fd| match send(fd) {
             // Tried again: there may have been room in the meantime.
             Err(error) if is_unix && is_full(&error) && reports_room(fd) => match send(fd) {

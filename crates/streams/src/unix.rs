@@ -68,8 +68,12 @@ pub(crate) fn address(path: &Path) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(path)
 }
 
-/// The same for calls that std has no safe form of.
+/// The same for calls that std has no safe form of. The empty path is no address: it is refused by whoever is called with it.
 pub(crate) fn raw_address(path: &Path) -> io::Result<SocketAddrUnix> {
+    address(path)?; // its errors say more
+    if path.as_os_str().is_empty() {
+        return Ok(SocketAddrUnix::new_unnamed());
+    }
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(name) = abstract_name(path) {
         return Ok(SocketAddrUnix::new_abstract_name(name)?);
