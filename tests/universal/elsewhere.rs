@@ -155,8 +155,8 @@ fn threads() -> Vec<Row> {
 
 // === Child processes ===
 
-/// One at a time: while another thread's child is being started, it still has what this one's pipes are written through, and
-/// they end only after that.
+/// Children are started one at a time. Until it becomes `sleep`, a child of one thread also holds the far ends of pipes that
+/// another thread has just made, and so keeps them from ending.
 static STARTING: Mutex<()> = Mutex::new(());
 
 /// A child that ends when it is told to.

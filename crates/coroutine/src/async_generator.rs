@@ -399,7 +399,7 @@ impl<Y, B: ?Sized + AsyncBody<Y>> AsyncGenerator<Y, B> {
     ///
     /// # Panics
     ///
-    /// If the body panics, polls a yield that has given its value, or does not poll its pending yield when it goes on (a
+    /// If the body panics, polls a yield that has given its value, or waits on without polling its pending yield (a
     /// `FuturesUnordered` does that). The stream is then at its end, and what an async block held has been dropped; another
     /// future is dropped with the generator at the latest.
     #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
@@ -425,7 +425,7 @@ impl<Y, B: ?Sized + AsyncBody<Y>> AsyncGenerator<Y, B> {
     ///
     /// # Panics
     ///
-    /// If the body panics, or yields after a yield gave `Closed`. It has then been dropped.
+    /// As [`next`](Self::next), and if the body yields after a yield gave `Closed`. It has then been dropped.
     pub fn aclose(&mut self) -> Aclose<'_, Y, B> {
         self.inner.as_mut().aclose()
     }

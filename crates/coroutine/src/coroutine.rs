@@ -336,7 +336,7 @@ impl<R, Y, T, B: ?Sized + Body<R, Y, Return = T>> Coroutine<R, Y, T, B> {
     /// - If the coroutine has ended; [`try_resume`](Self::try_resume) does not.
     /// - If the body awaits anything but its own `yield_` and that is not ready at once: nobody would wake it. It is
     ///   closed first.
-    /// - If the body does not poll its pending yield when it goes on, as in a `FuturesUnordered`. It is closed first.
+    /// - If the body waits on without polling its pending yield, as in a `FuturesUnordered`. It is closed first.
     /// - If the body panics; the coroutine has then ended, and what an async block held has been dropped. Another future is
     ///   dropped with the coroutine at the latest.
     /// - If the body polled a yield again that had given its value. It is closed first.

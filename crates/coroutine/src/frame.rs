@@ -44,9 +44,9 @@
 //! F8. There is one yield at a time: the one way to the slot from within, the handle, is lent to it until it is dropped.
 //!     So as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered (or
 //!     Taken, when the body is dropped instead), and Running once it gave its answer (Overpolled if it is polled even
-//!     then). It leaves Running behind, or Taken. A yield that is forgotten (`mem::forget`) leaves its state behind, and
-//!     what lies there, for the next to find. All this holds while the body is dropped too: that begins with the slot as
-//!     it is, and what its destructors put there is dropped after it.
+//!     then). It leaves Running behind, or Taken, or Overpolled, which is told where the body stops next. A yield that is
+//!     forgotten (`mem::forget`) leaves its state behind, and what lies there, for the next to find. All this holds while
+//!     the body is dropped too: that begins with the slot as it is, and what its destructors put there is dropped after it.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;

@@ -40,7 +40,7 @@
 //! | resuming a coroutine while it runs                      | a compile error; through a `RefCell`, its panic      |
 //! | throwing into a body that does not expect it            | a compile error: it is not resumed with a `Result`   |
 //! | a coroutine awaits something other than its yield       | a panic of `resume`; the body is closed              |
-//! | a body goes on without polling its pending yield        | a panic of the resumer; the body is closed           |
+//! | a body waits without polling its pending yield          | a panic of the resumer; the body is closed           |
 //! | resuming one that has ended                             | a panic, or [`Exhausted`] from `try_resume`          |
 //! | yielding again when a yield was polled and leaked       | a panic in the body                                  |
 //! | a yield is polled after it gave its value               | a panic where the body stops next                    |

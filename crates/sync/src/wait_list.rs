@@ -289,6 +289,7 @@ impl<T: Default> Waiters<T> {
         if entry.waker.is_some() {
             return None; // W2
         }
+        debug_assert_eq!(entry.stage(), Stage::Granted);
         let note = std::mem::take(&mut entry.note);
         slab.free(key.index());
         Some(note)
