@@ -51,6 +51,14 @@ fn what_cannot_be_started_says_so_by_name() {
         check(Command::new(""), 2, ErrorKind::NotFound, "starting ``: ");
         let stranger = Command::new("true").join_group(i32::MAX as u32); // no group has that number
         check(stranger, 1, ErrorKind::PermissionDenied, "starting `true`: ");
+        let both = [Command::own_group, Command::new_session, Command::end_group];
+        for own in both {
+            let error = own(Command::new("true").join_group(1)).spawn().unwrap_err();
+            assert!(
+                error.kind() == ErrorKind::InvalidInput && error.to_string().contains("leave out"),
+                "{error}"
+            );
+        }
         for beyond in [i32::MAX - 1, i32::MAX] {
             let null = File::open("/dev/null").unwrap();
             let beyond = Command::new("true").inherit_fd_as(null, beyond);

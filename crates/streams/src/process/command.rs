@@ -108,6 +108,7 @@ pub struct Command {
     limit_bytes: usize,
     output_limit_bytes: Option<usize>,
     own_group: bool,
+    joins_group: bool,
     on_drop: Option<Ending>,
     on_cancel: Ending,
     ends_group: bool,
@@ -124,6 +125,7 @@ impl Command {
             limit_bytes: DEFAULT_LIMIT,
             output_limit_bytes: None,
             own_group: false,
+            joins_group: false,
             on_drop: None,
             on_cancel: Ending::terminate(Duration::from_secs(5)),
             ends_group: false,
@@ -212,7 +214,7 @@ impl Command {
         self
     }
 
-    /// Puts it into an existing process group.
+    /// Puts it into an existing process group. Starting it fails if it is to have a group or session of its own, too.
     ///
     /// # Panics
     ///
@@ -220,6 +222,7 @@ impl Command {
     pub fn join_group(mut self, group: u32) -> Self {
         let group = i32::try_from(group).ok().filter(|group| *group > 0);
         self.inner.process_group(group.expect("`Command::join_group` needs the number of a group"));
+        self.joins_group = true;
         self
     }
 
@@ -483,6 +486,11 @@ impl Command {
 
         let session = self.extras.new_session;
         let group = self.own_group || self.ends_group;
+        if self.joins_group && (group || session) {
+            let why = "it is to join a group (`join_group`) and to have one of its own (`own_group`, `new_session`, \
+                       `end_group`): leave out one of them";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         if group && !session {
             self.inner.process_group(0);
         }
