@@ -457,12 +457,16 @@ impl Permits {
     #[inline(never)]
     fn release_slow(&self, count: usize, limit: usize) -> Result<(), TooMany> {
         let waiters = self.waiters.lock();
-        // The line may have become empty while we came here; or somebody asks what tasks wait for, and nobody was in line.
-        if self.release_to_nobody(count, limit)? {
-            self.tell_release();
-        } else {
-            self.settle::<true>(waiters, count);
+        let word = self.word.load(Ordering::Relaxed);
+        if word & WAITERS != 0 {
+            give(word, count, limit)?;
+            self.settle::<true>(waiters, word, count);
+            return Ok(());
         }
+        // The line became empty while we came here; or somebody asks what tasks wait for, and nobody was in line.
+        let done = self.release_to_nobody(count, limit)?;
+        debug_assert!(done, "P1");
+        self.tell_release();
         Ok(())
     }
 
@@ -503,18 +507,18 @@ impl Permits {
             let _more_than_anybody_can_take = self.release_from(count as usize, MAX, Bet::None);
         } else if !self.is_closed() {
             let _left = waiters.leave(key); // dropped in the end (P5)
-            self.settle::<false>(waiters, 0); // the next may ask for less, or the line be empty
+            // ORDERING: Relaxed, as in `settle`.
+            let word = self.word.load(Ordering::Relaxed);
+            self.settle::<false>(waiters, word, 0); // the next may ask for less, or the line be empty
         }
     }
 
     /// Restores P1 and P2 after `count` permits came back or a waiter left: grants as far as the permits go, in order.
     ///
-    /// The caller holds the spin lock and has found, or set, `WAITERS`: the word is ours.
+    /// The caller holds the spin lock and has found `WAITERS` in `word`, which is ours since. Its look was relaxed: what was done
+    /// under the permits that are free already was acquired by whoever set `WAITERS` (see `join`), and came through the spin lock.
     #[inline(always)]
-    fn settle<const BACK: bool>(&self, mut waiters: SpinGuard<'_, Waiters<Wish>>, count: usize) {
-        // ORDERING: Relaxed: what was done under the permits that are free already was acquired by whoever set `WAITERS`
-        // (see `join`), and came here through the spin lock.
-        let word = self.word.load(Ordering::Relaxed);
+    fn settle<const BACK: bool>(&self, mut waiters: SpinGuard<'_, Waiters<Wish>>, word: usize, count: usize) {
         debug_assert_eq!(word & (WAITERS | CLOSED), WAITERS);
         let mut free = word / ONE + count;
         let (mut chosen, mut granted) = (Chosen::default(), 0);

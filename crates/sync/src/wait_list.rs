@@ -181,8 +181,9 @@ impl<T: Default> Waiters<T> {
         T: Copy,
     {
         let slab = self.slab.get_or_insert_with(Slab::boxed);
-        slab.pushed += 1;
-        let note = note(slab.pushed);
+        let number = slab.pushed + 1;
+        slab.pushed = number;
+        let note = note(number);
         (slab.push(waker, note), note)
     }
 
