@@ -275,3 +275,45 @@ fn notify_all_ends_though_everybody_waits_again_at_once() {
     NEW.take();
     assert_eq!(CONDITION.statistics().waiters, 0);
 }
+
+// === What tasks wait for ===
+
+/// A waker that gives a lock back when it is cloned: the grant comes in the midst of a poll.
+mod gives_back {
+    use evenloop_sync::OwnedLockGuard;
+    use std::cell::RefCell;
+    use std::task::{RawWaker, RawWakerVTable, Waker};
+
+    thread_local! {
+        pub(super) static HELD: RefCell<Option<OwnedLockGuard<u8>>> = const { RefCell::new(None) };
+    }
+
+    const VTABLE: RawWakerVTable = RawWakerVTable::new(
+        |data| {
+            drop(HELD.take());
+            RawWaker::new(data, &VTABLE)
+        },
+        |_| (),
+        |_| (),
+        |_| (),
+    );
+
+    pub(super) fn waker() -> Waker {
+        // SAFETY: the functions use no data, so every contract on it holds.
+        unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &VTABLE)) }
+    }
+}
+
+#[test]
+fn while_nobody_asks_no_holder_is_noted_whenever_the_grant_comes() {
+    let lock = Arc::new(Lock::new(0));
+    for _ in 0..3 {
+        let held = lock.try_acquire_owned().unwrap();
+        let mut acquire = pending(lock.acquire());
+        gives_back::HELD.set(Some(held));
+        assert!(poll(&mut acquire, &gives_back::waker()).is_ready());
+    }
+    let address = evenloop_core::watch::address(&*lock);
+    let addresses = address..address + size_of::<Lock<u8>>();
+    assert!(addresses.into_iter().all(|address| evenloop_core::watch::holders(address).is_empty()));
+}

@@ -64,6 +64,18 @@ fn descriptors_come_under_their_numbers_and_no_others_do() {
             let command = shell(&line).inherit_fd_as(one, second).inherit_fd_as(two, first);
             let output = command.inherit_fd(stays).inherit_fd_as(file(" nine"), 9).output().await.unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), "two one stays nine");
+            // What was at the number that one of them gets is dropped only when the child is there: a failed start is told
+            // through a descriptor that would get that number.
+            let (one, two) = (file(""), file(""));
+            let (first, far) = (two.as_raw_fd(), two.as_raw_fd() + 20);
+            let mut unchanged = std::fs::File::from(one.try_clone().unwrap());
+            let missing = Command::new("/no/such/program").inherit_fd_as(one, first).inherit_fd_as(two, far);
+            assert_eq!(missing.spawn().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+            let mut text = String::new();
+            unchanged.rewind().unwrap();
+            unchanged.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "");
+
             let output = Command::new("sh").args(list).inherit_fd_as(file(""), 77).output().await.unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&known) + "77\n");
         });

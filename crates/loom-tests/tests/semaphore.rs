@@ -2,7 +2,7 @@
 
 use evenloop_core::shim::{StdArc, thread};
 use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
-use evenloop_sync::{Semaphore, SemaphoreClosed, TryAcquireError};
+use evenloop_sync::{BoundedSemaphore, Semaphore, SemaphoreClosed, TryAcquireError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Poll, Wake, Waker};
@@ -289,6 +289,33 @@ fn poll_races_release_and_the_next_acquire() {
         drop(permit.expect("open"));
         releaser.join().unwrap();
         assert_eq!((scene.semaphore.value(), scene.semaphore.statistics().waiters), (1, 0));
+    });
+}
+
+/// Who sees that it was granted permits forgets them and gives them back by number: are they never too many?
+#[test]
+fn grant_seen_races_the_rest_of_the_release() {
+    model_reaching(["seen at once", "waits"], |outcomes: Outcomes| {
+        let semaphore = StdArc::new(BoundedSemaphore::new(3));
+        let held = semaphore.try_acquire_owned().expect("free");
+        let mut acquire = pin!(semaphore.acquire_many(3));
+        assert!(poll(acquire.as_mut(), Waker::noop()).is_pending());
+        let releaser = thread::spawn(move || drop(held));
+        let (_, waker) = Woken::waker();
+        let permit = match poll(acquire.as_mut(), &waker) {
+            Poll::Ready(permit) => {
+                outcomes.count("seen at once");
+                permit
+            }
+            Poll::Pending => {
+                outcomes.count("waits");
+                block_on(acquire)
+            }
+        };
+        assert_eq!(semaphore.value(), 0);
+        permit.expect("open").forget();
+        assert!(semaphore.release(3).is_ok());
+        releaser.join().unwrap();
     });
 }
 

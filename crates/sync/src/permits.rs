@@ -351,7 +351,7 @@ impl Permits {
             }
         };
         drop(fresh);
-        if outcome.is_ok() && call.bet.has_holders() {
+        if outcome.is_ok() && *ticket & TOLD != 0 && watch::asked() && call.bet.has_holders() {
             watch::take(watch::address(self), number(*ticket));
         }
         *place = Place::Done;
@@ -534,14 +534,15 @@ impl Permits {
             }
             waiters.dismiss_first(&mut chosen);
         }
-        if granted != 0 {
-            // ORDERING: Release publishes what came with these permits; pairs with the Acquire in `is_granted`.
-            self.granted.store(granted, Ordering::Release);
-        }
         let flag = if waiters.is_empty() { 0 } else { WAITERS };
         // ORDERING: Release publishes what came with all these permits; pairs with the Acquire in `try_acquire` and
         // `join`. Who was granted some sees it through `granted`.
         self.word.store((free * ONE) | flag, Ordering::Release);
+        // Last: who sees it may count on P3, and gives back what it was granted as if it had always been out.
+        if granted != 0 {
+            // ORDERING: Release publishes what came with these permits, and the word; pairs with the Acquire in `is_granted`.
+            self.granted.store(granted, Ordering::Release);
+        }
         drop(waiters);
         chosen.wake(&self.waiters, |waiters| waiters);
     }

@@ -9,7 +9,7 @@
 //!     any lock, the allocator's too, at the moment of the fork.
 //! F2. Descriptors are brought to their numbers from above all numbers that are asked for, so none overwrites another.
 //! F3. While the child is made, the numbers are taken in this process, so that std's own descriptors (the pipe through which
-//!     a failed `exec` is told) do not lie there.
+//!     a failed `exec` is told) do not lie there. What lies there already stays open that long, too.
 //! F4. A child blocks no signals. std gives it the mask of the thread that starts it, which is nearly always empty.
 
 #![allow(unsafe_code)]
@@ -61,9 +61,10 @@ fn prepare(command: &mut Command, extras: &mut Extras) -> io::Result<Vec<OwnedFd
         let raised = rustix::io::fcntl_dupfd_cloexec(&fd, above)?; // F2
         let place = rustix::io::fcntl_dupfd_cloexec(&fd, number)?;
         if place.as_raw_fd() == number {
-            places.push(place); // else something lies there already, which is as good
+            places.push(place); // else something lies there already, which is as good: F3
         }
         moves.push((raised, number));
+        places.push(fd); // it may be what lies at another one's number
     }
     let none = no_signals();
     let in_the_child = move || -> io::Result<()> {
