@@ -23,6 +23,7 @@
 //! W4. Whoever leaves learns whether it had been granted something: then the primitive hands that on.
 //! W5. Who was dismissed stays Waiting, and is in `due`: there is no key to it any more. Its entry is freed when its waker is
 //!     taken. So any number are dismissed in a few instructions, and have nothing to come back for.
+//! W6. What the first of a linked list says is before it counts for nothing: taking off the first leaves the second alone.
 //!
 //! Why indices and not nodes inside the pinned futures: those need unsafe code in every primitive, and a future that is
 //! leaked would leave a dangling link. Why a slab and not a `VecDeque` with tombstones: a cancelled waiter in the middle
@@ -238,8 +239,7 @@ impl<T: Default> Waiters<T> {
         let Some(slab) = self.slab.as_mut() else { return };
         let Some(index) = slab.unlink_first() else { return };
         if chosen.first.is_none() {
-            chosen.first = slab.entry(index).waker.take();
-            slab.free(index);
+            chosen.first = slab.take_and_free(index);
         } else {
             slab.due = slab.linked(slab.due, index); // W5
             chosen.more = true;
@@ -252,8 +252,7 @@ impl<T: Default> Waiters<T> {
     pub(crate) fn dismiss_all(&mut self) -> Chosen {
         let Some(slab) = self.slab.as_mut() else { return Chosen::default() };
         let Some(index) = slab.unlink_first() else { return Chosen::default() };
-        let first = slab.entry(index).waker.take();
-        slab.free(index);
+        let first = slab.take_and_free(index);
         let more = slab.line.head != NONE;
         if more {
             slab.dismiss_line();
@@ -275,9 +274,8 @@ impl<T: Default> Waiters<T> {
             }
         }
         slab.due.head = head;
-        match head {
-            NONE => slab.due.tail = NONE,
-            head => slab.entry(head).set_prev(NONE),
+        if head == NONE {
+            slab.due.tail = NONE;
         }
         head != NONE
     }
@@ -624,9 +622,8 @@ impl<T: Default> Slab<T> {
         }
         let next = self.entry(first).next;
         self.line.head = next;
-        match next {
-            NONE => self.line.tail = NONE,
-            next => self.entry(next).before = NONE,
+        if next == NONE {
+            self.line.tail = NONE;
         }
         self.waiting -= 1;
         Some(first)
@@ -675,7 +672,8 @@ impl<T: Default> Slab<T> {
     /// `ends` after `index` has left from wherever it was.
     fn unlinked(&mut self, mut ends: Ends, index: u32) -> Ends {
         let entry = self.entry(index);
-        let (prev, next) = (entry.prev(), entry.next);
+        let next = entry.next;
+        let prev = if ends.head == index { NONE } else { entry.prev() }; // W6
         match prev {
             NONE => ends.head = next,
             prev => self.entry(prev).next = next,
@@ -688,8 +686,17 @@ impl<T: Default> Slab<T> {
     }
 
     fn free(&mut self, index: u32) {
+        let left = self.take_and_free(index);
+        debug_assert!(left.is_none()); // W3
+        std::mem::forget(left);
+    }
+
+    /// Frees the entry, and answers its waker.
+    #[inline]
+    fn take_and_free(&mut self, index: u32) -> Option<Waker> {
         let next = self.free;
         let entry = self.entry(index);
+        let waker = entry.waker.take();
         entry.before = NONE;
         entry.next = next;
         self.free = index;
@@ -697,6 +704,7 @@ impl<T: Default> Slab<T> {
         if self.entries.capacity() > KEEP && self.used == 0 {
             self.keep_or_give_back();
         }
+        waker
     }
 
     /// The list is empty, and its memory more than a little. It is filled anew from its beginning.
