@@ -298,18 +298,26 @@ fn cancel_races_make() {
     });
 }
 
+/// Ends at once with `value`, while a thread, which is put into `slot`, drops the task's waker.
+fn drops_its_waker_elsewhere<T: Clone>(
+    slot: &Rc<Cell<Option<thread::JoinHandle<()>>>>,
+    value: T,
+) -> impl Future<Output = T> + use<T> {
+    let slot = slot.clone();
+    poll_fn(move |cx| {
+        let waker = cx.waker().clone();
+        slot.set(Some(thread::spawn(move || drop(waker))));
+        Poll::Ready(value.clone())
+    })
+}
+
 /// Is a task freed once, and after its owner's last touch, when another thread drops the last waker while it ends?
 #[test]
 fn last_waker_races_the_owners_free() {
     model(|| {
         let event_loop = event_loop();
-        let slot = Rc::new(Cell::new(None));
-        let inside = slot.clone();
-        let task = event_loop.create_task(poll_fn(move |cx| {
-            let waker = cx.waker().clone();
-            inside.set(Some(thread::spawn(move || drop(waker))));
-            Poll::Ready(Arc::new(()))
-        }));
+        let slot = Rc::default();
+        let task = event_loop.create_task(drops_its_waker_elsewhere(&slot, Arc::new(())));
         event_loop.run_once(Some(Duration::ZERO));
         drop(task);
         drop(event_loop);
@@ -323,15 +331,8 @@ fn last_waker_races_the_owners_free() {
 fn last_waker_races_the_joining_of_the_count() {
     model(|| {
         let event_loop = event_loop();
-        let slot = Rc::new(Cell::new(None));
-        let inside = slot.clone();
-        event_loop
-            .create_task(poll_fn(move |cx| {
-                let waker = cx.waker().clone();
-                inside.set(Some(thread::spawn(move || drop(waker))));
-                Poll::Ready(())
-            }))
-            .detach();
+        let slot = Rc::default();
+        event_loop.create_task(drops_its_waker_elsewhere(&slot, ())).detach();
         event_loop.run_once(Some(Duration::ZERO));
         drop(event_loop);
         slot.take().unwrap().join().unwrap();

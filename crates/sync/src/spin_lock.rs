@@ -17,8 +17,8 @@
 //!
 //! Why: a mutex that lets threads sleep until they are woken has to ask at every release whether one does, with a second
 //! read-modify-write. Locking and unlocking takes 13 ns with parking_lot's mutex and 7 with this lock. An item locks a
-//! queue twice: all of it takes 19 ns an item, a bare `VecDeque` under the mutex 26. A waiter locks the line of a lock
-//! three times. K2 is what makes sleeping dispensable. Where user code runs under the lock (`PriorityQueue` compares
+//! queue twice: all of it takes 19 ns an item, a bare `VecDeque` under the mutex 26. A waiter of a lock costs its
+//! line two lockings: joining it, and the release that grants. K2 is what makes sleeping dispensable. Where user code runs under the lock (`PriorityQueue` compares
 //! items) it is the mutex.
 
 use crate::wait_list::Guarding;

@@ -123,7 +123,8 @@ impl Ends {
 
 struct Slab<T> {
     entries: Vec<Entry<T>>,
-    /// How many entries were in use since the list was last empty; those beyond are free, and in no free list.
+    /// How many entries were in use since the list was made, or last thought of giving memory back; those beyond are free, and
+    /// in no free list.
     touched: u32,
     free: u32,
     /// How many entries are not free.
