@@ -5,8 +5,8 @@
 //! - `spawn_and_join_1000`: one task, spawned with 999 others and awaited by the main task.
 //! - `wake_another_task`: two tasks that wake each other in turn, through wakers they keep.
 //!
-//! All run on one thread, without timers that are set. Not measured: other threads (`executor_remote`), memory
-//! (`executor_memory`), and anything that waits for the kernel.
+//! All run on one thread, without timers that are set. Not measured: other threads (`executor_threads`), memory
+//! (`executor_bytes`), and anything that waits for the kernel.
 
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use evenloop_benches::executors::{self, Host, Minimal, yield_once};

@@ -226,7 +226,7 @@ fn minimal_queue(task: Rc<MinimalTask>) {
 }
 
 impl Host for Minimal {
-    const NAME: &'static str = "minimal";
+    const NAME: &'static str = "limit";
     type Task = Rc<MinimalTask>;
 
     fn run<T: 'static>(main: impl Future<Output = T> + 'static) -> T {
