@@ -4,7 +4,7 @@ use evenloop_core::Runtime;
 use evenloop_executor::{EventLoop, Unhandled, yield_now};
 use evenloop_streams::{
     AnyProtocol, BufferedProtocol, Protocol, ReactorDriver, ServerConfig, TcpListener, TcpStream, Transport,
-    UnixStream, connect_accepted_socket, connect_stream, create_connection, create_server,
+    UnixListener, UnixStream, connect_accepted_socket, connect_stream, create_connection, create_server,
     create_unix_connection, create_unix_server,
 };
 use evenloop_tests::{Log, loopback, on_loop, until};
@@ -773,6 +773,26 @@ fn protocols_are_served_on_listeners_from_elsewhere() {
         }
         server.close();
         server.wait_closed().await;
+    });
+}
+
+#[test]
+fn protocols_are_served_on_a_unix_listener_from_elsewhere_and_its_file_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    on_loop(async {
+        let listener = UnixListener::bind(&path).unwrap();
+        let served = Log::default();
+        let serves = served.clone();
+        let server =
+            ServerConfig::new().start_unix_protocol_on([listener], move || Recorder::new(&serves)).unwrap();
+        let (transport, _) = create_unix_connection(|| Recorder::new(&Log::default()), &path).await.unwrap();
+        transport.write(b"hello").unwrap();
+        until(|| served.has("data hello")).await;
+        transport.close();
+        server.close();
+        server.wait_closed().await;
+        assert!(path.exists());
     });
 }
 

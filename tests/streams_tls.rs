@@ -7,8 +7,8 @@ use evenloop_streams::tls::{
 };
 use evenloop_streams::tls::{TlsReader, TlsWriter, create_tls_connection, create_tls_server};
 use evenloop_streams::{
-    Protocol, StreamReader, StreamWriter, TcpStream, Transport, UnixStream, connect_accepted_socket,
-    open_connection, start_server,
+    Protocol, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream, Transport, UnixStream,
+    connect_accepted_socket, open_connection, start_server,
 };
 use evenloop_tests::{loopback, on_jumping_loop, on_loop, until};
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -149,6 +149,40 @@ fn an_echo_over_tls_says_what_was_agreed_on() {
 }
 
 #[test]
+fn tls_is_served_on_listeners_from_elsewhere() {
+    on_loop(async {
+        let identity = Identity::new();
+        let (acceptor, connector) = (identity.acceptor(&[]), identity.connector(&[]));
+        let listeners = [TcpListener::bind(loopback()).unwrap(), TcpListener::bind(loopback()).unwrap()];
+        let server = ServerConfig::new().start_tls_on(listeners, echo, &acceptor).unwrap();
+        let events = Events::default();
+        let serves = events.clone();
+        let protocols = ServerConfig::new()
+            .start_tls_protocol_on(
+                [TcpListener::bind(loopback()).unwrap()],
+                move || Notes { echoes: true, ..serves.protocol() },
+                &acceptor,
+            )
+            .unwrap();
+        let addresses = [server.local_addrs(), protocols.local_addrs()].concat();
+        assert_eq!(addresses.len(), 3);
+        for address in addresses {
+            let opened = open_tls_connection("localhost", address.port(), &connector).await;
+            let (mut reader, mut writer) = opened.unwrap();
+            writer.write(b"hello\n").unwrap();
+            writer.drain().await.unwrap();
+            assert_eq!(reader.readline().await.unwrap(), b"hello\n");
+            writer.wait_closed().await.unwrap();
+        }
+        assert_eq!(*events.0.data.borrow(), b"hello\n");
+        for server in [server, protocols] {
+            server.close();
+            server.wait_closed().await;
+        }
+    });
+}
+
+#[test]
 fn an_expired_certificate_and_one_for_another_name_are_refused() {
     on_loop(async {
         let reports = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -156,7 +190,7 @@ fn an_expired_certificate_and_one_for_another_name_are_refused() {
             [(Identity::expired(), "localhost", "Expired"), (Identity::new(), "127.0.0.1", "NotValidForName")]
         {
             let told = reports.clone();
-            let server = evenloop_streams::ServerConfig::new()
+            let server = ServerConfig::new()
                 .on_error(move |error| told.lock().unwrap().push(error.to_owned()))
                 .start_tls(echo, loopback(), &identity.acceptor(&[]))
                 .unwrap();

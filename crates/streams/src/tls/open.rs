@@ -6,7 +6,7 @@ use super::stream::TlsStream;
 use crate::reader::StreamReader;
 use crate::server::{HandlerOutcome, Server, ServerConfig};
 use crate::split::{OwnedReadHalf, OwnedWriteHalf};
-use crate::tcp::TcpStream;
+use crate::tcp::{TcpListener, TcpStream};
 use crate::writer::StreamWriter;
 use futures_io::{AsyncRead, AsyncWrite};
 use std::fmt;
@@ -96,6 +96,24 @@ impl ServerConfig {
         H: Fn(TlsReader, TlsWriter) -> F + 'static,
         F: Future<Output: HandlerOutcome> + 'static,
     {
+        self.start_tls_on([TcpListener::bind(address)?], handler, tls)
+    }
+
+    /// Serves TLS on listeners that are there already, as [`start_on`](Self::start_on).
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot spawn.
+    pub fn start_tls_on<H, F>(
+        &self,
+        listeners: impl IntoIterator<Item = TcpListener>,
+        handler: H,
+        tls: &TlsAcceptor,
+    ) -> io::Result<Server>
+    where
+        H: Fn(TlsReader, TlsWriter) -> F + 'static,
+        F: Future<Output: HandlerOutcome> + 'static,
+    {
         let (handler, tls) = (Rc::new(handler), tls.clone());
         let serve = move |reader: StreamReader, writer: StreamWriter| {
             let (handler, tls) = (handler.clone(), tls.clone());
@@ -107,7 +125,7 @@ impl ServerConfig {
                 handler(reader, writer).await.into_error().map_or(Ok(()), Err)
             }
         };
-        self.start(serve, address)
+        self.start_on(listeners, serve)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::reader::StreamReader;
 use crate::server::{Server, ServerConfig, UnixReader, UnixWriter};
 use crate::split::{OwnedReadHalf, OwnedWriteHalf, Split};
 use crate::tcp::TcpListener;
+use crate::unix::UnixListener;
 use crate::writer::StreamWriter;
 use evenloop_core::Runtime;
 use std::io;
@@ -138,11 +139,7 @@ impl ServerConfig {
         P: IntoProtocol<K>,
         K: 'static,
     {
-        let protocol = Rc::new(protocol);
-        let handler = move |reader: StreamReader, writer: StreamWriter| {
-            serve(protocol.clone(), reunited(reader, writer))
-        };
-        self.start(handler, address)
+        self.start_protocol_on([TcpListener::bind(address)?], protocol)
     }
 
     /// Serves TCP on listeners that are there already, as [`start_on`](Self::start_on), with a protocol for each connection.
@@ -160,10 +157,9 @@ impl ServerConfig {
         K: 'static,
     {
         let protocol = Rc::new(protocol);
-        let handler = move |reader: StreamReader, writer: StreamWriter| {
+        self.start_on(listeners, move |reader: StreamReader, writer: StreamWriter| {
             serve(protocol.clone(), reunited(reader, writer))
-        };
-        self.start_on(listeners, handler)
+        })
     }
 
     /// Serves the Unix socket at `path` with a protocol for each connection: see [`create_unix_server`].
@@ -186,6 +182,27 @@ impl ServerConfig {
         self.start_unix(handler, path)
     }
 
+    /// Serves Unix sockets on listeners that are there already, as [`start_unix_on`](Self::start_unix_on), with a protocol for
+    /// each connection.
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot spawn.
+    pub fn start_unix_protocol_on<P, K>(
+        &self,
+        listeners: impl IntoIterator<Item = UnixListener>,
+        protocol: impl Fn() -> P + 'static,
+    ) -> io::Result<Server>
+    where
+        P: IntoProtocol<K>,
+        K: 'static,
+    {
+        let protocol = Rc::new(protocol);
+        self.start_unix_on(listeners, move |reader: UnixReader, writer: UnixWriter| {
+            serve(protocol.clone(), reunited(reader, writer))
+        })
+    }
+
     /// Serves TLS on `address` with a protocol for each connection: see [`create_tls_server`].
     ///
     /// # Errors
@@ -202,19 +219,30 @@ impl ServerConfig {
         P: IntoProtocol<K>,
         K: 'static,
     {
+        self.start_tls_protocol_on([TcpListener::bind(address)?], protocol, tls)
+    }
+
+    /// Serves TLS on listeners that are there already, as [`start_tls_on`](Self::start_tls_on), with a protocol for each
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// The runtime cannot spawn.
+    #[cfg(feature = "tls")]
+    pub fn start_tls_protocol_on<P, K>(
+        &self,
+        listeners: impl IntoIterator<Item = TcpListener>,
+        protocol: impl Fn() -> P + 'static,
+        tls: &crate::tls::TlsAcceptor,
+    ) -> io::Result<Server>
+    where
+        P: IntoProtocol<K>,
+        K: 'static,
+    {
         let (protocol, tls) = (Rc::new(protocol), tls.clone());
-        let handler = move |reader: StreamReader, writer: StreamWriter| {
-            let (protocol, tls) = (protocol.clone(), tls.clone());
-            async move {
-                let mut wire = wire_of(reunited(reader, writer));
-                let stream = tls.accept(wire.io).await?;
-                wire.info.tls = Some(stream.info());
-                let wire = super::Wire::of_tls(stream, wire.info);
-                drive(&*protocol, wire, super::flow::HIGH_TLS)?.await;
-                Ok::<_, io::Error>(())
-            }
-        };
-        self.start(handler, address)
+        self.start_on(listeners, move |reader: StreamReader, writer: StreamWriter| {
+            serve_tls(protocol.clone(), tls.clone(), reunited(reader, writer))
+        })
     }
 }
 
@@ -229,6 +257,23 @@ where
     P: IntoProtocol<K>,
 {
     drive(&*protocol, wire_of(socket), HIGH)?.await;
+    Ok(())
+}
+
+#[cfg(feature = "tls")]
+async fn serve_tls<P, K>(
+    protocol: Rc<impl Fn() -> P>,
+    tls: crate::tls::TlsAcceptor,
+    socket: impl AcceptedSocket,
+) -> io::Result<()>
+where
+    P: IntoProtocol<K>,
+{
+    let mut wire = wire_of(socket);
+    let stream = tls.accept(wire.io).await?;
+    wire.info.tls = Some(stream.info());
+    let wire = super::Wire::of_tls(stream, wire.info);
+    drive(&*protocol, wire, super::flow::HIGH_TLS)?.await;
     Ok(())
 }
 
