@@ -23,6 +23,8 @@ mod annex;
 #[allow(unsafe_code)]
 mod cell;
 #[allow(unsafe_code)]
+mod join_error;
+#[allow(unsafe_code)]
 mod life;
 #[allow(unsafe_code)]
 mod pool;
@@ -41,15 +43,12 @@ mod turn;
 #[allow(unsafe_code)]
 pub(crate) mod waker;
 
-use crate::unhandled::panic_message;
 use done::{DoneCallback, DoneCallbackId, TaskEnd};
 use evenloop_core::cancel::{Cancelled, Catcher, Raised, Reason, Resume, raise};
 use evenloop_core::context::Context as Variables;
-use evenloop_core::shim::Mutex;
+pub use join_error::JoinError;
 use raw::About;
 use raw_task::RawTask;
-use std::any::Any;
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::panic::{Location, resume_unwind};
@@ -580,95 +579,3 @@ impl fmt::Debug for TaskInfo {
         write!(f, "{}", self.0)
     }
 }
-
-// === JoinError ===
-
-/// Why a task gave no value.
-///
-/// One pointer, so that outcomes stay small: nothing stands for "cancelled, without a word".
-///
-/// # Examples
-///
-/// ```
-/// use evenloop_executor::{EventLoop, create_task};
-///
-/// EventLoop::new().run_until_complete(async {
-///     let mut waits = create_task(std::future::pending::<()>());
-///     waits.cancel("closing time");
-///     let error = waits.join().await.unwrap_err();
-///     assert!(error.is_cancelled());
-///     assert_eq!(error.to_string(), "the task was cancelled: closing time");
-///
-///     let error = create_task(async { panic!("a bug") }).join().await.unwrap_err();
-///     assert!(error.is_panic());
-///     assert_eq!(error.to_string(), "the task panicked: a bug");
-/// });
-/// ```
-pub struct JoinError(Option<Box<Why>>);
-
-enum Why {
-    Cancelled(Reason),
-    /// In a mutex so that the error is `Sync` whatever the panic carries.
-    Panicked(Mutex<Box<dyn Any + Send>>),
-}
-
-impl JoinError {
-    pub(crate) fn cancelled(reason: Reason) -> Self {
-        Self(reason.text().is_some().then(|| Box::new(Why::Cancelled(reason))))
-    }
-
-    pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Self {
-        Self(Some(Box::new(Why::Panicked(Mutex::new(panic)))))
-    }
-
-    /// Whether the task was cancelled.
-    pub fn is_cancelled(&self) -> bool {
-        !self.is_panic()
-    }
-
-    /// Why the task was cancelled. Without words if it was not, or nobody said why.
-    pub fn reason(&self) -> Reason {
-        match self.0.as_deref() {
-            Some(Why::Cancelled(reason)) => reason.clone(),
-            _ => Reason::default(),
-        }
-    }
-
-    /// Whether the task panicked.
-    pub fn is_panic(&self) -> bool {
-        matches!(self.0.as_deref(), Some(Why::Panicked(_)))
-    }
-
-    /// What the panic carried, to be handed on with [`resume_unwind`].
-    ///
-    /// # Errors
-    ///
-    /// The task did not panic; the error comes back.
-    pub fn into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
-        match self.0.map(|why| *why) {
-            Some(Why::Panicked(panic)) => Ok(panic.into_inner()),
-            other => Err(Self(other.map(Box::new))),
-        }
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_deref() {
-            None => f.write_str("the task was cancelled"),
-            Some(Why::Cancelled(reason)) => match reason.text() {
-                None => f.write_str("the task was cancelled"),
-                Some(text) => write!(f, "the task was cancelled: {text}"),
-            },
-            Some(Why::Panicked(panic)) => write!(f, "the task panicked: {}", panic_message(&**panic.lock())),
-        }
-    }
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JoinError [{self}]")
-    }
-}
-
-impl Error for JoinError {}

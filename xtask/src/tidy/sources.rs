@@ -8,6 +8,7 @@ const UNSAFE_FILES: &[&str] = &[
     "crates/core/src/shim/tsan.rs",
     "crates/executor/src/task/annex.rs",
     "crates/executor/src/task/cell.rs",
+    "crates/executor/src/task/join_error.rs",
     "crates/executor/src/task/life.rs",
     "crates/executor/src/task/pool.rs",
     "crates/executor/src/task/raw.rs",

@@ -19,6 +19,7 @@
 //! | `state.rs`    | the word that other threads may write                                                |
 //! | `cell.rs`     | the allocation: the header and the future in it                                      |
 //! | `annex.rs`, `site.rs` | what few tasks have; where it was spawned                                    |
+//! | `join_error.rs` | why it gave no value                                                               |
 //! | `pool.rs`     | the memory of tasks that are gone                                                    |
 //! | `waker.rs`    | its wakers, and which loop runs on this thread                                       |
 //! | `life.rs`     | scheduled, asked to end, let go of, freed                                            |
