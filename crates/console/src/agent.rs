@@ -5,14 +5,18 @@
 //! A2. The agent takes no lock that a blocked loop could hold, so it answers while loops are blocked.
 //! A3. A client has [`PATIENCE`] for its request and again for taking the answer, [`LONGEST_REQUEST`] bytes, and there are at
 //!     most [`CLIENTS`] at a time: garbage, slowness and numbers cost the program nothing but these few threads.
+//! A4. Every thread waits for the end too: one half of a pair of sockets, whose other half the [`Agent`] holds. So it ends
+//!     whatever has become of the socket's file, and removes that only if it is still the one that it made.
 
 use crate::wire::{Command, LONGEST_REQUEST, NAME, VERSION};
-use evenloop_core::shim::atomic::{AtomicBool, AtomicUsize, Ordering};
-use evenloop_core::shim::{StdArc, thread};
+use evenloop_core::shim::atomic::{AtomicUsize, Ordering};
+use evenloop_core::shim::{GlobalAtomicUsize, StdArc, thread};
 use evenloop_executor::watch::{cancel_watched, end_trace, snapshot, start_trace};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -25,19 +29,24 @@ pub const VARIABLE: &str = "EVENLOOP_CONSOLE";
 const PATIENCE: Duration = Duration::from_secs(5);
 const CLIENTS: usize = 8;
 
+/// Not 0: somebody traces. There is one trace a process, whoever listens.
+static TRACES: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
+
 /// An agent that answers until it is dropped; then its socket is gone.
 #[must_use = "dropping the agent ends it"]
 pub struct Agent {
     path: PathBuf,
-    desk: StdArc<Desk>,
+    /// Device and number of the file.
+    file: (u64, u64),
+    /// A4: dropping it ends the threads.
+    _end: UnixStream,
 }
 
 /// What the agent's threads share.
 struct Desk {
-    ends: AtomicBool,
+    /// A4.
+    end: UnixStream,
     clients: AtomicUsize,
-    /// Somebody traces: there is one trace a process.
-    traces: AtomicBool,
 }
 
 /// Where the agent of that process listens unless it was told otherwise.
@@ -113,33 +122,42 @@ pub fn listen(path: impl Into<PathBuf>) -> io::Result<Agent> {
             return Err(tell(io::Error::new(ErrorKind::AddrInUse, "somebody listens here")));
         }
     }
-    let listener = bind(&path).map_err(tell)?;
-    let desk = StdArc::new(Desk {
-        ends: AtomicBool::new(false),
-        clients: AtomicUsize::new(0),
-        traces: AtomicBool::new(false),
-    });
-    let shared = desk.clone();
-    let started =
-        thread::Builder::new().name("evenloop-console".into()).spawn(move || accept(&listener, &shared));
-    let agent = Agent { path, desk }; // from here on, dropping it removes the socket
+    let path = std::path::absolute(&path).map_err(tell)?;
+    let (listener, file) = bind(&path).map_err(tell)?;
+    let (end, theirs) = UnixStream::pair().map_err(tell)?;
+    let desk = StdArc::new(Desk { end: theirs, clients: AtomicUsize::new(0) });
+    let started = thread::Builder::new()
+        .name("evenloop-console".into())
+        .spawn(move || while accept(&listener, &desk) {});
+    let agent = Agent { path, file, _end: end }; // from here on, dropping it removes the socket
     started.map(|_detached| agent)
 }
 
 /// A1.
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let beside = path.with_file_name(name);
     let _ = fs::remove_file(&beside);
     let listener = UnixListener::bind(&beside)?;
-    let placed = fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))
-        .and_then(|()| fs::rename(&beside, path));
-    if let Err(error) = placed {
-        let _ = fs::remove_file(&beside);
-        return Err(error);
+    let place = || {
+        listener.set_nonblocking(true)?;
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
+        let file = file_at(&beside)?;
+        fs::rename(&beside, path).map(|()| file)
+    };
+    match place() {
+        Ok(file) => Ok((listener, file)),
+        Err(error) => {
+            let _ = fs::remove_file(&beside);
+            Err(error)
+        }
     }
-    Ok(listener)
+}
+
+/// Device and number of the file at that path.
+fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
 }
 
 impl Agent {
@@ -151,10 +169,9 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // ORDERING: Relaxed: connecting below comes after it, and the thread looks after accepting.
-        self.desk.ends.store(true, Ordering::Relaxed);
-        let _ = UnixStream::connect(&self.path);
-        let _ = fs::remove_file(&self.path);
+        if file_at(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -164,18 +181,42 @@ impl fmt::Debug for Agent {
     }
 }
 
-fn accept(listener: &UnixListener, desk: &StdArc<Desk>) {
-    loop {
-        let accepted = listener.accept();
-        // ORDERING: Relaxed, as in `Agent::drop`.
-        if desk.ends.load(Ordering::Relaxed) {
-            return;
+/// Serves who connects next. Answers false at the end.
+fn accept(listener: &UnixListener, desk: &StdArc<Desk>) -> bool {
+    if desk.wait(listener, PollFlags::IN, None) == Heard::End {
+        return false;
+    }
+    match listener.accept() {
+        Ok((stream, _)) if is_trusted(&stream) => serve(stream, desk),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {} // it has gone again
+        // No descriptors, say: come back later.
+        Err(_) => {
+            return desk.wait(listener, PollFlags::empty(), Some(Duration::from_millis(100))) != Heard::End;
         }
-        match accepted {
-            Ok((stream, _)) if is_trusted(&stream) => serve(stream, desk),
-            Ok(_) => {}
-            // No descriptors, say: come back later.
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+    }
+    true
+}
+
+/// What ended a wait.
+#[derive(PartialEq)]
+enum Heard {
+    /// The agent is gone (A4).
+    End,
+    /// What was asked for, or that the other end of the stream is gone.
+    Stream,
+    /// Time is over, or a signal came: look again.
+    Nothing,
+}
+
+impl Desk {
+    fn wait(&self, stream: &impl AsFd, events: PollFlags, time: Option<Duration>) -> Heard {
+        let time = time.map(|time| Timespec::try_from(time).expect("a time of ours is short"));
+        let mut both = [PollFd::new(&self.end, PollFlags::IN), PollFd::new(stream, events)];
+        match poll(&mut both, time.as_ref()) {
+            Ok(1..) if !both[0].revents().is_empty() => Heard::End,
+            Ok(1..) => Heard::Stream,
+            _ => Heard::Nothing,
         }
     }
 }
@@ -198,25 +239,28 @@ struct Served(StdArc<Desk>);
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // ORDERING: Relaxed: a count and nothing else.
+        // ORDERING: Relaxed: as in `serve`.
         self.0.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 fn serve(stream: UnixStream, desk: &StdArc<Desk>) {
-    // ORDERING: Relaxed, as above. Only this thread adds.
+    // ORDERING: Relaxed: a count and nothing else. Only this thread adds.
     let busy = desk.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS;
     let served = Served(desk.clone());
+    // Some systems hand the listener's mode on.
+    if stream.set_nonblocking(busy).is_err() {
+        return;
+    }
     if busy {
         // Fits into the socket's buffer, so it does not wait for the client.
-        let _ = stream.set_nonblocking(true);
         let _ = (&stream).write_all(refusal("too many clients").as_bytes());
         return;
     }
     let answer = move || {
         let desk = &served.0;
         let answer = match read(&stream) {
-            Ok(line) => Command::decode(&line).map_or_else(refusal, |command| answer(command, desk)),
+            Ok(line) => Command::decode(&line).map_or_else(refusal, |command| answer(command, &stream, desk)),
             Err(_) => refusal("no request came"),
         };
         let _ = write(&stream, &answer);
@@ -229,7 +273,7 @@ fn refusal(words: &str) -> String {
     format!("{NAME} {VERSION} error {words}\nend\n")
 }
 
-fn answer(command: Command, desk: &Desk) -> String {
+fn answer(command: Command, client: &UnixStream, desk: &Desk) -> String {
     let mut text = format!("{NAME} {VERSION} ok\nprocess\t{}\n", std::process::id());
     match command {
         Command::Ps => text += &snapshot().encode(),
@@ -240,17 +284,17 @@ fn answer(command: Command, desk: &Desk) -> String {
         }
         Command::Trace(time) => {
             // ORDERING: Relaxed: a flag and nothing else.
-            if desk.traces.swap(true, Ordering::Relaxed) {
+            if TRACES.swap(1, Ordering::Relaxed) != 0 {
                 return refusal("somebody traces already");
             }
             start_trace();
             let before = snapshot();
+            // No longer than the client stays.
             let end = Instant::now() + time;
-            // ORDERING: Relaxed: as in `Agent::drop`.
-            while !desk.ends.load(Ordering::Relaxed) && Instant::now() < end {
-                std::thread::sleep(
-                    end.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)),
-                );
+            while let Ok(left) = left(end) {
+                if desk.wait(client, PollFlags::empty(), Some(left)) != Heard::Nothing {
+                    break;
+                }
             }
             // Names of those that have ended meanwhile, then of those that have begun.
             text += &before.encode();
@@ -263,7 +307,7 @@ fn answer(command: Command, desk: &Desk) -> String {
                 let _ = writeln!(text, "lost\t{number}\t{}", trace.lost());
             }
             // ORDERING: Relaxed: as above.
-            desk.traces.store(false, Ordering::Relaxed);
+            TRACES.store(0, Ordering::Relaxed);
         }
     }
     text + "end\n"

@@ -139,9 +139,14 @@ impl Client {
     fn ask(&self, command: Command, patience: Duration) -> Result<String, ClientError> {
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(patience))?;
-        stream.write_all(command.encode().as_bytes())?;
+        let asked = stream.write_all(command.encode().as_bytes());
         let mut text = String::new();
-        stream.read_to_string(&mut text)?;
+        let read = stream.read_to_string(&mut text);
+        // An agent that refuses does not wait for the request: its words have come, though the connection is broken.
+        if !text.ends_with("end\n") {
+            asked?;
+            read?;
+        }
         let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
         let greeting = format!("{NAME} {VERSION} ");
         match first.strip_prefix(&greeting) {

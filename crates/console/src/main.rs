@@ -3,15 +3,16 @@
 #![forbid(unsafe_code)]
 
 use evenloop_console::{Client, Command, Spans, find};
-use evenloop_executor::watch::{Snapshot, TaskKey};
+use evenloop_executor::watch::{Snapshot, TaskKey, TaskSnapshot};
 use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::error::Error;
+use std::fmt;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HELP: &str = "\
 What a running program's tasks wait for. The program listens: EVENLOOP_CONSOLE=1, or `evenloop_console::listen`.
@@ -28,6 +29,7 @@ TARGET is a process's number or the path of a socket; it may be left out where j
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("evenloop: {error}");
             ExitCode::FAILURE
@@ -77,10 +79,21 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Prints, and ends quietly if nobody reads any more.
+/// What is printed goes to nobody any more: no failure, and the end of the command.
+#[derive(Debug)]
+struct NobodyReads;
+
+impl fmt::Display for NobodyReads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads what is printed")
+    }
+}
+
+impl Error for NobodyReads {}
+
 fn print(text: &str) -> Result<(), Box<dyn Error>> {
     match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(NobodyReads.into()),
         result => Ok(result?),
     }
 }
@@ -102,26 +115,27 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn top(client: &Client, every: Duration, times: Option<u64>) -> Result<(), Box<dyn Error>> {
     let clears = std::io::stdout().is_terminal();
-    let mut before = client.ps()?;
+    let (mut before, mut seen) = (client.ps()?, Instant::now());
     for _ in 0..times.unwrap_or(u64::MAX) {
         std::thread::sleep(every);
         let now = client.ps()?;
-        let screen = screen(&before, &now, every);
+        let screen = screen(&before, &now, seen.elapsed());
         print(&if clears { format!("\x1b[2J\x1b[H{screen}") } else { screen })?;
-        before = now;
+        (before, seen) = (now, Instant::now());
     }
     Ok(())
 }
 
 /// Who used the loop between two snapshots, most first.
 fn screen(before: &Snapshot, now: &Snapshot, between: Duration) -> String {
-    let known: HashMap<_, _> = before.tasks().map(|task| (task.key, (task.busy, task.polls))).collect();
+    // A poll that lasts is not in `busy` yet.
+    let used = |task: &TaskSnapshot| task.busy + task.running.unwrap_or_default();
+    let known: HashMap<_, _> = before.tasks().map(|task| (task.key, (used(task), task.polls))).collect();
     let mut rows: Vec<_> = now
         .tasks()
         .map(|task| {
-            let (busy, polls) = known.get(&task.key).copied().unwrap_or_default();
-            // A poll that lasts has not been added yet.
-            let busy = task.busy.saturating_sub(busy) + task.running.unwrap_or_default().min(between);
+            let (before, polls) = known.get(&task.key).copied().unwrap_or_default();
+            let busy = used(task).saturating_sub(before);
             (busy, task.polls.saturating_sub(polls), task)
         })
         .collect();
@@ -173,4 +187,34 @@ fn chrome(spans: &Spans) -> Value {
         })
     }));
     json!({"displayTimeUnit": "ns", "traceEvents": events})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evenloop_executor::{EventLoop, snapshot};
+
+    #[test]
+    fn a_poll_that_ends_is_counted_once() {
+        let event_loop = EventLoop::builder().watch(true).build();
+        event_loop.create_named_task("works", std::future::pending::<()>()).detach();
+        let seen = snapshot();
+        let with = |busy, running: Option<u64>| {
+            let mut seen = seen.clone();
+            let task = seen.loops.iter_mut().flat_map(|it| &mut it.tasks).find(|task| task.name == "works");
+            let task = task.unwrap();
+            (task.busy, task.running) = (Duration::from_secs(busy), running.map(Duration::from_secs));
+            seen
+        };
+        let second = Duration::from_secs(1);
+        for (before, after, share) in [
+            (with(2, Some(9)), with(12, None), " 100.0% "),
+            (with(2, Some(9)), with(12, Some(0)), " 100.0% "), // another poll has begun
+            (with(2, Some(9)), with(2, Some(10)), " 100.0% "),
+        ] {
+            let top = screen(&before, &after, second);
+            let row = top.lines().find(|row| row.contains("works")).unwrap();
+            assert!(row.contains(share), "{top}");
+        }
+    }
 }

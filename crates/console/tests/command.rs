@@ -5,8 +5,8 @@ use evenloop_executor::{EventLoop, create_eager_task, create_task, yield_now};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Runs the command; answers what it printed, and whether it succeeded.
 fn evenloop(arguments: &[&str]) -> (String, bool) {
@@ -49,6 +49,26 @@ fn ps_pstree_top_and_cancel() {
     assert_eq!(evenloop(&["cancel", &path, key]), (String::new(), true));
     let error = event_loop.run_until_complete(outer.join()).unwrap_err();
     assert!(error.is_cancelled());
+}
+
+#[test]
+fn top_ends_when_nobody_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_agent, path) = agent(folder.path());
+    let mut top = Command::new(env!("CARGO_BIN_EXE_evenloop"));
+    let mut top = top.args(["top", &path, "--every", "1ms"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(top.stdout.take()); // as `head` does
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = top.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > Duration::from_secs(30) {
+            top.kill().unwrap();
+        }
+        std::thread::yield_now();
+    };
+    assert!(status.success(), "{status}");
 }
 
 #[test]
