@@ -69,10 +69,14 @@ fn when_its_executor_is_dropped_a_pending_read_is_woken_and_says_so() {
 }
 
 #[test]
-fn an_executor_that_is_gone_takes_no_socket() {
+fn an_executor_that_is_gone_takes_neither_a_socket_nor_work() {
     let executor = Arc::new(smol::Executor::new());
     let runtime = evenloop_smol::runtime_on(&executor, Clock::Real);
     drop(executor);
+    let spawn = runtime.spawn_for("test").unwrap();
+    let refused = spawn.spawn(Box::pin(async {})).expect_err("the executor is gone");
+    assert_eq!(refused.to_string(), "not spawned: the smol executor was dropped");
+    spawn.spawn_blocking(Box::new(|| ())).expect_err("the executor is gone");
     let _entered = runtime.enter();
     let error = UnixStream::pair().unwrap_err();
     assert!(error.to_string().contains("the smol executor was dropped"), "{error}");

@@ -249,6 +249,12 @@ fn a_runtime_without_tokios_timers_says_that_they_have_ended() {
     let runtime = evenloop_tokio::runtime_on(tokio.handle(), Clock::Real);
     let said = message(|| tokio.block_on(runtime.scope(sleep(SECOND))));
     assert!(said.starts_with("`sleep` needs timers, and the tokio runtime has ended: "), "{said}");
+    // But tokio has not.
+    let (sender, receiver) = evenloop_sync::oneshot::channel();
+    let spawn = runtime.spawn_for("test").unwrap();
+    spawn.spawn(Box::pin(async { sender.send("spawned").unwrap() })).unwrap();
+    assert_eq!(tokio.block_on(receiver).unwrap(), "spawned");
+    spawn.spawn_blocking(Box::new(|| ())).unwrap();
 }
 
 #[test]

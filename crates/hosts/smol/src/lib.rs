@@ -136,6 +136,8 @@ fn build(place: Where, clock: Clock) -> Runtime {
     runtime
 }
 
+const DROPPED: &str = "the smol executor was dropped";
+
 /// What smol does for those who spawn.
 struct Smol {
     place: Where,
@@ -149,12 +151,20 @@ enum Where {
 }
 
 impl Where {
+    /// Whether there is an executor still.
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Global => true,
+            Self::On(executor) => executor.strong_count() > 0,
+        }
+    }
+
     fn spawn(&self, future: BoxFuture) -> Result<(), NotSpawned<BoxFuture>> {
         match self {
             Self::Global => smol::spawn(future).detach(),
             Self::On(executor) => match executor.upgrade() {
                 Some(executor) => executor.spawn(future).detach(),
-                None => return Err(NotSpawned { value: future, why: "the smol executor was dropped" }),
+                None => return Err(NotSpawned { value: future, why: DROPPED }),
             },
         }
         Ok(())
@@ -169,12 +179,9 @@ impl Smol {
 
 impl Spawn for Smol {
     fn spawn(&self, future: BoxFuture) -> Result<(), NotSpawned<BoxFuture>> {
-        if let Where::On(executor) = &self.place {
-            if executor.strong_count() == 0 {
-                return self.place.spawn(future);
-            }
-        }
         match self.runtime() {
+            // Before it is wrapped, which cannot be undone.
+            _ if !self.place.is_there() => Err(NotSpawned { value: future, why: DROPPED }),
             Some(runtime) => self.place.spawn(Box::pin(runtime.scope(future))),
             None => self.place.spawn(future),
         }
@@ -185,6 +192,9 @@ impl Spawn for Smol {
     }
 
     fn spawn_blocking(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
+        if !self.place.is_there() {
+            return Err(NotSpawned { value: job, why: DROPPED });
+        }
         let runtime = self.runtime();
         smol::unblock(move || {
             let _entered = runtime.as_ref().map(Runtime::enter);

@@ -54,9 +54,12 @@ mod streams;
 
 use evenloop_core::shim::{OnceLock, StdArc, StdWeak};
 use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Runtime, RuntimeId, Spawn};
-use evenloop_time::{Clock, Engine, guest};
+use evenloop_time::{Clock, guest};
 use std::error::Error;
 use std::fmt;
+use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
 use tokio::runtime::Handle;
 
 /// A runtime for Evenloop's futures on the tokio runtime that the caller is in. Each call makes another one, with timers
@@ -109,9 +112,9 @@ pub fn runtime() -> Result<Runtime, NotInTokio> {
 /// ```
 pub fn runtime_on(handle: &Handle, clock: Clock) -> Runtime {
     let (engine, drive) = guest(clock, |deadline| tokio::time::sleep_until(deadline.into()));
-    let (handle, id) = (handle.clone(), OnceLock::new());
-    let spawn = StdArc::new(Tokio { handle, engine: StdArc::downgrade(&engine), id });
-    spawn.handle.spawn(drive);
+    let (alive, id) = (StdArc::new(Alive), OnceLock::new());
+    let spawn = StdArc::new(Tokio { handle: handle.clone(), alive: StdArc::downgrade(&alive), id });
+    spawn.handle.spawn(keep(alive, drive));
     let runtime = Runtime::builder("tokio").timers(engine).spawn(spawn.clone());
     #[cfg(feature = "streams")]
     let runtime = runtime.reactor(streams::reactor_on(&spawn.handle));
@@ -145,11 +148,26 @@ pub fn install() -> Result<(), NotInstalled> {
     Runtime::set_fallback(runtime).map_err(|_| NotInstalled::Already)
 }
 
+/// Held by a task of tokio's: it is gone when tokio has shut down.
+struct Alive;
+
+/// Drives the timers. Where tokio has no time driver their first sleep panics; tokio itself is alive after that.
+async fn keep(_alive: StdArc<Alive>, drive: impl Future<Output = ()>) {
+    let mut drive = Box::pin(drive);
+    let driven = poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| drive.as_mut().poll(cx)));
+        polled.map_or_else(|_| Poll::Ready(false), |polled| polled.map(|()| true))
+    });
+    if !driven.await {
+        drop(drive); // ends the timers
+        pending::<()>().await;
+    }
+}
+
 /// What tokio does for those who spawn.
 struct Tokio {
     handle: Handle,
-    /// Ends when tokio shuts down, for tokio drops the task that drives it.
-    engine: StdWeak<Engine>,
+    alive: StdWeak<Alive>,
     /// The runtime that this is a part of; what is spawned gets it.
     id: OnceLock<RuntimeId>,
 }
@@ -161,9 +179,9 @@ impl Tokio {
 
     /// What comes back if tokio has shut down. A shutdown at this very moment drops it instead.
     fn alive<T>(&self, value: T) -> Result<T, NotSpawned<T>> {
-        match self.engine.upgrade() {
-            Some(engine) if !engine.has_ended() => Ok(value),
-            _ => Err(NotSpawned { value, why: "the tokio runtime has shut down" }),
+        match self.alive.strong_count() {
+            0 => Err(NotSpawned { value, why: "the tokio runtime has shut down" }),
+            _ => Ok(value),
         }
     }
 }
