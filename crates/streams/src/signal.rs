@@ -4,12 +4,15 @@
 //! the listener as it does for any other descriptor: signals end the same wait as everything else.
 //!
 //! G1. A signal that comes while its listener is busy is not lost, and several may become one: as the kernel does it.
-//! G2. While nobody listens to a signal (any more), it does what the system would have done. SIGINT is an exception: it is
-//!     left to whoever else listens, such as the loop's own Ctrl-C.
+//! G2. While nobody listens to a signal (any more), it does what it did before the process first listened to it: what the
+//!     system does by default, or nothing if it was ignored (as SIGHUP under `nohup`), or what another handler does, which is
+//!     called all the while. SIGINT is an exception: it is left to whoever else listens, such as the loop's own Ctrl-C.
+//! G3. A handler that panics is reported and stays. Its signal would kill the process if it went with the panic.
 
 #![allow(unsafe_code)]
 
 use crate::async_fd::AsyncFd;
+use crate::protocol::call_back;
 pub use crate::signal_kind::SignalKind;
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering};
 use evenloop_core::shim::{GlobalMutex, OnceLock, StdArc};
@@ -133,6 +136,9 @@ impl fmt::Debug for Signal {
 
 /// Calls `handler` on this loop whenever the signal comes, until the guard is dropped: asyncio's `add_signal_handler`.
 ///
+/// A handler that panics is reported and stays. Differs from asyncio: another handler for the same signal is called too, and
+/// does not take the place of the first; drop the first one's guard for that.
+///
 /// # Errors
 ///
 /// As [`signal`]; or the runtime cannot spawn on this thread.
@@ -150,11 +156,11 @@ pub fn add_signal_handler(
     mut handler: impl FnMut() + 'static,
 ) -> io::Result<SignalHandler> {
     let spawn = Runtime::current_spawn("add_signal_handler").map_err(io::Error::other)?;
-    let mut arrivals = signal(kind)?;
+    let (mut arrivals, host) = (signal(kind)?, spawn.clone());
     let scope = evenloop_core::cancel::CancelScope::new();
     let serves = scope.run(async move {
         while arrivals.recv().await.is_ok() {
-            handler();
+            call_back(&*host, "add_signal_handler", &mut handler); // G3
         }
     });
     let task = async move { drop(serves.await) };
@@ -190,7 +196,7 @@ static LISTENERS: OnceLock<GlobalMutex<BTreeMap<SignalKind, StdArc<AtomicUsize>>
 struct Listens(StdArc<AtomicUsize>);
 
 impl Listens {
-    /// Counts one more, and the first time sees to it that a signal nobody listens to does what it would have done (G2).
+    /// Counts one more, and the first time sees to it that a signal nobody listens to does what it did before (G2).
     fn start(kind: SignalKind) -> io::Result<Self> {
         let mut listeners = LISTENERS.get_or_init(GlobalMutex::default).lock();
         if let Some(count) = listeners.get(&kind) {
@@ -199,7 +205,7 @@ impl Listens {
             return Ok(Self(count.clone()));
         }
         let count = StdArc::new(AtomicUsize::new(1));
-        if kind != SignalKind::INTERRUPT {
+        if kind != SignalKind::INTERRUPT && does_as_the_system(kind)? {
             let counted = count.clone();
             let otherwise = move || {
                 // ORDERING: Relaxed, as above.
@@ -214,6 +220,17 @@ impl Listens {
         listeners.insert(kind, count.clone());
         Ok(Self(count))
     }
+}
+
+/// Whether the process has left the signal to the system; not so if it is ignored or has a handler.
+fn does_as_the_system(kind: SignalKind) -> io::Result<bool> {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call changes nothing; the place for the old one is ours.
+    if unsafe { libc::sigaction(kind.as_raw(), std::ptr::null(), action.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, so it has filled the place.
+    Ok(unsafe { action.assume_init() }.sa_sigaction == libc::SIG_DFL)
 }
 
 impl Drop for Listens {

@@ -9,7 +9,7 @@
 //! R4. The task of a callback holds its descriptor weakly: dropping the descriptor ends it.
 
 use crate::async_fd::AsyncFd;
-use crate::protocol::call;
+use crate::protocol::call_back;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Direction, Runtime, Spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -177,7 +177,7 @@ impl<T: AsFd + 'static> Future for Calls<T> {
         let callback = this.place.callback.borrow_mut().take();
         let Some(mut callback) = callback else { return Poll::Ready(()) };
         // Reported if it panics, and it stays: as asyncio has it.
-        let _ = call(&*this.host, this.method, &mut callback);
+        call_back(&*this.host, this.method, &mut callback);
         if this.place.removed.get() {
             drop(callback); // R2
             return Poll::Ready(());
