@@ -43,6 +43,45 @@ fn two_pieces_go_at_once_through_every_stream() {
     });
 }
 
+/// Showed as a write, and a read, that never ended: what the kernel had not looked at was taken for a stream that is full,
+/// or dry, and no news comes of one that is neither.
+async fn more_pieces_than_the_kernel_takes(
+    mut from: impl AsyncWrite + Unpin,
+    mut to: impl AsyncRead + Unpin,
+) {
+    let pieces = vec![IoSlice::new(b"ab"); 2000];
+    let sent = from.write_vectored(&pieces).await.unwrap();
+    assert!((2..4000).contains(&sent), "{sent}: more would have been taken");
+    from.write_all(b"c").await.unwrap();
+    let mut room = [0; 4001];
+    let mut rooms: Vec<_> = room.chunks_mut(1).map(IoSliceMut::new).collect();
+    let came = to.read_vectored(&mut rooms).await.unwrap();
+    assert!((1..=sent).contains(&came), "{came} of {sent}");
+    let mut rest = vec![0; sent + 1 - came];
+    to.read_exact(&mut rest).await.unwrap();
+    assert_eq!(rest.last(), Some(&b'c'));
+    // Nor are pieces without bytes in them, however many, an end or a stream that takes nothing.
+    let pieces = [vec![IoSlice::new(b""); 2000], vec![IoSlice::new(b"de")]].concat();
+    assert_eq!(from.write_vectored(&pieces).await.unwrap(), 2);
+    let mut room = [0; 2];
+    let mut rooms: Vec<_> = (0..2000).map(|_| IoSliceMut::new(&mut [])).collect();
+    rooms.push(IoSliceMut::new(&mut room));
+    assert_eq!(to.read_vectored(&mut rooms).await.unwrap(), 2);
+    assert_eq!(&room, b"de");
+}
+
+#[test]
+fn more_pieces_than_the_kernel_takes_at_once_leave_the_stream_ready() {
+    on_loop(async {
+        let (one, other) = connected().await;
+        more_pieces_than_the_kernel_takes(one, other).await;
+        let (one, other) = UnixStream::pair().unwrap();
+        more_pieces_than_the_kernel_takes(one, other).await;
+        let (sender, receiver) = pipe().unwrap();
+        more_pieces_than_the_kernel_takes(sender, receiver).await;
+    });
+}
+
 #[test]
 fn what_they_are_shown_as() {
     on_loop(async {

@@ -38,6 +38,10 @@ use std::task::{Context, Poll, ready};
 /// takes to look at the pieces.
 const SMALL: usize = 1024;
 
+/// The kernel looks at no more pieces in one call (`IOV_MAX`), and std gives it no more: what lies behind them is no sign of
+/// a stream that is dry or full.
+const PIECES: usize = 1024;
+
 /// Any descriptor, watched by the current reactor.
 ///
 /// Owns what it watches; dropping it deregisters, then drops that. Reading and writing is done by closures that make the
@@ -339,10 +343,11 @@ where
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
+        // From the first one with room: many without would be an answer of none, which is taken for the end.
+        let Some(first) = bufs.iter().position(|buf| !buf.is_empty()) else { return Poll::Ready(Ok(0)) };
+        let end = bufs.len().min(first + PIECES);
+        let bufs = &mut bufs[first..end];
         let room = bufs.iter().map(|buf| buf.len()).sum();
-        if room == 0 {
-            return Poll::Ready(Ok(0));
-        }
         let short = |n: &usize| SHORT_IS_DRY && (1..room).contains(n);
         self.poll_with(Direction::Read, cx, |mut io| io.read_vectored(bufs), short)
     }
@@ -364,6 +369,8 @@ where
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let first = bytes.iter().position(|bytes| !bytes.is_empty()).unwrap_or(bytes.len());
+        let bytes = &bytes[first..bytes.len().min(first + PIECES)];
         let all: usize = bytes.iter().map(|bytes| bytes.len()).sum();
         if all <= SMALL {
             let mut together = [0; SMALL];
