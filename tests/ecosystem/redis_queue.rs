@@ -99,6 +99,17 @@ fn another_maxsize_is_refused() {
 }
 
 #[test]
+fn the_largest_maxsize_is_one() {
+    with_redis(|url| async move {
+        let open = |maxsize| RemoteQueue::<u32>::options(&url, "jobs").maxsize(maxsize).open();
+        let queue = open(usize::MAX).await.unwrap();
+        queue.put_nowait(1).await.unwrap();
+        let error = open(usize::MAX - 1).await.unwrap_err();
+        assert!(matches!(error, OpenError::Maxsize { theirs: usize::MAX, .. }), "{error}");
+    });
+}
+
+#[test]
 fn what_is_dropped_comes_back_after_its_time_and_not_before() {
     with_redis(|url| async move {
         let visibility = Duration::from_millis(400);

@@ -12,4 +12,5 @@ for _, worker in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], about.name)
   end
 end
-return tonumber(redis.call('HGET', KEYS[3], 'maxsize'))
+-- As it is written: Lua's numbers are exact up to 2^53 only.
+return redis.call('HGET', KEYS[3], 'maxsize')
