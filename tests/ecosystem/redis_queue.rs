@@ -236,6 +236,55 @@ fn a_put_that_is_repeated_under_its_key_is_put_once() {
     });
 }
 
+/// `Duration::MAX` is no error, whatever it is given to, and a key is remembered for a millisecond at least.
+#[test]
+fn times_without_end_and_times_of_nothing_are_taken() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::options(&url, "long")
+            .patience(Duration::MAX)
+            .remember(Duration::MAX)
+            .response_limit(Duration::MAX)
+            .visibility(Duration::MAX)
+            .open()
+            .await
+            .unwrap();
+        queue.put(1).await.unwrap();
+        for _ in 0..2 {
+            queue.put_once("key", 2).await.unwrap();
+        }
+        assert_eq!(queue.qsize().await.unwrap(), 2);
+        let taken = queue.get().await.unwrap();
+        taken.extend(Duration::MAX).await.unwrap();
+        queue.get().await.unwrap().task_done().await.unwrap();
+        assert!(timeout(Duration::from_millis(50), queue.get()).await.is_err(), "it is with us");
+        taken.task_done().await.unwrap();
+
+        for (name, remember) in [("zero", Duration::ZERO), ("short", Duration::from_micros(500))] {
+            let queue = RemoteQueue::<u32>::options(&url, name).remember(remember).open().await.unwrap();
+            queue.put_once("key", 1).await.unwrap();
+            assert_eq!(queue.qsize().await.unwrap(), 1);
+        }
+    });
+}
+
+/// It was in the queue, and repeating the call put it again: the key came after the item.
+#[test]
+fn a_put_that_fails_has_put_nothing() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        let client = redis::Client::open(url).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        // As a worker in another language may have it.
+        let script = include_str!("../../crates/redis/src/scripts/put.lua");
+        let mut put = redis::cmd("EVAL");
+        put.arg(script).arg(5);
+        put.arg("jobs").arg("{jobs}:news").arg("{jobs}:state").arg("{jobs}:deadlines").arg("{jobs}:put:key");
+        put.arg("evenloop").arg("7").arg("no time");
+        put.query::<String>(&mut connection).unwrap_err();
+        assert_eq!(queue.qsize().await.unwrap(), 0);
+    });
+}
+
 #[test]
 fn a_cancelled_get_takes_no_item_along() {
     with_redis(|url| async move {

@@ -2,6 +2,7 @@
 
 use crate::error::{AnswerError, Broken};
 use crate::queue::Inner;
+use crate::script::milliseconds;
 use evenloop_core::shim::StdArc;
 use std::fmt;
 use std::ops::Deref;
@@ -100,7 +101,7 @@ impl<T> Delivery<T> {
     async fn answer(&self, call: &'static str, word: &str, more: Duration) -> Result<(), AnswerError> {
         let inner = &*self.inner;
         let mut answer = inner.keys.call(&inner.scripts.answer);
-        answer.arg(&inner.worker).arg(&self.id).arg(self.attempts).arg(word).arg(more.as_millis() as u64);
+        answer.arg(&inner.worker).arg(&self.id).arg(self.attempts).arg(word).arg(milliseconds(more));
         let said: String =
             inner.link.run(&answer).await.map_err(|error| AnswerError::Broken(Broken::new(call, error)))?;
         match (said.as_str(), word) {

@@ -66,7 +66,7 @@ impl<T> Options<T> {
     }
 
     /// An item that was taken and not [finished](crate::Delivery::task_done) within `visibility` is given to the next who
-    /// asks. Default: one minute. Counted by the server's clock, in milliseconds.
+    /// asks. Default: one minute. Counted by the server's clock, in milliseconds, rounded up; at least one.
     pub fn visibility(mut self, visibility: Duration) -> Self {
         self.visibility = visibility;
         self
@@ -84,7 +84,8 @@ impl<T> Options<T> {
         self
     }
 
-    /// For how long the server remembers the keys of [`put_once`](RemoteQueue::put_once). Default: one hour.
+    /// For how long the server remembers the keys of [`put_once`](RemoteQueue::put_once). Default: one hour; at least a
+    /// millisecond. Shorter than the [patience](Self::patience), a key may be forgotten before the call itself tries again.
     pub fn remember(mut self, remember: Duration) -> Self {
         self.remember = remember;
         self

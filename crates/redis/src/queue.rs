@@ -5,7 +5,7 @@ use crate::error::{Broken, GetError, OpenError, PutError, Undecodable};
 use crate::link::Link;
 use crate::news::News;
 use crate::options::Options;
-use crate::script::{Keys, Scripts};
+use crate::script::{Keys, Scripts, milliseconds};
 use evenloop_core::shim::StdArc;
 use evenloop_sync::Event;
 use evenloop_time::timeout;
@@ -261,7 +261,7 @@ impl<T: Serialize> RemoteQueue<T> {
 
     /// For longer than one call can go on trying.
     fn retry_window(&self) -> Duration {
-        self.inner.link.patience() * 2 + Duration::from_secs(60)
+        self.inner.link.patience().saturating_mul(2).saturating_add(Duration::from_secs(60))
     }
 
     async fn put_by(&self, item: T, token: &str, remember: Duration, wait: bool) -> Result<(), PutError<T>> {
@@ -271,7 +271,7 @@ impl<T: Serialize> RemoteQueue<T> {
             Err(error) => return Err(PutError::Unencodable(item, error)),
         };
         let mut put = inner.keys.call(&inner.scripts.put);
-        put.key(inner.keys.put(token)).arg(json).arg(remember.as_millis() as u64);
+        put.key(inner.keys.put(token)).arg(json).arg(milliseconds(remember));
         loop {
             let news = inner.news.listen();
             let answer: String = match inner.link.run(&put).await {
@@ -335,7 +335,7 @@ impl<T: DeserializeOwned> RemoteQueue<T> {
     async fn take(&self, call: &'static str) -> Result<Taken, GetError> {
         let inner = &*self.inner;
         let mut take = inner.keys.call(&inner.scripts.take);
-        take.arg(&inner.worker).arg(inner.visibility.as_millis().max(1) as u64);
+        take.arg(&inner.worker).arg(milliseconds(inner.visibility));
         let answer: Result<Vec<Value>, _> = inner.link.run(&take).await;
         answer.and_then(Taken::read).map_err(|error| GetError::Broken(Broken::new(call, error)))
     }

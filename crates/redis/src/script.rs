@@ -1,6 +1,7 @@
 //! The scripts, and what each is called with.
 
 use redis::{Script, ScriptInvocation};
+use std::time::Duration;
 
 /// One operation on the server.
 pub(crate) struct Scripts {
@@ -29,6 +30,14 @@ impl Scripts {
 
 /// The name of the group in which all workers are.
 pub(crate) const GROUP: &str = "evenloop";
+
+/// `duration` as the scripts have it: whole milliseconds, rounded up, at least one, and no more than Lua counts exactly and
+/// Redis can add to the time of day.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    const LONGEST: u64 = 1 << 50; // thirty-five thousand years
+    let whole = duration.as_nanos().div_ceil(1_000_000);
+    u64::try_from(whole).map_or(LONGEST, |whole| whole.clamp(1, LONGEST))
+}
 
 /// The names of a queue's keys. The braces put them beside the stream when a cluster spreads keys.
 pub(crate) struct Keys {
@@ -59,5 +68,19 @@ impl Keys {
         call.key(&self.stream).key(&self.news).key(&self.state).key(&self.deadlines);
         call.arg(GROUP);
         call
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_are_rounded_up_into_what_the_server_takes() {
+        assert_eq!(milliseconds(Duration::ZERO), 1);
+        assert_eq!(milliseconds(Duration::from_micros(1500)), 2);
+        assert_eq!(milliseconds(Duration::from_secs(60)), 60_000);
+        assert_eq!(milliseconds(Duration::from_millis(1 << 51)), 1 << 50);
+        assert_eq!(milliseconds(Duration::MAX), 1 << 50);
     }
 }

@@ -8,6 +8,7 @@ if maxsize > 0 then
   local waiting = redis.call('XLEN', KEYS[1]) - redis.call('XPENDING', KEYS[1], ARGV[1])[1]
   if waiting >= maxsize then return 'full' end
 end
-redis.call('XADD', KEYS[1], '*', 'json', ARGV[2])
+-- First what can be refused: a put that fails has put nothing.
 redis.call('SET', KEYS[5], 1, 'PX', ARGV[3])
+redis.call('XADD', KEYS[1], '*', 'json', ARGV[2])
 return 'put'
