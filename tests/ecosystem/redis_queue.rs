@@ -165,6 +165,58 @@ fn extend_keeps_an_item_and_give_back_returns_it_at_once() {
 }
 
 #[test]
+fn what_is_given_back_waits_like_what_nobody_has_had() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::options(&url, "jobs").maxsize(1).open().await.unwrap();
+        queue.put(1).await.unwrap();
+        queue.get().await.unwrap().give_back().await.unwrap();
+        let now = queue.statistics().await.unwrap();
+        assert_eq!((now.qsize, now.taken), (1, 0));
+        assert!(matches!(queue.put_nowait(2).await, Err(PutError::Full(2))));
+
+        // Taking it again makes room.
+        let put = create_task({
+            let queue = queue.clone();
+            async move { queue.put(2).await.unwrap() }
+        });
+        sleep(Duration::from_millis(100)).await;
+        assert!(!put.done());
+        let again = queue.get().await.unwrap();
+        assert_eq!((*again, again.attempts()), (1, 2));
+        let begin = Instant::now();
+        soon(put).await;
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        let now = queue.statistics().await.unwrap();
+        assert_eq!((now.qsize, now.taken), (1, 1));
+        again.task_done().await.unwrap();
+    });
+}
+
+#[test]
+fn an_immediate_shutdown_throws_away_what_was_given_back() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        for n in 0..30 {
+            queue.put(n).await.unwrap();
+        }
+        let mut taken = Vec::new();
+        for _ in 0..21 {
+            taken.push(queue.get().await.unwrap());
+        }
+        let kept = taken.pop().unwrap();
+        for delivery in taken {
+            delivery.give_back().await.unwrap();
+        }
+        assert_eq!(queue.shutdown(true).await.unwrap(), 29);
+        let now = queue.statistics().await.unwrap();
+        assert_eq!((now.qsize, now.taken), (0, 1));
+        kept.task_done().await.unwrap();
+        soon(queue.join()).await.unwrap();
+        assert!(matches!(queue.get_nowait().await, Err(GetError::ShutDown)));
+    });
+}
+
+#[test]
 fn a_shutdown_lets_what_is_in_it_out_and_nothing_in() {
     with_redis(|url| async move {
         let queue = RemoteQueue::<u32>::options(&url, "jobs").maxsize(2).open().await.unwrap();

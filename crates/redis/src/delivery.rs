@@ -85,7 +85,8 @@ impl<T> Delivery<T> {
         self.answer("extend", "extend", more).await
     }
 
-    /// Gives the item back: the next who asks gets it.
+    /// Gives the item back: the next who asks gets it. Until then it waits as a new one does: `qsize` counts it, and an
+    /// immediate `shutdown` throws it away.
     ///
     /// # Cancel safety
     ///

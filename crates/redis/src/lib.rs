@@ -34,15 +34,16 @@
 //! | key | holds |
 //! |---|---|
 //! | `NAME` | the stream: one entry an item, in its field `json`; gone when the item is done |
-//! | `{NAME}:deadlines` | until when each item that was taken is its worker's |
+//! | `{NAME}:deadlines` | until when each item that was taken is its worker's; 0: it was given back |
 //! | `{NAME}:state` | `maxsize`, and whether the queue is shut down |
 //! | `{NAME}:news` | at most one entry, whose id moves when somebody who waits should look again |
 //! | `{NAME}:put:TOKEN` | for a while: this `put` has arrived, so that a repeated one puts nothing |
 //!
 //! Every operation is one script (`src/scripts`), which the server runs as one step:
 //!
-//! R1. What is in the stream and not in the group's list of pending entries waits; what is in both is with a worker.
-//! R2. An entry is with a worker iff it has a deadline. Past it, the next `get` of anybody takes it over.
+//! R1. What is in the stream and not in the group's list of pending entries waits; so does what was given back, which has
+//!     the deadline 0. All else in the stream is with a worker.
+//! R2. An entry is in the list iff it has a deadline. Past it, the next `get` of anybody takes it over.
 //! R3. Only the worker who had an entry last may finish it: worker and number of deliveries are compared.
 //! R4. Whoever waits notes the present news first, then looks, then waits for news: none is missed.
 //!

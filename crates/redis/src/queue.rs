@@ -65,7 +65,7 @@ impl Drop for Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RemoteQueueStatistics {
-    /// Items that nobody has.
+    /// Items that nobody has: new, or given back.
     pub qsize: usize,
     /// Items that workers have, in time or not.
     pub taken: usize,
@@ -116,7 +116,8 @@ impl<T> RemoteQueue<T> {
         self.inner.maxsize
     }
 
-    /// How many items wait; those that workers have are not counted, as in `Queue`.
+    /// How many items wait; those that workers have are not counted, as in `Queue`. What was given back waits again, even
+    /// beyond `maxsize`.
     ///
     /// # Cancel safety
     ///
@@ -178,9 +179,9 @@ impl<T> RemoteQueue<T> {
         }
     }
 
-    /// From now on nothing can be put. What is in the queue can still be got; with `immediate`, what nobody has yet is thrown
-    /// away instead. Answers how many that were. To call it again changes nothing; nothing undoes it but
-    /// [`destroy`](Self::destroy).
+    /// From now on nothing can be put. What is in the queue can still be got; with `immediate`, what nobody has just now is
+    /// thrown away instead. Answers how many that were. It can be called again, to throw away what was given back since;
+    /// nothing undoes it but [`destroy`](Self::destroy).
     ///
     /// Unlike in `Queue`, who waits in `get` goes on waiting while workers have items, for those may come back.
     ///

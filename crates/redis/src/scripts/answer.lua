@@ -15,7 +15,7 @@ elseif ARGV[5] == 'extend' then
   local clock = redis.call('TIME')
   redis.call('ZADD', KEYS[4], clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[6], ARGV[3])
 else
-  redis.call('ZADD', KEYS[4], 0, ARGV[3])
+  redis.call('ZADD', KEYS[4], 0, ARGV[3]) -- it waits again
   redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'back', 1)
 end
 return 'ours'

@@ -10,7 +10,7 @@ local function last(key)
 end
 return {
   redis.call('XLEN', KEYS[1]),
-  redis.call('XPENDING', KEYS[1], ARGV[1])[1],
+  redis.call('XPENDING', KEYS[1], ARGV[1])[1] - redis.call('ZCOUNT', KEYS[4], 0, 0),
   redis.call('HEXISTS', KEYS[3], 'shutdown'),
   last(KEYS[1]),
   last(KEYS[2]),

@@ -5,8 +5,9 @@ if redis.call('EXISTS', KEYS[5]) == 1 then return 'put' end
 if redis.call('HGET', KEYS[3], 'shutdown') then return 'shut' end
 local maxsize = tonumber(redis.call('HGET', KEYS[3], 'maxsize'))
 if maxsize > 0 then
-  local waiting = redis.call('XLEN', KEYS[1]) - redis.call('XPENDING', KEYS[1], ARGV[1])[1]
-  if waiting >= maxsize then return 'full' end
+  local pending = redis.call('XPENDING', KEYS[1], ARGV[1])[1]
+  local back = redis.call('ZCOUNT', KEYS[4], 0, 0)
+  if redis.call('XLEN', KEYS[1]) - pending + back >= maxsize then return 'full' end
 end
 -- First what can be refused: a put that fails has put nothing.
 redis.call('SET', KEYS[5], 1, 'PX', ARGV[3])

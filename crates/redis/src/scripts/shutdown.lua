@@ -1,9 +1,14 @@
--- Nothing goes in any more; if asked, what nobody has had is thrown away. Answers how many that were.
+-- Nothing goes in any more; if asked, what nobody has is thrown away. Answers how many that were.
 -- KEYS: stream, news, state, deadlines.  ARGV: group, immediate (0 or 1).
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[3], 'shutdown', 1)
 local dropped = 0
 if ARGV[2] == '1' then
+  for _, back in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], 0, 0)) do
+    redis.call('XACK', KEYS[1], ARGV[1], back)
+    dropped = dropped + redis.call('XDEL', KEYS[1], back)
+  end
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], 0, 0)
   local last
   for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
     local about = {}

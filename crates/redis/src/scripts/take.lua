@@ -5,6 +5,12 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone'} end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local until_due = -1
+local function taken(id)
+  redis.call('ZADD', KEYS[4], now + ARGV[3], id)
+  if tonumber(redis.call('HGET', KEYS[3], 'maxsize')) > 0 then
+    redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'room', 1)
+  end
+end
 while true do
   local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
   if not first[1] then break end
@@ -14,7 +20,7 @@ while true do
   end
   local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, first[1])
   if claimed[1] then
-    redis.call('ZADD', KEYS[4], now + ARGV[3], first[1])
+    taken(first[1])
     local times = redis.call('XPENDING', KEYS[1], ARGV[1], first[1], first[1], 1)[1][4]
     return {'item', first[1], times, claimed[1][2]}
   end
@@ -25,10 +31,7 @@ end
 local read = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
 if read and read[1] then
   local entry = read[1][2][1]
-  redis.call('ZADD', KEYS[4], now + ARGV[3], entry[1])
-  if tonumber(redis.call('HGET', KEYS[3], 'maxsize')) > 0 then
-    redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'room', 1)
-  end
+  taken(entry[1])
   return {'item', entry[1], 1, entry[2]}
 end
 if redis.call('HGET', KEYS[3], 'shutdown') and redis.call('XLEN', KEYS[1]) == 0 then return {'shut'} end
