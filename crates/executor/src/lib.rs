@@ -14,6 +14,7 @@
 //! | `portal`     | a loop on a thread of its own, to be called into                                      |
 //! | `thread_pool`, `job` | threads for what would block the loop, and one such job                       |
 //! | `slot`       | where an outcome is delivered to whoever waits elsewhere                              |
+//! | `quietly`    | foreign destructors where nobody can be told of their panics                           |
 //! | `statistics` | a loop in numbers                                                                     |
 //! | `unhandled`  | errors that nobody can see any more                                                   |
 //! | `finally`    | clean-up on every way out: `finally`, `with`                                          |
@@ -45,6 +46,7 @@ mod current;
 mod handle;
 mod job;
 mod portal;
+mod quietly;
 mod remote;
 mod slot;
 mod statistics;
