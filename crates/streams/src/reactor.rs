@@ -10,7 +10,8 @@
 //!
 //! R1. At most one write to the kernel's wake-up descriptor a park: only the unpark that finds the owner asleep writes.
 //! R2. When the driver is dropped, everything registered is told that it is unwatched, and later registrations fail.
-//! R3. A system call that was interrupted is an early return, not an error.
+//! R3. A sleep that was interrupted is an early return, not an error. A look is repeated: whoever asks whether there is news
+//!     (a clock that jumps when there is none, a guest that waits for edges) would take "interrupted" for "none".
 //! R4. To look while nothing is watched costs no system call: only an unpark can have happened, and that is a word.
 
 mod guest;
@@ -112,7 +113,13 @@ impl ReactorDriver {
         self.handed_over = false;
         let park = &self.shared.park;
         let sleeps = timeout != Some(Duration::ZERO) && park.fall_asleep();
-        let polled = self.poll.poll(&mut self.events, if sleeps { timeout } else { Some(Duration::ZERO) });
+        let timeout = if sleeps { timeout } else { Some(Duration::ZERO) };
+        let polled = loop {
+            match self.poll.poll(&mut self.events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && !sleeps => {} // R3
+                polled => break polled,
+            }
+        };
         let unparked = park.wake_up();
         match polled {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(unparked), // R3
@@ -176,8 +183,13 @@ impl AsFd for ReactorDriver {
 impl Unpark for Shared {
     fn unpark(&self) {
         if self.park.leave_token() {
-            // R1. It can fail only if the descriptor is gone, and it lives as long as this.
-            let woken = self.waker.wake();
+            // R1. But for an interruption it can fail only if the descriptor is gone, and it lives as long as this.
+            let woken = loop {
+                match self.waker.wake() {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    woken => break woken,
+                }
+            };
             debug_assert!(woken.is_ok(), "the wake-up descriptor takes a write: {woken:?}");
         }
     }
