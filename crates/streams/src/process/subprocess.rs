@@ -140,8 +140,14 @@ pub fn subprocess_exec<P: SubprocessProtocol>(
         shared.outputs[1].borrow().is_some(),
     ];
     let told = is_there.map(|is_there| !is_there);
-    let drive =
-        Drive { shared: shared.clone(), _process: process, ended: None, has_exited: false, expected, told };
+    let drive = Drive {
+        shared: shared.clone(),
+        process: Some(process),
+        ended: None,
+        has_exited: false,
+        expected,
+        told,
+    };
     if let Err(not) = host.spawn_local(Box::pin(drive)) {
         shared.protocol.take(); // it was never told that it has a child
         return Err(io::Error::other(format!("not spawned: {}", not.why)));
@@ -394,8 +400,8 @@ impl Shared {
 /// The task (T1).
 struct Drive {
     shared: Rc<Shared>,
-    /// For what its drop does.
-    _process: Process,
+    /// For what its drop does. `None` only while this is dropped.
+    process: Option<Process>,
     /// The waiter's place in the line for the child's end.
     ended: Option<Waiter>,
     has_exited: bool,
@@ -532,6 +538,8 @@ impl Drop for Drive {
                 )
             });
         }
+        // First, as in `close`.
+        drop(self.process.take());
         let pipes =
             (shared.stdin.take().map(StreamWriter::into_parts), shared.outputs.each_ref().map(RefCell::take));
         drop(pipes);
