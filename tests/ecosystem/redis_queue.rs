@@ -276,6 +276,86 @@ fn who_waits_on_a_queue_that_is_destroyed_is_told() {
     });
 }
 
+/// Who came back after the watcher had ended waited for news that nobody told.
+#[test]
+fn whoever_had_a_queue_that_was_destroyed_is_told_even_if_it_was_made_anew() {
+    with_redis(|url| async move {
+        let open = || async { RemoteQueue::<u32>::options(&url, "jobs").maxsize(1).open().await.unwrap() };
+        let (old, destroyer) = (open().await, open().await);
+        old.put(1).await.unwrap();
+        let taken = old.get().await.unwrap();
+        old.put(2).await.unwrap();
+        let put = create_task({
+            let old = old.clone();
+            async move { old.put(3).await }
+        });
+        let join = create_task({
+            let old = old.clone();
+            async move { old.join().await }
+        });
+        sleep(Duration::from_millis(50)).await; // they wait by now
+        destroyer.destroy().await.unwrap();
+        let new = open().await;
+        assert!(matches!(soon(put).await, Err(PutError::Gone(3))));
+        soon(join).await.unwrap();
+
+        // All that is asked later is answered at once, and touches nothing of the new queue.
+        sleep(Duration::from_millis(100)).await;
+        new.put(4).await.unwrap();
+        for old in [&old, &destroyer] {
+            assert!(matches!(soon(old.get()).await, Err(GetError::Gone)));
+            assert!(matches!(old.get_nowait().await, Err(GetError::Gone)));
+            assert!(matches!(soon(old.put(5)).await, Err(PutError::Gone(5))));
+            assert!(matches!(old.put_once("key", 5).await, Err(PutError::Gone(5))));
+            soon(old.join()).await.unwrap();
+            let now = old.statistics().await.unwrap();
+            assert_eq!((now.qsize, now.taken, now.is_shut_down), (0, 0, true));
+            assert_eq!(old.shutdown(true).await.unwrap(), 0);
+            old.destroy().await.unwrap();
+        }
+        let gone = taken.extend(Duration::from_secs(1)).await.unwrap_err();
+        assert!(matches!(&gone, AnswerError::Gone), "{gone}");
+        assert!(matches!(taken.task_done().await, Err(AnswerError::Gone)));
+        let four = new.get().await.unwrap();
+        assert_eq!((*four, four.attempts()), (4, 1));
+        four.task_done().await.unwrap();
+        new.put_nowait(6).await.unwrap();
+    });
+}
+
+/// The destruction may have been the last second that a server's files do not have.
+#[test]
+fn what_was_gone_once_stays_gone() {
+    with_redis(|url| async move {
+        let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        let mut connection = redis::Client::open(&*url).unwrap().get_connection().unwrap();
+        let mut generation = redis::cmd("HGET");
+        generation.arg("{jobs}:state").arg("generation");
+        let generation: String = generation.query(&mut connection).unwrap();
+        queue.destroy().await.unwrap();
+        assert!(matches!(queue.get_nowait().await, Err(GetError::Gone)));
+        let _back = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+        let mut restore = redis::cmd("HSET");
+        restore.arg("{jobs}:state").arg("generation").arg(generation);
+        restore.query::<()>(&mut connection).unwrap();
+        assert!(matches!(soon(queue.get()).await, Err(GetError::Gone)));
+    });
+}
+
+#[test]
+fn the_keys_of_a_queue_that_is_destroyed_are_forgotten() {
+    with_redis(|url| async move {
+        for _ in 0..2 {
+            let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
+            for _ in 0..2 {
+                queue.put_once("order 17", 17).await.unwrap();
+            }
+            assert_eq!(queue.qsize().await.unwrap(), 1);
+            queue.destroy().await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_put_that_is_repeated_under_its_key_is_put_once() {
     with_redis(|url| async move {
@@ -326,13 +406,16 @@ fn a_put_that_fails_has_put_nothing() {
         let queue = RemoteQueue::<u32>::open(&url, "jobs").await.unwrap();
         let client = redis::Client::open(url).unwrap();
         let mut connection = client.get_connection().unwrap();
+        let generation: String =
+            redis::cmd("HGET").arg("{jobs}:state").arg("generation").query(&mut connection).unwrap();
         // As a worker in another language may have it.
         let script = include_str!("../../crates/redis/src/scripts/put.lua");
         let mut put = redis::cmd("EVAL");
         put.arg(script).arg(5);
         put.arg("jobs").arg("{jobs}:news").arg("{jobs}:state").arg("{jobs}:deadlines").arg("{jobs}:put:key");
-        put.arg("evenloop").arg("7").arg("no time");
-        put.query::<String>(&mut connection).unwrap_err();
+        put.arg("evenloop").arg(generation).arg("7").arg("no time");
+        let error = put.query::<String>(&mut connection).unwrap_err();
+        assert!(error.to_string().contains("integer"), "{error}");
         assert_eq!(queue.qsize().await.unwrap(), 0);
     });
 }

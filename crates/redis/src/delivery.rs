@@ -1,6 +1,6 @@
 //! An item that a worker has.
 
-use crate::error::{AnswerError, Broken};
+use crate::error::AnswerError;
 use crate::queue::Inner;
 use crate::script::milliseconds;
 use evenloop_core::shim::StdArc;
@@ -67,7 +67,8 @@ impl<T> Delivery<T> {
     ///
     /// # Errors
     ///
-    /// [`AnswerError::Lost`] if the time was up and another worker has the item; what the server said otherwise.
+    /// [`AnswerError::Lost`] if the time was up and another worker has the item, [`AnswerError::Gone`] if the queue was
+    /// destroyed; what the server said otherwise.
     pub async fn task_done(self) -> Result<(), AnswerError> {
         self.answer("task_done", "done", Duration::ZERO).await
     }
@@ -103,8 +104,7 @@ impl<T> Delivery<T> {
         let inner = &*self.inner;
         let mut answer = inner.keys.call(&inner.scripts.answer);
         answer.arg(&inner.worker).arg(&self.id).arg(self.attempts).arg(word).arg(milliseconds(more));
-        let said: String =
-            inner.link.run(&answer).await.map_err(|error| AnswerError::Broken(Broken::new(call, error)))?;
+        let said: String = inner.run(call, &answer).await?;
         match (said.as_str(), word) {
             ("ours", _) | ("finished", "done") => Ok(()),
             _ => Err(AnswerError::Lost),

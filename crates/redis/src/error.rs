@@ -32,6 +32,12 @@ impl Error for Broken {
     }
 }
 
+/// Why a script was not run.
+pub(crate) enum Undone {
+    Gone,
+    Broken(Broken),
+}
+
 /// Why a queue was not opened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -99,7 +105,7 @@ pub enum PutError<T> {
     Full(T),
     /// The queue is shut down.
     ShutDown(T),
-    /// The queue has been destroyed.
+    /// The queue has been destroyed, even if another one of its name was opened since.
     Gone(T),
     /// The item cannot be written as JSON.
     Unencodable(T, serde_json::Error),
@@ -157,7 +163,7 @@ pub enum GetError {
     Empty,
     /// The queue is shut down and everything in it is done.
     ShutDown,
-    /// The queue has been destroyed.
+    /// The queue has been destroyed, even if another one of its name was opened since.
     Gone,
     /// The item is not what this queue holds; here it is, to be looked at and finished.
     Undecodable(Box<Undecodable>),
@@ -183,6 +189,15 @@ impl Error for GetError {
             Self::Undecodable(what) => Some(&**what),
             Self::Broken(broken) => Some(broken),
             _ => None,
+        }
+    }
+}
+
+impl From<Undone> for GetError {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Gone => Self::Gone,
+            Undone::Broken(broken) => Self::Broken(broken),
         }
     }
 }
@@ -215,8 +230,19 @@ impl Error for Undecodable {
 pub enum AnswerError {
     /// Its time was up, and another worker has the item now. What was done with it will be done again.
     Lost,
+    /// The queue has been destroyed, and the item with it.
+    Gone,
     /// The server did not answer.
     Broken(Broken),
+}
+
+impl From<Undone> for AnswerError {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Gone => Self::Gone,
+            Undone::Broken(broken) => Self::Broken(broken),
+        }
+    }
 }
 
 impl fmt::Display for AnswerError {
@@ -226,6 +252,7 @@ impl fmt::Display for AnswerError {
                 "the item is with another worker by now: its visibility time was up (`extend` gives more, \
                  `Options::visibility` from the start)",
             ),
+            Self::Gone => f.write_str("the remote queue was destroyed, and the item with it"),
             Self::Broken(broken) => broken.fmt(f),
         }
     }
@@ -234,7 +261,7 @@ impl fmt::Display for AnswerError {
 impl Error for AnswerError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Lost => None,
+            Self::Lost | Self::Gone => None,
             Self::Broken(broken) => Some(broken),
         }
     }
@@ -307,5 +334,7 @@ mod tests {
         assert!(said(&GetError::Gone).0.contains("`open` makes a new one"));
         let (words, because) = said(&AnswerError::Lost);
         assert!(words.starts_with("the item is with another worker by now") && !because, "{words}");
+        let (words, because) = said(&AnswerError::Gone);
+        assert!(words.ends_with("was destroyed, and the item with it") && !because, "{words}");
     }
 }

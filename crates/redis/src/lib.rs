@@ -35,9 +35,9 @@
 //! |---|---|
 //! | `NAME` | the stream: one entry an item, in its field `json`; gone when the item is done |
 //! | `{NAME}:deadlines` | until when each item that was taken is its worker's; 0: it was given back |
-//! | `{NAME}:state` | `maxsize`, and whether the queue is shut down |
+//! | `{NAME}:state` | the queue's generation, `maxsize`, and whether it is shut down |
 //! | `{NAME}:news` | at most one entry, whose id moves when somebody who waits should look again |
-//! | `{NAME}:put:TOKEN` | for a while: this `put` has arrived, so that a repeated one puts nothing |
+//! | `{NAME}:put:GENERATION:TOKEN` | for a while: this `put` has arrived, so that a repeated one puts nothing |
 //!
 //! Every operation is one script (`src/scripts`), which the server runs as one step:
 //!
@@ -46,6 +46,8 @@
 //! R2. An entry is in the list iff it has a deadline. Past it, the next `get` of anybody takes it over.
 //! R3. Only the worker who had an entry last may finish it: worker and number of deliveries are compared.
 //! R4. Whoever waits notes the present news first, then looks, then waits for news: none is missed.
+//! R5. Who makes a queue draws its generation. Every script compares the caller's and says `GONE` if it is another, or none:
+//!     whoever had the queue before it was destroyed remembers that, asks no more, and never meets a later one of its name.
 //!
 //! A producer in any language puts by `XADD NAME * json '{"…"}'`: at once, whatever `maxsize` says. Workers in other
 //! languages run the scripts.

@@ -119,10 +119,20 @@ impl<T> Options<T> {
         let spawn = runtime.spawn_for("RemoteQueue::open").map_err(OpenError::NoRuntime)?.clone();
         let server =
             StdArc::new(Server { info, response_limit: self.response_limit, runtime: runtime.clone() });
+        let (link, scripts) = (Link::new(server.clone(), self.patience), Scripts::new());
+        let mut keys = Keys::new(&self.name, format!("{:032x}", fastrand::u128(..)));
+        let mut open = keys.call(&scripts.open);
+        open.arg(self.maxsize).arg(STALE.as_millis() as u64);
+        let (generation, theirs): (String, usize) =
+            link.run(&open).await.map_err(|error| OpenError::Broken(Broken::new("open", error)))?;
+        if theirs != self.maxsize {
+            return Err(OpenError::Maxsize { theirs, ours: self.maxsize });
+        }
+        keys.generation = generation; // ours, or that of whoever made it
         let inner = Inner {
-            link: Link::new(server.clone(), self.patience),
-            scripts: StdArc::new(Scripts::new()),
-            keys: StdArc::new(Keys::new(&self.name)),
+            link,
+            scripts: StdArc::new(scripts),
+            keys: StdArc::new(keys),
             news: StdArc::new(News::new()),
             closed: StdArc::new(Event::new()),
             worker: format!("{}-{:016x}", process::id(), fastrand::u64(..)),
@@ -130,13 +140,6 @@ impl<T> Options<T> {
             visibility: self.visibility,
             remember: self.remember,
         };
-        let mut open = inner.keys.call(&inner.scripts.open);
-        open.arg(self.maxsize).arg(STALE.as_millis() as u64);
-        let theirs: usize =
-            inner.link.run(&open).await.map_err(|error| OpenError::Broken(Broken::new("open", error)))?;
-        if theirs != self.maxsize {
-            return Err(OpenError::Maxsize { theirs, ours: self.maxsize });
-        }
         let watch = watch(server, inner.scripts.clone(), inner.keys.clone(), inner.news.clone());
         let closed = inner.closed.clone();
         let watch = runtime.scope(async move {

@@ -1,15 +1,15 @@
 //! The queue's calls: each is a script, tried again, and a wait for news between two tries.
 
 use crate::delivery::Delivery;
-use crate::error::{Broken, GetError, OpenError, PutError, Undecodable};
+use crate::error::{Broken, GetError, OpenError, PutError, Undecodable, Undone};
 use crate::link::Link;
 use crate::news::News;
 use crate::options::Options;
-use crate::script::{Keys, Scripts, milliseconds};
+use crate::script::{Keys, Look, Scripts, is_gone, milliseconds};
 use evenloop_core::shim::StdArc;
 use evenloop_sync::Event;
 use evenloop_time::timeout;
-use redis::{FromRedisValue, RedisError, Value, from_redis_value};
+use redis::{FromRedisValue, RedisError, ScriptInvocation, Value, from_redis_value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -19,6 +19,9 @@ use std::time::Duration;
 /// A queue of items of type `T` on a Redis server, shared by any number of processes.
 ///
 /// Clones are the same queue. See the [crate](crate) for what it promises.
+///
+/// Once somebody has [destroyed](Self::destroy) the queue, this is of no use any more, even if another one is opened under the
+/// name: `put` and `get` say that it is gone, and nothing is in it. [`open`](Self::open) gives the other one.
 ///
 /// # Examples
 ///
@@ -55,6 +58,26 @@ pub(crate) struct Inner {
     pub(crate) remember: Duration,
 }
 
+impl Inner {
+    /// Has the server run `script` for the method `call`. Of a queue that is gone the server is not asked any more (R5).
+    pub(crate) async fn run<A: FromRedisValue>(
+        &self,
+        call: &'static str,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<A, Undone> {
+        if self.news.is_over() {
+            return Err(Undone::Gone);
+        }
+        self.link.run(script).await.map_err(|error| {
+            if !is_gone(&error) {
+                return Undone::Broken(Broken::new(call, error));
+            }
+            self.news.end();
+            Undone::Gone
+        })
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.closed.set();
@@ -81,7 +104,6 @@ enum Taken {
         json: Vec<u8>,
     },
     ShutDown,
-    Gone,
     /// None, and when the next one's time is up.
     Empty(Option<Duration>),
 }
@@ -140,26 +162,22 @@ impl<T> RemoteQueue<T> {
     ///
     /// The server did not answer.
     pub async fn statistics(&self) -> Result<RemoteQueueStatistics, Broken> {
-        self.look("statistics").await.map(|(statistics, _)| statistics)
+        self.look("statistics").await
     }
 
-    async fn look(&self, call: &'static str) -> Result<(RemoteQueueStatistics, bool), Broken> {
+    async fn look(&self, call: &'static str) -> Result<RemoteQueueStatistics, Broken> {
         let inner = &*self.inner;
-        let read = |look: Vec<Value>| -> Result<_, RedisError> {
-            let Some([entries, taken, shut_down]) = look.first_chunk::<3>().cloned() else {
-                let gone = RemoteQueueStatistics { qsize: 0, taken: 0, is_shut_down: true };
-                return Ok((gone, true));
-            };
-            let (entries, taken): (usize, usize) = (from_redis_value(entries)?, from_redis_value(taken)?);
-            let qsize = entries.saturating_sub(taken);
-            let is_shut_down = from_redis_value(shut_down)?;
-            Ok((RemoteQueueStatistics { qsize, taken, is_shut_down }, false))
+        let look = inner.run::<Look>(call, &inner.keys.call(&inner.scripts.look)).await;
+        let (entries, taken, is_shut_down) = match look {
+            Ok((entries, taken, is_shut_down, _, _)) => (entries, taken, is_shut_down),
+            Err(Undone::Gone) => (0, 0, true),
+            Err(Undone::Broken(broken)) => return Err(broken),
         };
-        let look = inner.link.run(&inner.keys.call(&inner.scripts.look)).await;
-        look.and_then(read).map_err(|error| Broken::new(call, error))
+        Ok(RemoteQueueStatistics { qsize: entries.saturating_sub(taken), taken, is_shut_down })
     }
 
-    /// Waits until every item that was put is done. Items that are put meanwhile are waited for as well.
+    /// Waits until every item that was put is done, or the queue is destroyed. Items that are put meanwhile are waited for as
+    /// well.
     ///
     /// # Cancel safety
     ///
@@ -171,7 +189,7 @@ impl<T> RemoteQueue<T> {
     pub async fn join(&self) -> Result<(), Broken> {
         loop {
             let news = self.inner.news.listen();
-            let (now, _) = self.look("join").await?;
+            let now = self.look("join").await?;
             if now.qsize + now.taken == 0 {
                 return Ok(());
             }
@@ -196,10 +214,16 @@ impl<T> RemoteQueue<T> {
         let inner = &*self.inner;
         let mut shutdown = inner.keys.call(&inner.scripts.shutdown);
         shutdown.arg(u8::from(immediate));
-        inner.link.run(&shutdown).await.map_err(|error| Broken::new("shutdown", error))
+        match inner.run("shutdown", &shutdown).await {
+            Ok(dropped) => Ok(dropped),
+            Err(Undone::Gone) => Ok(0),
+            Err(Undone::Broken(broken)) => Err(broken),
+        }
     }
 
-    /// Removes the queue and all that is in it from the server. Whoever waits is told that it is gone.
+    /// Removes the queue and all that is in it from the server. Whoever waits is told that it is gone. One that is opened
+    /// under its name afterwards has nothing of it, not even the keys of [`put_once`](Self::put_once), and to call this again
+    /// leaves it alone.
     ///
     /// # Cancel safety
     ///
@@ -211,7 +235,11 @@ impl<T> RemoteQueue<T> {
     pub async fn destroy(&self) -> Result<(), Broken> {
         let inner = &*self.inner;
         let destroy = inner.keys.call(&inner.scripts.destroy);
-        inner.link.run::<String>(&destroy).await.map_err(|error| Broken::new("destroy", error))?;
+        match inner.run::<String>("destroy", &destroy).await {
+            Ok(_) | Err(Undone::Gone) => {}
+            Err(Undone::Broken(broken)) => return Err(broken),
+        }
+        inner.news.end();
         Ok(())
     }
 }
@@ -275,16 +303,16 @@ impl<T: Serialize> RemoteQueue<T> {
         put.key(inner.keys.put(token)).arg(json).arg(milliseconds(remember));
         loop {
             let news = inner.news.listen();
-            let answer: String = match inner.link.run(&put).await {
+            let answer: String = match inner.run("put", &put).await {
                 Ok(answer) => answer,
-                Err(error) => return Err(PutError::Broken(item, Broken::new("put", error))),
+                Err(Undone::Gone) => return Err(PutError::Gone(item)),
+                Err(Undone::Broken(broken)) => return Err(PutError::Broken(item, broken)),
             };
             match answer.as_str() {
                 "put" => return Ok(()),
                 "full" if wait => news.wait().await,
                 "full" => return Err(PutError::Full(item)),
-                "shut" => return Err(PutError::ShutDown(item)),
-                _ => return Err(PutError::Gone(item)),
+                _ => return Err(PutError::ShutDown(item)),
             }
         }
     }
@@ -337,15 +365,14 @@ impl<T: DeserializeOwned> RemoteQueue<T> {
         let inner = &*self.inner;
         let mut take = inner.keys.call(&inner.scripts.take);
         take.arg(&inner.worker).arg(milliseconds(inner.visibility));
-        let answer: Result<Vec<Value>, _> = inner.link.run(&take).await;
-        answer.and_then(Taken::read).map_err(|error| GetError::Broken(Broken::new(call, error)))
+        let answer = inner.run(call, &take).await?;
+        Taken::read(answer).map_err(|error| GetError::Broken(Broken::new(call, error)))
     }
 
     fn deliver(&self, taken: Taken) -> Result<Delivery<T>, GetError> {
         let (id, attempts, json) = match taken {
             Taken::Item { id, attempts, json } => (id, attempts, json),
             Taken::ShutDown => return Err(GetError::ShutDown),
-            Taken::Gone => return Err(GetError::Gone),
             Taken::Empty(_) => return Err(GetError::Empty),
         };
         let raw = Delivery::new(json, id, attempts, self.inner.clone());
@@ -366,7 +393,6 @@ impl Taken {
                 Self::Item { id, attempts, json: json.map(|(_, value)| value).unwrap_or_default() }
             }
             "shut" => Self::ShutDown,
-            "gone" => Self::Gone,
             _ => {
                 let due: i64 = from_redis_value(next())?;
                 Self::Empty(u64::try_from(due).ok().map(|due| Duration::from_millis(due.max(1))))

@@ -1,6 +1,6 @@
 //! The scripts, and what each is called with.
 
-use redis::{Script, ScriptInvocation};
+use redis::{RedisError, Script, ScriptInvocation};
 use std::time::Duration;
 
 /// One operation on the server.
@@ -28,6 +28,14 @@ impl Scripts {
     }
 }
 
+/// What `look` answers: entries, of those with workers, whether the queue is shut down, the last ids of stream and news.
+pub(crate) type Look = (usize, usize, bool, String, String);
+
+/// Whether this is what a script says whose caller's queue is not there any more (R5).
+pub(crate) fn is_gone(error: &RedisError) -> bool {
+    error.code() == Some("GONE")
+}
+
 /// The name of the group in which all workers are.
 pub(crate) const GROUP: &str = "evenloop";
 
@@ -39,34 +47,37 @@ pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(whole).map_or(LONGEST, |whole| whole.clamp(1, LONGEST))
 }
 
-/// The names of a queue's keys. The braces put them beside the stream when a cluster spreads keys.
+/// The names of a queue's keys, and which of all queues of that name it is. The braces put them beside the stream when a cluster spreads keys.
 pub(crate) struct Keys {
     pub(crate) stream: String,
     pub(crate) news: String,
     state: String,
     deadlines: String,
+    /// Drawn by who makes a queue (R5).
+    pub(crate) generation: String,
 }
 
 impl Keys {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, generation: String) -> Self {
         Self {
             stream: name.to_owned(),
             news: format!("{{{name}}}:news"),
             state: format!("{{{name}}}:state"),
             deadlines: format!("{{{name}}}:deadlines"),
+            generation,
         }
     }
 
-    /// The key that remembers a put.
+    /// The key that remembers a put into this queue, not into a later one of its name.
     pub(crate) fn put(&self, token: &str) -> String {
-        format!("{{{}}}:put:{token}", self.stream)
+        format!("{{{}}}:put:{}:{token}", self.stream, self.generation)
     }
 
-    /// A call of `script` on these keys, its first argument the group.
+    /// A call of `script` on these keys, its first arguments the group and the generation.
     pub(crate) fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
         call.key(&self.stream).key(&self.news).key(&self.state).key(&self.deadlines);
-        call.arg(GROUP);
+        call.arg(GROUP).arg(&self.generation);
         call
     }
 }

@@ -1,6 +1,8 @@
--- KEYS: stream, news, state, deadlines.  ARGV: group.
+-- KEYS: stream, news, state, deadlines.  ARGV: group, generation.
 -- Answers {entries, of those with workers, shut down (0 or 1), last id of the stream, last id of the news}.
-if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HGET', KEYS[3], 'generation') ~= ARGV[2] then
+  return redis.error_reply('GONE this queue was destroyed')
+end
 local function last(key)
   if redis.call('EXISTS', key) == 0 then return '0-0' end
   local about = redis.call('XINFO', 'STREAM', key)

@@ -1,9 +1,11 @@
 -- Nothing goes in any more; if asked, what nobody has is thrown away. Answers how many that were.
--- KEYS: stream, news, state, deadlines.  ARGV: group, immediate (0 or 1).
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+-- KEYS: stream, news, state, deadlines.  ARGV: group, generation, immediate (0 or 1).
+if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HGET', KEYS[3], 'generation') ~= ARGV[2] then
+  return redis.error_reply('GONE this queue was destroyed')
+end
 redis.call('HSET', KEYS[3], 'shutdown', 1)
 local dropped = 0
-if ARGV[2] == '1' then
+if ARGV[3] == '1' then
   for _, back in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], 0, 0)) do
     redis.call('XACK', KEYS[1], ARGV[1], back)
     dropped = dropped + redis.call('XDEL', KEYS[1], back)
