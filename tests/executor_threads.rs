@@ -2,6 +2,7 @@
 
 use evenloop_executor::{EventLoop, ThreadPool, create_task, to_thread, try_to_thread, yield_now};
 use evenloop_tests::panic_of;
+use futures::FutureExt;
 use std::cell::RefCell;
 use std::future::pending;
 use std::rc::Rc;
@@ -10,6 +11,22 @@ use std::thread;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(30);
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a destructor");
+    }
+}
+
+/// A pool whose one thread is at work until the sender goes.
+fn busy_pool() -> (ThreadPool, mpsc::Sender<()>) {
+    let (pool, (go, gate)) = (ThreadPool::new(1), mpsc::channel::<()>());
+    pool.run(move || gate.recv().ok()).detach();
+    (pool, go)
+}
 
 #[test]
 fn a_job_runs_on_another_thread_and_answers() {
@@ -325,4 +342,64 @@ fn a_job_that_is_waited_for_and_never_began_lets_the_cancellation_pass() {
     });
     let statistics = pool.statistics();
     assert_eq!((statistics.threads, statistics.max_threads, statistics.queued_jobs), (1, 1, 0));
+}
+
+// === Destructors that panic ===
+
+#[test]
+fn a_job_that_is_dropped_with_its_pool_tells_of_a_destructor_that_panics() {
+    let (pool, _go) = busy_pool();
+    let bomb = Bomb;
+    let mut late = pool.run(move || drop(bomb));
+    pool.close();
+    let ended: Result<(), _> = late.join().now_or_never().expect("nothing will ever run it");
+    assert_eq!(ended.unwrap_err().to_string(), "the task panicked: a destructor");
+}
+
+#[test]
+fn a_job_that_is_cancelled_tells_of_a_destructor_that_panics() {
+    let (pool, go) = busy_pool();
+    let [first, second, third] = [Bomb, Bomb, Bomb].map(|bomb| pool.run(move || drop(bomb)));
+    EventLoop::new().run_until_complete(async {
+        let ended = first.cancel().await.expect("the panic is an end");
+        assert_eq!(ended.unwrap_err().to_string(), "the task panicked: a destructor");
+        let mut waits = create_task(second.waited_for());
+        yield_now().await;
+        waits.cancel("test");
+        assert!(waits.join().await.unwrap_err().is_panic());
+    });
+    assert_eq!(panic_of(|| drop(third)), "a destructor");
+    drop(go);
+    assert_eq!(EventLoop::new().run_until_complete(pool.run(|| 1)), 1);
+}
+
+#[test]
+fn a_task_that_was_not_made_yet_tells_of_a_destructor_that_panics() {
+    let event_loop = EventLoop::new();
+    let bomb = Bomb;
+    let make = move || {
+        drop(bomb);
+        async {}
+    };
+    let task = event_loop.handle().spawn_with(make).unwrap();
+    drop(event_loop);
+    let Ok(ended) = task.join_timeout(Duration::ZERO) else { panic!("nothing will ever make it") };
+    assert_eq!(ended.unwrap_err().to_string(), "the task panicked: a destructor");
+}
+
+#[test]
+fn a_destructor_that_panics_in_a_task_that_nobody_waits_for_is_reported() {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let hook = reports.clone();
+    let event_loop = EventLoop::builder()
+        .on_unhandled(move |error| hook.borrow_mut().push(error.panic_message().unwrap().to_owned()))
+        .build();
+    let bomb = Bomb;
+    let make = move || {
+        drop(bomb);
+        async {}
+    };
+    event_loop.handle().spawn_with(make).unwrap().detach();
+    drop(event_loop);
+    assert_eq!(*reports.borrow(), ["a destructor"]);
 }

@@ -3,13 +3,14 @@
 //! ```text
 //! Queued (the work) ── begins ──► Running ── ends ──► delivered into the slot
 //!   │ cancelled: the work is dropped at once            ▲
-//!   └───────────────────────────────────────────────────┘ as cancelled
+//!   └───────────────────────────────────────────────────┘ as cancelled, or panicked if the work's destructor does
 //! ```
 //!
 //! J1. Whoever takes the work out, the thread that runs it or who cancels it, has it alone; the work is never run after that.
-//! J2. The slot is filled once: by the thread, or with "cancelled" by who took the work out to drop it.
+//! J2. The slot is filled once, whatever panics: by the thread, or by who took the work out to drop it.
 
 use crate::named::named;
+use crate::quietly::drop_quietly;
 use crate::slot::Slot;
 use crate::task::JoinError;
 use crate::thread_pool::ThreadPool;
@@ -36,7 +37,8 @@ use std::task::{Context, Poll};
 ///
 /// # Panics
 ///
-/// Awaiting panics with the job's own panic; when the pool dropped the job; if the outcome was taken before.
+/// Awaiting panics with the job's own panic; when the pool dropped the job; if the outcome was taken before. Dropping it panics
+/// with what a destructor panics with that it runs: that of what a job holds which has not begun.
 ///
 /// # Examples
 ///
@@ -100,8 +102,22 @@ struct Inner<F, T> {
 /// A job, whatever its work is.
 trait Control<T>: Send + Sync {
     fn slot(&self) -> &Slot<T>;
-    /// Tells the job that nobody waits, and drops the work if it has not begun.
-    fn cancel(&self);
+    /// Tells the job that nobody waits, and drops the work if it has not begun. True: it did that.
+    fn cancel(&self) -> bool;
+}
+
+impl<F, T> Inner<F, T> {
+    /// Drops the work, if it has not begun, and tells of it.
+    fn withdraw(&self) -> bool {
+        let work = self.work.lock().take();
+        let Some(work) = work else { return false };
+        let error = match catch_unwind(AssertUnwindSafe(|| drop(work))) {
+            Ok(()) => JoinError::cancelled(Reason::default()),
+            Err(panic) => JoinError::panicked(panic),
+        };
+        drop_quietly(self.slot.deliver(Err(error))); // J2
+        true
+    }
 }
 
 impl<F: Send, T: Send> Control<T> for Inner<F, T> {
@@ -109,14 +125,10 @@ impl<F: Send, T: Send> Control<T> for Inner<F, T> {
         &self.slot
     }
 
-    fn cancel(&self) {
+    fn cancel(&self) -> bool {
         // ORDERING: Relaxed: a flag and nothing else.
         self.cancelled.store(true, Ordering::Relaxed);
-        let work = self.work.lock().take();
-        if let Some(work) = work {
-            drop(work);
-            drop(self.slot.deliver(Err(JoinError::cancelled(Reason::default())))); // J2
-        }
+        self.withdraw()
     }
 }
 
@@ -137,10 +149,8 @@ where
         let scope = JobScope { cancelled: self.0.cancelled.clone() };
         let run = || self.0.context.run(|| work(&scope));
         let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(JoinError::panicked);
-        if let Some(panic) = self.0.slot.deliver(outcome) {
-            // A job that nobody waits for: the thread's own message has told of it.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-        }
+        // A job that nobody waits for: the thread's own message has told of a panic.
+        drop_quietly(self.0.slot.deliver(outcome));
     }
 }
 
@@ -150,13 +160,10 @@ where
     T: Send,
 {
     fn drop(&mut self) {
-        let work = self.0.work.lock().take();
-        if let Some(work) = work {
+        if self.0.withdraw() {
             Runtime::report_in_debug(|| {
                 "a job was dropped before it began: its pool was shut down".to_owned()
             });
-            drop(work);
-            drop(self.0.slot.deliver(Err(JoinError::cancelled(Reason::default())))); // J2
         }
     }
 }
@@ -325,7 +332,8 @@ impl<T> Job<T> {
         })
     }
 
-    /// Cancels the job and waits until it is no longer running: `None` if it never began, else how it ended.
+    /// Cancels the job and waits until it is no longer running: `None` if it never began, else how it ended. What a job held that
+    /// never began may have panicked when it was dropped: that is an end too.
     ///
     /// # Cancel safety
     ///
@@ -357,8 +365,16 @@ fn given<T>(outcome: Result<T, JoinError>) -> T {
 
 impl<T> Drop for Job<T> {
     fn drop(&mut self) {
-        if let Some(inner) = self.inner.take() {
-            inner.cancel();
+        let Some(inner) = self.inner.take() else { return };
+        if !inner.cancel() {
+            return;
+        }
+        if let Some(Err(error)) = inner.slot().abandon() {
+            match error.into_panic() {
+                // A destructor's, which ran here.
+                Ok(panic) if !std::thread::panicking() => resume_unwind(panic),
+                panic => drop_quietly(panic),
+            }
         }
     }
 }

@@ -3,10 +3,12 @@
 //! A [`Task`](crate::Task) belongs to its loop's thread. What is spawned from another thread is wrapped: the wrapper
 //! delivers the outcome into a slot that both sides share, also when it is dropped unfinished.
 //!
-//! R1. The slot is filled once, by the wrapper: with what the future gave, its panic, or "cancelled" when it is dropped.
+//! R1. The slot is filled once, by the wrapper: with what the future gave, its panic, or "cancelled" when it is dropped; with the
+//!     panic of a destructor, if one does.
 //! R2. A panic that nobody took is raised again under the loop, so that the loop reports it.
 
 use crate::current::with_current;
+use crate::quietly::drop_quietly;
 use crate::slot::Slot;
 use crate::task::JoinError;
 use crate::task::shared::Shared;
@@ -212,11 +214,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-            let outcome = Err(dropped.map_or_else(JoinError::panicked, |()| JoinError::cancelled(Reason::default())));
-            let panic = this.slot.take().and_then(|slot| slot.deliver(outcome));
-            if let Some(panic) = panic.filter(|_| !std::thread::panicking()) {
-                resume_unwind(panic); // R2: the loop catches it
-            }
+            deliver_end(this.slot.take(), dropped);
         }
     }
 }
@@ -246,6 +244,15 @@ impl<F: Future> Future for Delivers<F> {
     }
 }
 
+/// Delivers, once, that what was to run was dropped, and how that went.
+fn deliver_end<T>(slot: Option<StdArc<Slot<T>>>, dropped: std::thread::Result<()>) {
+    let error = dropped.map_or_else(JoinError::panicked, |()| JoinError::cancelled(Reason::default()));
+    match slot.and_then(|slot| slot.deliver(Err(error))) {
+        Some(panic) if !std::thread::panicking() => resume_unwind(panic), // R2: the loop catches it
+        panic => drop_quietly(panic),
+    }
+}
+
 /// How far a task is whose future is made on its loop's thread.
 enum Made {
     NotYet,
@@ -254,7 +261,7 @@ enum Made {
     Runs(TaskRef),
 }
 
-/// A callback that makes a future on the loop's thread and spawns it. Dropped before, it delivers "cancelled".
+/// A callback that makes a future on the loop's thread and spawns it. Dropped before, it delivers that (R1).
 struct Makes<M, T> {
     make: Option<M>,
     // Gone once it is somebody else's to fill, or when the loop refused.
@@ -300,9 +307,7 @@ where
 
 impl<M, T> Drop for Makes<M, T> {
     fn drop(&mut self) {
-        drop(self.make.take());
-        if let Some(slot) = self.slot.take() {
-            drop(slot.deliver(Err(JoinError::cancelled(Reason::default()))));
-        }
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(self.make.take())));
+        deliver_end(self.slot.take(), dropped);
     }
 }
