@@ -5,6 +5,7 @@ use evenloop_tests::panic_of;
 use futures::FutureExt;
 use std::cell::RefCell;
 use std::future::pending;
+use std::panic::panic_any;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -402,4 +403,15 @@ fn a_destructor_that_panics_in_a_task_that_nobody_waits_for_is_reported() {
     event_loop.handle().spawn_with(make).unwrap().detach();
     drop(event_loop);
     assert_eq!(*reports.borrow(), ["a destructor"]);
+}
+
+#[test]
+fn a_panic_that_panics_in_turn_does_not_end_the_thread() {
+    let pool = ThreadPool::new(1);
+    pool.execute(Box::new(|| panic_any(Bomb))).unwrap();
+    pool.run(|| panic_any(Bomb)).detach();
+    let (told, tells) = mpsc::channel();
+    pool.run(move || told.send(()).unwrap()).detach();
+    tells.recv_timeout(LONG).unwrap();
+    assert_eq!(pool.threads(), 1);
 }

@@ -13,6 +13,7 @@
 //! P4. How many processors there are is asked when it is first needed: on Linux that is two dozen system calls, into the files
 //!     of the control group, and most loops never have a job.
 
+use crate::quietly::drop_quietly;
 use evenloop_core::shim::{Condvar, Mutex, OnceLock, StdArc, thread};
 use evenloop_core::{BoxJob, NotSpawned, deadline_after};
 use std::collections::VecDeque;
@@ -212,7 +213,7 @@ impl ThreadPool {
             if left.is_zero() {
                 let (busy, dropped) = (state.threads, std::mem::take(&mut state.queue));
                 drop(state);
-                drop(dropped); // P2
+                dropped.into_iter().for_each(drop_quietly); // P2
                 return Err(busy);
             }
             inside.ended.wait_for(&mut state, left);
@@ -264,8 +265,7 @@ impl Inside {
         drop(state);
         self.work.notify_all();
         for job in dropped {
-            // A destructor that panics keeps the others from nothing.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(job)));
+            drop_quietly(job); // one whose destructor panics keeps the others from nothing
         }
     }
 
@@ -275,8 +275,8 @@ impl Inside {
         'life: loop {
             while let Some(job) = state.queue.pop_front() {
                 drop(state);
-                // What the job has to say about a panic it says itself; this thread goes on.
-                let _ = catch_unwind(AssertUnwindSafe(job));
+                // What the job has to say about a panic it says itself; this thread goes on, whatever the panic carries.
+                drop_quietly(catch_unwind(AssertUnwindSafe(job)));
                 state = self.state.lock();
             }
             if state.closed {
