@@ -28,7 +28,7 @@
 
 mod connection;
 
-mod flow;
+pub(crate) mod flow;
 
 mod wire;
 
@@ -50,6 +50,7 @@ pub use create::create_tls_connection;
 pub use create::{connect_accepted_socket, connect_stream, create_connection, create_unix_connection};
 pub use datagram::{DatagramTransport, connect_datagram_socket, create_datagram_endpoint};
 pub use extra::{Address, ExtraInfo};
+pub(crate) use pipes::nobody_reads;
 pub use pipes::{connect_read_pipe, connect_write_pipe};
 #[cfg(feature = "tls")]
 pub use serve::create_tls_server;

@@ -5,6 +5,7 @@
 
 use crate::async_fd::AsyncFd;
 use crate::error::IoFailure;
+use crate::transport::nobody_reads;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Direction, Reactor, Ready};
 use futures_io::{AsyncRead, AsyncWrite};
@@ -47,6 +48,17 @@ impl ChildStdin {
             io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => error,
             _ => self.failed(error),
         })
+    }
+
+    /// Ready when nobody is left who could read: the kernel tells that without a write.
+    pub(super) fn poll_nobody_reads(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let gone = self.open()?.poll_with(Direction::Read, cx, nobody_reads, |_| false);
+        gone.map(|gone| gone.map(drop).map_err(|error| self.failed(error)))
+    }
+
+    /// What was unsent when [`poll_nobody_reads`](Self::poll_nobody_reads) became ready.
+    pub(super) fn unread(&self) -> io::Error {
+        self.failed(io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads any more"))
     }
 
     fn open(&self) -> io::Result<&AsyncFd<File>> {

@@ -7,11 +7,14 @@
 //!
 //! T1. One task reads the child's pipes, sends what could not be sent at once, and waits for its end; the transport is a
 //!     handle to it. All calls of the protocol are made by it, on the loop's thread, but for `connection_made` (inside
-//!     [`subprocess_exec`]) and `pause_writing` (inside the `write` that goes above the mark).
+//!     [`subprocess_exec`]), `pause_writing` (inside the `write` that goes above the mark), and both orders inside
+//!     `set_write_buffer_limits`.
 //! T2. Between data and `process_exited` there is no order. `connection_lost` comes last and once: after `process_exited`
 //!     and after all pipes, or while the loop drops its tasks.
 //! T3. The protocol runs while nothing of the state is borrowed, so it may call the transport.
 //! T4. A method that panics ends its own child: the panic is told to the host, and `connection_lost` gets an error.
+//! T5. A stdin lives as long as somebody reads it, a grandchild say, and is watched for that: it is told to be gone when it
+//!     breaks, also if nobody writes. The child's end alone ends no pipe.
 
 use super::Process;
 use super::command::Command;
@@ -22,6 +25,7 @@ use super::pipes::{ChildOutput, ChildStdin};
 use crate::protocol;
 use crate::reader::StreamReader;
 use crate::signal_kind::SignalKind;
+use crate::transport::flow::{self, Flow};
 use crate::writer::StreamWriter;
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On};
@@ -32,17 +36,13 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 /// How many pieces of a pipe a turn reads before others get theirs.
 const TURN_PIECES: usize = 16;
 
 /// How many bytes a piece has at most.
 const PIECE: usize = 64 * 1024;
-
-/// From how many unsent bytes on `pause_writing` is called, and down to how many until `resume_writing`: asyncio's marks.
-const HIGH: usize = 64 * 1024;
-const LOW: usize = 16 * 1024;
 
 /// Is told what happens to a child, and gets what it writes as it comes.
 ///
@@ -84,6 +84,9 @@ pub trait SubprocessProtocol: 'static {
     }
 
     /// One of the child's pipes is gone: its stdin (`fd` 0), stdout (1) or stderr (2). `None`: in order; else why.
+    ///
+    /// Of a stdin that is when everything is sent after a [`close`](SubprocessPipe::close), or as soon as nobody is left who
+    /// could read it: with an error then if something was unsent. A grandchild that has it keeps it.
     fn pipe_connection_lost(&self, fd: i32, error: Option<io::Error>) {
         let _ = (fd, error);
     }
@@ -96,12 +99,13 @@ pub trait SubprocessProtocol: 'static {
         let _ = error;
     }
 
-    /// More than 64 KiB are unsent to its stdin: write less, or nothing, until [`resume_writing`](Self::resume_writing).
+    /// More is unsent to its stdin than the high water mark, 64 KiB unless
+    /// [set](SubprocessPipe::set_write_buffer_limits): write less, or nothing, until [`resume_writing`](Self::resume_writing).
     ///
     /// Called inside the `write` that went above the mark.
     fn pause_writing(&self) {}
 
-    /// Writing may go on: no more than 16 KiB are unsent.
+    /// Writing may go on: no more than the low water mark is unsent, 16 KiB unless set.
     fn resume_writing(&self) {}
 }
 
@@ -129,7 +133,8 @@ pub fn subprocess_exec<P: SubprocessProtocol>(
         stdin: RefCell::new(process.stdin.take()),
         outputs: [RefCell::new(process.stdout.take()), RefCell::new(process.stderr.take())],
         reading_paused: [Cell::new(false), Cell::new(false)],
-        writing_paused: Cell::new(false),
+        flow: Cell::new(Flow::new(flow::HIGH)),
+        closed: Cell::new(false),
         closing: [Cell::new(false), Cell::new(false), Cell::new(false)],
         failure: RefCell::new(None),
         waker: RefCell::new(Waker::noop().clone()),
@@ -205,11 +210,7 @@ impl SubprocessTransport {
     /// `get_pipe_transport`.
     #[doc(alias = "get_pipe_transport")]
     pub fn pipe_transport(&self, fd: i32) -> Option<SubprocessPipe> {
-        let there = match fd {
-            0 => self.0.stdin.borrow().is_some(),
-            1 | 2 => self.0.outputs[fd as usize - 1].borrow().is_some(),
-            _ => false,
-        };
+        let there = usize::try_from(fd).is_ok_and(|fd| self.0.is_there(fd));
         there.then(|| SubprocessPipe { shared: self.0.clone(), fd })
     }
 
@@ -248,7 +249,7 @@ impl SubprocessTransport {
 
     /// Whether [`close`](Self::close) was called, or `connection_lost` is over.
     pub fn is_closing(&self) -> bool {
-        self.0.protocol.borrow().is_none() || self.0.closing.iter().all(Cell::get)
+        self.0.protocol.borrow().is_none() || self.0.closed.get()
     }
 
     /// The child, to wait for from elsewhere.
@@ -272,11 +273,11 @@ pub struct SubprocessPipe {
 
 impl SubprocessPipe {
     /// Writes to the child's stdin without waiting: sends what the pipe takes at once, the rest from the child's own task. If
-    /// more than 64 KiB are unsent then, calls `pause_writing` before it returns.
+    /// more is unsent then than the high water mark, calls `pause_writing` before it returns.
     ///
     /// # Errors
     ///
-    /// The pipe is closed or broken. Nothing is kept then.
+    /// The pipe is closed or broken. Nothing is kept then. `pipe_connection_lost` is told of a pipe that breaks, too.
     ///
     /// # Panics
     ///
@@ -284,19 +285,16 @@ impl SubprocessPipe {
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
         assert!(self.fd == 0, "`SubprocessPipe::write` needs the pipe to a stdin, and this is {}", self.fd);
         let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "the child's stdin is closed");
-        let unsent = {
+        let written = {
             let mut stdin = self.shared.stdin.borrow_mut();
             let stdin = stdin.as_mut().filter(|_| !self.shared.closing[0].get()).ok_or_else(closed)?;
-            stdin.write(bytes)?;
-            stdin.write_buffer_size()
+            stdin.write(bytes)
         };
-        if unsent > 0 {
+        if written.is_err() || self.shared.unsent_len() > 0 {
             self.shared.wake();
         }
-        if unsent > HIGH && !self.shared.writing_paused.replace(true) {
-            self.shared.tell("pause_writing", |protocol| protocol.pause_writing());
-        }
-        Ok(())
+        self.shared.rose();
+        written
     }
 
     /// Ends the child's input once everything is sent. The same as [`close`](Self::close) on the pipe to a stdin.
@@ -314,9 +312,29 @@ impl SubprocessPipe {
     }
 
     /// How many bytes are written and not yet taken by the pipe.
+    #[doc(alias = "get_write_buffer_size")]
     pub fn write_buffer_size(&self) -> usize {
-        let stdin = self.shared.stdin.borrow();
-        stdin.as_ref().filter(|_| self.fd == 0).map_or(0, StreamWriter::write_buffer_size)
+        if self.fd == 0 { self.shared.unsent_len() } else { 0 }
+    }
+
+    /// The water marks of the pipe to a stdin in bytes, the low one first, as asyncio has it.
+    #[doc(alias = "get_write_buffer_limits")]
+    pub fn write_buffer_limits(&self) -> (usize, usize) {
+        self.shared.flow.get().limits()
+    }
+
+    /// Sets the water marks of the pipe to a stdin. Without `high_bytes` it is four times the low one; without `low_bytes`
+    /// it is a quarter of the high one; without both they are 64 KiB and 16 KiB again.
+    ///
+    /// # Panics
+    ///
+    /// `set_write_buffer_limits` needs a low mark no higher than the high one.
+    pub fn set_write_buffer_limits(&self, high_bytes: Option<usize>, low_bytes: Option<usize>) {
+        let mut flow = self.shared.flow.get();
+        flow.set_limits(high_bytes, low_bytes);
+        self.shared.flow.set(flow);
+        self.shared.rose();
+        self.shared.fell();
     }
 
     /// Calls `pipe_data_received` no more for this pipe until [`resume_reading`](Self::resume_reading): a child that writes
@@ -346,6 +364,20 @@ impl SubprocessPipe {
             self.shared.wake();
         }
     }
+
+    /// Closes the pipe now: to a stdin, whatever is unsent. `pipe_connection_lost` follows.
+    pub fn abort(&self) {
+        self.close();
+        if self.fd == 0 {
+            self.shared.give_stdin_up();
+        }
+    }
+
+    /// Whether the pipe is on its way to its end, or there.
+    pub fn is_closing(&self) -> bool {
+        let Ok(fd) = usize::try_from(self.fd) else { return true };
+        self.shared.closing[fd].get() || !self.shared.is_there(fd)
+    }
 }
 
 impl fmt::Debug for SubprocessPipe {
@@ -363,7 +395,10 @@ struct Shared {
     /// stdout and stderr.
     outputs: [RefCell<Option<StreamReader<ChildOutput>>>; 2],
     reading_paused: [Cell<bool>; 2],
-    writing_paused: Cell<bool>,
+    /// Of stdin.
+    flow: Cell<Flow>,
+    /// The transport was.
+    closed: Cell<bool>,
     /// Which pipes are to be closed, by number.
     closing: [Cell<bool>; 3],
     /// What `connection_lost` is going to be told.
@@ -373,6 +408,14 @@ struct Shared {
 }
 
 impl Shared {
+    fn is_there(&self, fd: usize) -> bool {
+        match fd {
+            0 => self.stdin.borrow().is_some(),
+            1 | 2 => self.outputs[fd - 1].borrow().is_some(),
+            _ => false,
+        }
+    }
+
     fn wake(&self) {
         let waker = self.waker.borrow().clone();
         waker.wake(); // T3
@@ -390,10 +433,58 @@ impl Shared {
     fn close(&self) {
         // First: a child that reads the end of its input may be faster than the signal.
         self.handle.child().begin_to_end(Ending::Kill, false);
+        self.closed.set(true);
         self.closing.iter().for_each(|closing| closing.set(true));
+        self.give_stdin_up();
+    }
+
+    /// Closes stdin, whatever is unsent.
+    fn give_stdin_up(&self) {
         let unsent = self.stdin.take().map(StreamWriter::into_parts);
         drop(unsent);
         self.wake();
+    }
+
+    fn unsent_len(&self) -> usize {
+        self.stdin.borrow().as_ref().map_or(0, StreamWriter::write_buffer_size)
+    }
+
+    /// The unsent bytes have become more.
+    fn rose(&self) {
+        let mut flow = self.flow.get();
+        let pauses = flow.rose(self.unsent_len());
+        self.flow.set(flow);
+        if pauses {
+            self.tell("pause_writing", |protocol| protocol.pause_writing());
+        }
+    }
+
+    /// The unsent bytes have become fewer.
+    fn fell(&self) {
+        let mut flow = self.flow.get();
+        let resumes = flow.fell(self.unsent_len());
+        self.flow.set(flow);
+        if resumes {
+            self.tell("resume_writing", |protocol| protocol.resume_writing());
+        }
+    }
+
+    /// Sends what waits. Ready when stdin is gone: in order, or why.
+    fn poll_stdin(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut stdin = self.stdin.borrow_mut();
+        let Some(writer) = &mut *stdin else { return Poll::Ready(Ok(())) };
+        let closing = self.closing[0].get();
+        let mut sending = if closing { writer.wait_closed() } else { writer.drain() };
+        match Pin::new(&mut sending).poll(cx) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) if closing => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        ready!(writer.get_ref().poll_nobody_reads(cx))?; // T5
+        Poll::Ready(match writer.write_buffer_size() {
+            0 => Ok(()),
+            _ => Err(writer.get_ref().unread()),
+        })
     }
 }
 
@@ -412,32 +503,15 @@ struct Drive {
 }
 
 impl Drive {
-    /// Sends what waits, and closes what is to be closed.
+    /// Sends what waits, and tells when stdin is gone.
     fn drive_stdin(&self, cx: &mut Context<'_>, told: &mut [bool; 3]) {
         let shared = &*self.shared;
-        let gone = {
-            let mut stdin = shared.stdin.borrow_mut();
-            match &mut *stdin {
-                None => Some(Ok(())),
-                Some(writer) => {
-                    let closing = shared.closing[0].get() || self.has_exited;
-                    let mut sending = if closing { writer.wait_closed() } else { writer.drain() };
-                    match Pin::new(&mut sending).poll(cx) {
-                        Poll::Pending if self.has_exited => Some(Ok(())), // nobody is there to read it
-                        Poll::Pending => None,
-                        Poll::Ready(Ok(())) => closing.then_some(Ok(())),
-                        Poll::Ready(Err(error)) => Some(Err(error)),
-                    }
-                }
-            }
-        };
-        let low = shared.stdin.borrow().as_ref().is_some_and(|stdin| stdin.write_buffer_size() <= LOW);
-        if low && shared.writing_paused.replace(false) {
-            shared.tell("resume_writing", |protocol| protocol.resume_writing());
+        let polled = shared.poll_stdin(cx);
+        if !matches!(polled, Poll::Ready(Err(_))) {
+            shared.fell();
         }
-        if let Some(gone) = gone {
-            let unsent = shared.stdin.take().map(StreamWriter::into_parts);
-            drop(unsent);
+        if let Poll::Ready(gone) = polled {
+            shared.give_stdin_up();
             self.pipe_is_lost(0, gone.err(), told);
         }
     }
@@ -528,7 +602,7 @@ impl Drop for Drive {
         let shared = &*self.shared;
         let child = shared.handle.child();
         child.exit.forget(&mut self.ended);
-        let provided_for = self.expected || shared.closing.iter().all(Cell::get);
+        let provided_for = self.expected || shared.closed.get();
         // It may have ended since the last turn.
         if !provided_for && !child.look() {
             Runtime::report_in_debug(|| {

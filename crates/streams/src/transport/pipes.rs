@@ -140,7 +140,7 @@ impl AsyncRead for WriteEnd {
 }
 
 /// `Ok(0)` if every reader is gone, else "would block".
-fn nobody_reads(file: &File) -> io::Result<usize> {
+pub(crate) fn nobody_reads(file: &File) -> io::Result<usize> {
     let mut fds = [PollFd::new(file, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&now))?;
