@@ -139,3 +139,24 @@ fn a_line_beyond_the_limit_stays_in_the_reader() {
         process.wait().await.unwrap();
     });
 }
+
+/// The second of two packets came with the next event: a read that ends at the border of a packet passed for one that has
+/// emptied the pipe.
+#[test]
+fn packets_that_a_child_writes_come_at_once() {
+    on_loop(async {
+        let mut cat = Command::new("cat").stdin(PIPE).stdout(PIPE).spawn().unwrap();
+        // What a child does that sets O_DIRECT on its stdout.
+        let stdout = format!("/proc/{}/fd/1", cat.pid());
+        let mut stdout = File::options().write(true).open(stdout).unwrap();
+        rustix::fs::fcntl_setfl(&stdout, rustix::fs::OFlags::DIRECT).unwrap();
+        stdout.write_all(b"one").unwrap();
+        stdout.write_all(b"two").unwrap();
+        let reader = cat.stdout.as_mut().unwrap();
+        assert_eq!(reader.readexactly(3).await.unwrap(), b"one");
+        assert_eq!(reader.readexactly(3).await.unwrap(), b"two");
+        drop(stdout);
+        cat.stdin = None;
+        assert!(cat.wait().await.unwrap().success());
+    });
+}

@@ -93,7 +93,8 @@ impl ChildOutput {
 
 impl AsyncRead for ChildOutput {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.fd.poll_read::<true>(cx, buf).map_err(|error| self.failed(error))
+        // What comes short may be a packet, and another may follow that no event announces: it proves nothing.
+        self.fd.poll_read::<false>(cx, buf).map_err(|error| self.failed(error))
     }
 
     fn poll_read_vectored(
@@ -101,7 +102,7 @@ impl AsyncRead for ChildOutput {
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.fd.poll_read_vectored::<true>(cx, bufs).map_err(|error| self.failed(error))
+        self.fd.poll_read_vectored::<false>(cx, bufs).map_err(|error| self.failed(error))
     }
 }
 
