@@ -7,6 +7,7 @@ use evenloop::streams::{
 };
 use evenloop::time::{Clock, VirtualClock};
 use evenloop::{EventLoop, ThreadPool, all_tasks, create_task, current_task, event_loop_builder, yield_now};
+use evenloop_core::cancel::CancelScope;
 use evenloop_core::{Runtime, TimerKey, Timers, TimersEnded};
 use futures::poll;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -314,6 +315,23 @@ fn a_writer_with_bytes_unsent_is_told() {
         // A debug build tells of it anyway.
         assert_eq!(told_if(false, end, unsent).len(), usize::from(cfg!(debug_assertions)));
     }
+}
+
+/// Whoever calls it has no writer.
+#[test]
+fn a_run_that_is_given_up_tells_of_no_input() {
+    check_silent(async || {
+        let input = vec![0; 1 << 20];
+        let run = || Command::new("sleep").arg("1000").run(&input);
+        let mut dropped = Box::pin(run());
+        assert!(poll!(&mut dropped).is_pending());
+        drop(dropped);
+        let scope = CancelScope::new();
+        let mut cancelled = pin!(scope.run(run()));
+        assert!(poll!(&mut cancelled).is_pending());
+        scope.cancel("enough");
+        assert!(cancelled.await.is_err());
+    });
 }
 
 #[test]

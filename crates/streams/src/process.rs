@@ -161,7 +161,7 @@ impl Process {
     /// As [`communicate`](Self::communicate).
     pub async fn complete(mut self, input: &[u8]) -> io::Result<Output> {
         let (ending, group) = (self.on_cancel, self.ends_group);
-        match catch_cancel(self.communicate(input)).await {
+        match catch_cancel(self.communicate(input).last()).await {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(error)) => {
                 self.end_as(ending, group).await;

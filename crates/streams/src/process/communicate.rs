@@ -9,7 +9,7 @@
 //! M1. All three directions go on at every poll, so a child that waits to be read while we wait to be read by it is no
 //!     deadlock.
 //! M2. What was read stays in the readers until the poll that is ready, and what was not fed goes into the writer when this
-//!     is dropped: calling again goes on where this was.
+//!     is dropped: calling again goes on where this was. Where nobody can call again it is given up.
 //! M3. A poll reads at most so many pieces of each stream, so that a child that writes without end lets others run.
 
 use super::Process;
@@ -39,12 +39,20 @@ pub struct Communicate<'p, 'i> {
     input: &'i [u8],
     /// The child's end is enough, its pipes may go on.
     until_exit: bool,
+    /// Nobody can go on where this is given up.
+    is_last: bool,
     ended: Option<Waiter>,
 }
 
 impl<'p, 'i> Communicate<'p, 'i> {
     pub(super) fn new(process: &'p mut Process, input: &'i [u8]) -> Self {
-        Self { process, input, until_exit: false, ended: None }
+        Self { process, input, until_exit: false, is_last: false, ended: None }
+    }
+
+    /// For a process that is not going to be fed any more, whatever comes of this.
+    pub(super) fn last(mut self) -> Self {
+        self.is_last = true;
+        self
     }
 
     /// Does not wait for the end of the pipes, which a grandchild may hold: takes what is in them when the child ends.
@@ -150,6 +158,10 @@ impl Future for Communicate<'_, '_> {
 impl Drop for Communicate<'_, '_> {
     fn drop(&mut self) {
         self.process.handle.child().exit.forget(&mut self.ended);
+        if self.is_last {
+            let given_up = self.process.stdin.take().map(StreamWriter::into_parts);
+            return drop(given_up);
+        }
         if let Some(stdin) = self.process.stdin.as_mut().filter(|_| !self.input.is_empty()) {
             // M2. It fails if the child does not read any more: then there is nothing to keep.
             let _ = stdin.write(self.input);
