@@ -3,13 +3,14 @@
 //!
 //! The tests run one at a time: descriptors are the whole process's.
 
-use evenloop::{all_tasks, create_task, sleep, timeout, yield_now};
+use evenloop::time::Clock;
+use evenloop::{ThreadPool, all_tasks, create_task, event_loop_builder, sleep, timeout, yield_now};
 use evenloop_core::{Direction, Park, Reactor, Readiness, Ready, Unwatched};
 use evenloop_streams::pipe::pipe;
 use evenloop_streams::process::Command;
 use evenloop_streams::{
     ReactorDriver, ReadError, Server, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream,
-    UdpSocket, UnixDatagram, UnixListener, UnixStream, open_connection,
+    UdpSocket, UnixDatagram, UnixListener, UnixStream, lookup_host, open_connection,
 };
 use evenloop_tests::{Counting, connected, descriptors, on_loop, on_reactor, until};
 use futures::future::{join, join_all};
@@ -32,6 +33,31 @@ static ALLOCATOR: Counting = Counting;
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The look-up hung: its job had been dropped, and nobody said so.
+#[test]
+fn a_look_up_whose_thread_pool_is_shut_down_is_an_error() {
+    let _alone = alone();
+    let pool = ThreadPool::new(1);
+    let event_loop = event_loop_builder(Clock::Real).thread_pool(pool.clone()).build();
+    let (let_go, holds) = std::sync::mpsc::channel::<()>();
+    let (begins, begun) = std::sync::mpsc::channel();
+    let job = move || {
+        begins.send(()).unwrap();
+        let _ = holds.recv();
+    };
+    pool.execute(Box::new(job)).unwrap();
+    begun.recv().unwrap();
+    event_loop.run_until_complete(async {
+        let mut looks_up = pin!(lookup_host("localhost", 80));
+        assert!(poll!(&mut looks_up).is_pending());
+        assert_eq!(pool.queued_jobs(), 1);
+        pool.close();
+        let error = timeout(Duration::from_secs(20), looks_up).await.expect("it does not hang").unwrap_err();
+        assert!(error.to_string().starts_with("`lookup_host`: its job came to nothing"), "{error}");
+    });
+    drop(let_go);
 }
 
 fn thread_time() -> Duration {

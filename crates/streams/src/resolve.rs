@@ -22,7 +22,7 @@ const SLOW: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 ///
-/// The resolver's reason, with the name; or the runtime has no threads for blocking jobs.
+/// The resolver's reason, with the name; or the runtime has no threads for blocking jobs, or has shut them down meanwhile.
 ///
 /// # Examples
 ///

@@ -359,7 +359,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Self::spawn); or the runtime has no threads for blocking jobs.
+    /// As [`spawn`](Self::spawn); or the runtime has no threads for blocking jobs, or has shut them down meanwhile.
     pub async fn spawn_off_loop(self) -> io::Result<Process> {
         let reactor = Runtime::current_reactor("Command::spawn_off_loop").map_err(io::Error::other)?;
         let job = move || -> io::Result<_> {
