@@ -690,6 +690,36 @@ fn the_protocol_changes_in_mid_stream_and_no_byte_is_lost() {
     });
 }
 
+/// They were lost.
+#[test]
+fn what_is_put_back_at_the_end_comes_before_the_end() {
+    on_loop(async {
+        for second_keeps_open in [false, true] {
+            let log = Log::default();
+            let second = Rc::new(Recorder { keeps_open: second_keeps_open, ..Recorder::new(&log) });
+            let (transport, mut peer) = recorded(&log, |recorder| {
+                recorder.on_eof(move |transport, _| {
+                    let _ = second.transport.set(transport.clone());
+                    transport.set_protocol(second.clone());
+                    transport.unread(b"rest");
+                })
+            });
+            peer.close().await.unwrap();
+            until(|| log.count("eof") == 2).await;
+            let told = ["made", "made returns", "eof", "data rest", "eof"];
+            assert_eq!(log.take(), told, "the answer of the first `eof_received` counts for nothing");
+            assert_eq!(transport.is_closing(), !second_keeps_open);
+            if second_keeps_open {
+                transport.unread(b"more"); // later, too
+                until(|| log.count("eof") == 1).await;
+                assert_eq!(log.take(), ["data more", "eof"]);
+                transport.close();
+            }
+            until(|| log.has("lost")).await;
+        }
+    });
+}
+
 #[test]
 fn the_protocol_is_let_go_with_the_connection() {
     on_loop(async {
@@ -879,6 +909,60 @@ impl futures::AsyncWrite for Never {
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+}
+
+/// Closes in two steps, and notes each.
+struct Closes(Log);
+
+impl futures::AsyncRead for Closes {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+}
+
+impl futures::AsyncWrite for Closes {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.add("written");
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.add("closes");
+        if self.0.count("closes") == 1 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// It was dropped, as if it had been aborted.
+#[test]
+fn a_stream_of_somebody_elses_is_closed_before_it_is_dropped() {
+    on_loop(async {
+        let log = Log::default();
+        let (transport, _) = connect_stream(|| Recorder::new(&log), Closes(log.clone())).unwrap();
+        transport.write(b"x").unwrap();
+        transport.close();
+        until(|| log.has("lost")).await;
+        assert_eq!(log.take(), ["made", "made returns", "written", "closes", "closes", "lost"]);
+
+        let (transport, _) = connect_stream(|| Recorder::new(&log), Closes(log.clone())).unwrap();
+        transport.write_eof().unwrap();
+        until(|| log.count("closes") == 2).await;
+        transport.close();
+        until(|| log.has("lost")).await;
+        assert_eq!(log.take(), ["made", "made returns", "closes", "closes", "lost"], "closed once");
+
+        let (transport, _) = connect_stream(|| Recorder::new(&log), Closes(log.clone())).unwrap();
+        transport.abort();
+        until(|| log.has("lost")).await;
+        assert_eq!(log.take(), ["made", "made returns", "lost"]);
+    });
 }
 
 /// Says what is not true.

@@ -136,7 +136,8 @@ impl Transport {
     /// Ends the connection in order: stops reading, sends what is unsent, then calls `connection_lost(None)`. Calling it
     /// again does nothing.
     ///
-    /// With TLS it says farewell and waits for the peer's, no longer than the shutdown time-out.
+    /// With TLS it says farewell and waits for the peer's, no longer than the shutdown time-out. A stream of
+    /// [`connect_stream`]'s is closed as it closes itself, and nothing is waited for then.
     pub fn close(&self) {
         self.0.close();
     }
@@ -211,7 +212,9 @@ impl Transport {
     /// Puts bytes back in front of what is going to be received: the protocol gets them (again) before
     /// anything else, or TLS does if the connection goes over to it. asyncio has no such call.
     ///
-    /// For a protocol that was given more than it understands, before [`set_protocol`](Self::set_protocol) or `start_tls`.
+    /// For a protocol that was given more than it understands, before [`set_protocol`](Self::set_protocol) or `start_tls`. At
+    /// the end of the stream, and inside `eof_received`, the end is received again after them: the answer of that
+    /// `eof_received` counts for nothing then.
     pub fn unread(&self, bytes: &[u8]) {
         self.0.unread(bytes);
     }

@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     unread: RefCell<Buffer>,
     flow: Cell<Flow>,
     reading_paused: Cell<bool>,
+    /// The stream has ended.
+    has_ended: Cell<bool>,
     /// The end was received, and the connection kept.
     at_eof: Cell<bool>,
     eof: Cell<Eof>,
@@ -120,6 +122,7 @@ impl Connection {
             unread: RefCell::default(),
             flow: Cell::new(Flow::new(high_bytes)),
             reading_paused: Cell::new(false),
+            has_ended: Cell::new(false),
             at_eof: Cell::new(false),
             eof: Cell::new(Eof::Not),
             farewell: RefCell::new(None),
@@ -194,8 +197,8 @@ impl Connection {
 
     /// Closing sends nothing more and waits for nobody.
     fn has_nothing_to_say(&self) -> bool {
-        let lingers = self.wire.borrow().as_ref().is_some_and(|wire| wire.lingers.is_some());
-        self.unsent.borrow().is_empty() && self.flushed.get() && !lingers
+        let says_farewell = self.wire.borrow().as_ref().is_some_and(|wire| wire.says_farewell);
+        self.unsent.borrow().is_empty() && self.flushed.get() && !says_farewell
     }
 
     /// The one way to the end (C2). The first reason stays.
@@ -257,8 +260,9 @@ impl Connection {
     }
 
     pub(crate) fn unread(&self, bytes: &[u8]) {
-        if matches!(self.phase.get(), Phase::Open | Phase::Upgrading) {
+        if !bytes.is_empty() && matches!(self.phase.get(), Phase::Open | Phase::Upgrading) {
             self.unread.borrow_mut().put_back(bytes);
+            self.at_eof.set(false); // it comes again, after them
             self.wake();
         }
     }

@@ -1,7 +1,6 @@
 //! Connections whose protocol is called: by name, by path, and around what is connected already.
 
 use super::connection::{Connection, Drive};
-use super::extra::ExtraInfo;
 use super::flow::HIGH;
 use super::wire::AcceptedSocket;
 use super::{Transport, Wire};
@@ -139,6 +138,9 @@ where
 
 /// Has a new protocol serve any stream: one in memory, one of another crate's. asyncio has no such call.
 ///
+/// [`Transport::close`] closes the stream when everything is sent, and takes as long as that does: TLS over a Unix socket, say,
+/// says its farewell. [`Transport::write_eof`] closes it too, and reads on.
+///
 /// # Errors
 ///
 /// The runtime cannot spawn on this thread. The stream is dropped then.
@@ -150,7 +152,7 @@ where
     P: IntoProtocol<K>,
 {
     let spawn = Runtime::current_spawn("connect_stream").map_err(io::Error::other)?;
-    start(protocol, Wire::new(stream, ExtraInfo::default()), spawn, HIGH)
+    start(protocol, Wire::foreign(stream), spawn, HIGH)
 }
 
 /// Connects to `host` with TLS, whose certificate must be for that name, and has a new protocol serve the connection.

@@ -96,6 +96,6 @@ impl Wire {
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let lingers = Some(stream.shutdown_timeout());
-        Self { half_closes: false, lingers, ..Self::new(stream, info) }
+        Self { half_closes: false, says_farewell: true, lingers, ..Self::new(stream, info) }
     }
 }

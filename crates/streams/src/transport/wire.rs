@@ -25,6 +25,8 @@ pub(crate) struct Wire {
     pub(crate) reads: bool,
     /// There is a writing direction.
     pub(crate) writes: bool,
+    /// Closing it says something to the peer, or may: dropping it is not enough.
+    pub(crate) says_farewell: bool,
     /// Closing waits so long at most for the peer's end. None: it does not wait.
     pub(crate) lingers: Option<Duration>,
 }
@@ -32,7 +34,14 @@ pub(crate) struct Wire {
 impl Wire {
     /// Bytes both ways, each with an end of its own.
     pub(crate) fn new(io: impl Duplex + 'static, info: ExtraInfo) -> Self {
-        Self { io: Box::new(io), info, half_closes: true, reads: true, writes: true, lingers: None }
+        let io = Box::new(io);
+        let (half_closes, reads, writes, says_farewell) = (true, true, true, false);
+        Self { io, info, half_closes, reads, writes, says_farewell, lingers: None }
+    }
+
+    /// Any stream, of which we do not know what closing it does.
+    pub(crate) fn foreign(io: impl Duplex + 'static) -> Self {
+        Self { says_farewell: true, ..Self::new(io, ExtraInfo::default()) }
     }
 }
 

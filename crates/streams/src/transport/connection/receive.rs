@@ -73,6 +73,9 @@ impl Connection {
                 return Poll::Ready(Ok(unread.move_to(room)));
             }
         }
+        if self.has_ended.get() {
+            return Poll::Ready(Ok(0));
+        }
         self.poll_wire(cx, room)
     }
 
@@ -101,8 +104,12 @@ impl Connection {
     }
 
     fn received_eof(&self) {
+        self.has_ended.set(true);
         self.at_eof.set(true);
         let keeps = self.tell("eof_received", AnyProtocol::eof_received);
+        if !self.at_eof.get() {
+            return; // something was put back
+        }
         if keeps == Some(false) || (keeps == Some(true) && !self.half_closes.get()) {
             self.close();
         }

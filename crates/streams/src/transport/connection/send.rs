@@ -78,7 +78,7 @@ impl Connection {
                 true
             }
             // The peer has ended in order and does not listen any more: what is left is our farewell.
-            Poll::Ready(Err(_)) if self.at_eof.get() && self.phase.get() == Phase::Closing => true,
+            Poll::Ready(Err(_)) if self.has_ended.get() && self.phase.get() == Phase::Closing => true,
             Poll::Ready(Err(error)) => {
                 self.end(Some(error));
                 false
@@ -88,7 +88,8 @@ impl Connection {
 
     /// A close in order: sends everything, and where that is the custom waits for the peer's end.
     pub(super) fn poll_farewell(&self, cx: &mut Context<'_>) {
-        let lingers = self.wire.borrow().as_ref().and_then(|wire| wire.lingers);
+        let farewell = self.wire.borrow().as_ref().map(|wire| (wire.says_farewell, wire.lingers));
+        let (says_farewell, lingers) = farewell.unwrap_or_default();
         if let Some(limit) = lingers {
             if self.is_overdue(limit, cx) {
                 let message = "the peer has not ended the connection within the shutdown time-out";
@@ -98,13 +99,10 @@ impl Connection {
         if !self.poll_send() || self.phase.get() != Phase::Closing {
             return;
         }
-        if lingers.is_none() {
-            return self.end(None);
-        }
-        if self.eof.get() != Eof::Sent && !self.poll_shut() {
+        if says_farewell && self.eof.get() != Eof::Sent && !self.poll_shut() {
             return;
         }
-        if self.at_eof.get() || self.poll_discard(cx) {
+        if lingers.is_none() || self.has_ended.get() || self.poll_discard(cx) {
             self.end(None);
         }
     }

@@ -44,6 +44,7 @@ impl Connection {
     /// Goes on with another stream.
     pub(in crate::transport) fn finish_upgrade(&self, wire: Wire) {
         self.half_closes.set(wire.half_closes);
+        self.has_ended.set(false);
         *self.info.borrow_mut() = wire.info.clone();
         let mut flow = self.flow.get();
         flow.set_default(flow::HIGH_TLS);
