@@ -5,10 +5,10 @@ use evenloop_streams::tls::{
     TlsAcceptor, TlsConnector, Truncated, error_of, open_tls_connection, pki_types, rustls, start_tls,
     start_tls_as_server, start_tls_server,
 };
-use evenloop_streams::tls::{TlsReader, TlsWriter, create_tls_connection, create_tls_server};
+use evenloop_streams::tls::{TlsReader, TlsWriteHalf, TlsWriter, create_tls_connection, create_tls_server};
 use evenloop_streams::{
     Protocol, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream, Transport, UnixStream,
-    connect_accepted_socket, open_connection, start_server,
+    connect_accepted_socket, connect_stream, open_connection, start_server,
 };
 use evenloop_tests::{loopback, on_jumping_loop, on_loop, until};
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -17,9 +17,11 @@ use rustls::{CertificateError, ProtocolVersion};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 /// A certificate for `localhost` that vouches for itself, in memory and in files.
@@ -292,6 +294,96 @@ fn going_over_to_tls_loses_nothing_that_was_buffered() {
     });
 }
 
+#[test]
+fn going_over_to_tls_keeps_the_limit_of_the_reader() {
+    on_loop(async {
+        let identity = Identity::new();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let sides = [ours, theirs].map(|stream| {
+            let (read, write) = stream.into_split();
+            (StreamReader::with_limit(read, 1 << 20), StreamWriter::new(write))
+        });
+        let [(reader, writer), (their_reader, their_writer)] = sides;
+        let (connector, acceptor) = (identity.connector(&[]), identity.acceptor(&[]));
+        let (client, server) = futures::join!(
+            start_tls(reader, writer, &connector, "localhost"),
+            start_tls_as_server(their_reader, their_writer, &acceptor),
+        );
+        assert_eq!((client.unwrap().0.limit(), server.unwrap().0.limit()), (1 << 20, 1 << 20));
+    });
+}
+
+/// Wakes before it reads, inside the poll.
+struct WakesAtOnce(UnixStream, bool);
+
+impl futures::AsyncRead for WakesAtOnce {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.1 = !self.1;
+        if self.1 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.0).poll_read(cx, room)
+    }
+}
+
+impl futures::AsyncWrite for WakesAtOnce {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+/// Looks at the writing half when it is woken, and counts.
+#[derive(Default)]
+struct Looks(Mutex<(Option<TlsWriteHalf<WakesAtOnce>>, usize)>);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        let mut looks = self.0.lock().unwrap();
+        assert!(looks.0.as_ref().unwrap().info().version.is_some());
+        looks.1 += 1;
+    }
+}
+
+/// The waker ran under the lock that the halves share, and hung.
+#[test]
+fn a_half_wakes_when_it_has_let_go_of_the_stream() {
+    let (says, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        on_loop(async {
+            let identity = Identity::new();
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (connector, acceptor) = (identity.connector(&[]), identity.acceptor(&[]));
+            let (client, _server) = futures::join!(
+                connector.connect("localhost", WakesAtOnce(ours, false)),
+                acceptor.accept(theirs),
+            );
+            let (mut reader, writer) = client.unwrap().into_split();
+            let looks = Arc::new(Looks::default());
+            looks.0.lock().unwrap().0 = Some(writer);
+            let waker = Waker::from(looks.clone());
+            let polls = 8; // the first of them take what belongs to the handshake
+            for _ in 0..polls {
+                let mut cx = Context::from_waker(&waker);
+                assert!(
+                    futures::AsyncRead::poll_read(Pin::new(&mut reader), &mut cx, &mut [0; 10]).is_pending()
+                );
+            }
+            says.send(looks.0.lock().unwrap().1).unwrap();
+        });
+    });
+    let wakes = said.recv_timeout(Duration::from_secs(20)).expect("it does not hang");
+    assert!((3..=8).contains(&wakes), "{wakes}");
+}
+
 /// Sends `request` in one piece with the first bytes, and takes `answer` off the front of what comes.
 struct Gate {
     stream: StreamWriter,
@@ -498,6 +590,25 @@ fn a_protocol_over_tls_from_the_first_byte_to_the_farewell() {
         assert_eq!((served.0.made.get(), served.0.eof.get()), (1, 1));
         server.close();
         server.wait_closed().await;
+    });
+}
+
+/// The peer saw a connection that was cut.
+#[test]
+fn a_protocol_over_tls_over_any_stream_says_farewell() {
+    on_loop(async {
+        let identity = Identity::new();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (connector, acceptor) = (identity.connector(&[]), identity.acceptor(&[]));
+        let (client, server) = futures::join!(connector.connect("localhost", ours), acceptor.accept(theirs));
+        let (read, _write) = server.unwrap().into_split();
+        let events = Events::default();
+        let (transport, _) = connect_stream(|| events.protocol(), client.unwrap()).unwrap();
+        transport.write(b"all of it").unwrap();
+        transport.close();
+        assert_eq!(StreamReader::new(read).read_to_end().await.unwrap(), b"all of it");
+        until(|| events.lost().is_some()).await;
+        assert_eq!(events.lost().unwrap(), "in order");
     });
 }
 

@@ -118,10 +118,8 @@ impl ServerConfig {
         let serve = move |reader: StreamReader, writer: StreamWriter| {
             let (handler, tls) = (handler.clone(), tls.clone());
             async move {
-                let limit_bytes = reader.limit();
                 let shaken = start_tls_as_server(reader, writer, &tls).await;
-                let (mut reader, writer) = shaken.map_err(|error| error.to_string())?;
-                reader.set_limit(limit_bytes);
+                let (reader, writer) = shaken.map_err(|error| error.to_string())?;
                 handler(reader, writer).await.into_error().map_or(Ok(()), Err)
             }
         };
@@ -132,7 +130,8 @@ impl ServerConfig {
 /// Goes over to TLS on a connection that is running, as the client; the server's certificate must be for `host`.
 ///
 /// What is written and not yet sent is sent first, in the clear. What has come and is not yet taken from `reader` is taken
-/// for TLS: nothing is lost, and nothing that came in the clear can pass for something secret.
+/// for TLS: nothing is lost, and nothing that came in the clear can pass for something secret. The new reader has the limit of
+/// the old one.
 ///
 /// # Cancel safety
 ///
@@ -173,8 +172,9 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let limit_bytes = reader.limit();
     let joined = Joined::drained(reader, writer).await?;
-    Ok(pair(tls.connect(host, joined).await?))
+    Ok(pair(tls.connect(host, joined).await?, limit_bytes))
 }
 
 /// Goes over to TLS on a connection that is running, as the server: see [`start_tls`].
@@ -195,13 +195,19 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let limit_bytes = reader.limit();
     let joined = Joined::drained(reader, writer).await?;
-    Ok(pair(tls.accept(joined).await?))
+    Ok(pair(tls.accept(joined).await?, limit_bytes))
 }
 
-fn pair<S: AsyncRead + AsyncWrite + Unpin>(stream: TlsStream<S>) -> (TlsReader<S>, TlsWriter<S>) {
+fn pair<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: TlsStream<S>,
+    limit_bytes: usize,
+) -> (TlsReader<S>, TlsWriter<S>) {
     let (read, write) = stream.into_split();
-    (StreamReader::new(read), StreamWriter::new(write))
+    let mut reader = StreamReader::new(read);
+    reader.set_limit(limit_bytes);
+    (reader, StreamWriter::new(write))
 }
 
 /// A reader and a writer as one stream, for TLS to go through.

@@ -7,6 +7,8 @@
 //! H1. A half puts its waker into its slot before it polls the stream with the waker of both.
 //! H2. A wake takes what is in the slots: a half that is woken between H1 and its poll is polled again, and fills its slot
 //!     again. So no half waits with an empty slot unless its wake-up is on its way.
+//! H3. No waker runs under the lock of the stream, though a stream below may wake inside its own poll: while a half polls, a
+//!     wake is noted, and whoever has polled delivers it when it has let go of the stream.
 
 use super::info::TlsInfo;
 use super::stream::TlsStream;
@@ -32,10 +34,21 @@ struct Shared<S> {
 
 /// The wakers of both halves.
 #[derive(Default)]
-struct Both {
-    reader: Mutex<Option<Waker>>,
-    writer: Mutex<Option<Waker>>,
+struct Both(Mutex<Slots>);
+
+#[derive(Default)]
+struct Slots {
+    /// The reader's and the writer's.
+    wakers: [Option<Waker>; 2],
+    /// How many poll, or wait for the lock to do so.
+    polling: usize,
+    /// A wake that whoever polls delivers (H3).
+    noted: bool,
 }
+
+/// The slot of each half.
+const READER: usize = 0;
+const WRITER: usize = 1;
 
 impl Wake for Both {
     fn wake(self: StdArc<Self>) {
@@ -43,8 +56,45 @@ impl Wake for Both {
     }
 
     fn wake_by_ref(self: &StdArc<Self>) {
-        let due = [self.reader.lock().take(), self.writer.lock().take()]; // H2
+        let due = {
+            let mut slots = self.0.lock();
+            if slots.polling > 0 {
+                slots.noted = true;
+                return;
+            }
+            std::mem::take(&mut slots.wakers) // H2
+        };
         due.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+/// One who polls.
+struct Polling<'a>(&'a Both);
+
+impl<'a> Polling<'a> {
+    fn begin(both: &'a Both, slot: usize, cx: &Context<'_>) -> Self {
+        let mine = cx.waker().clone();
+        let before = {
+            let mut slots = both.0.lock();
+            slots.polling += 1;
+            slots.wakers[slot].replace(mine) // H1
+        };
+        drop(before);
+        Self(both)
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        let due = {
+            let mut slots = self.0.0.lock();
+            slots.polling -= 1;
+            match std::mem::take(&mut slots.noted) {
+                true => std::mem::take(&mut slots.wakers), // H2
+                false => return,
+            }
+        };
+        due.into_iter().flatten().for_each(Waker::wake); // H3
     }
 }
 
@@ -58,16 +108,14 @@ pub(super) fn halves<S>(stream: TlsStream<S>) -> (TlsReadHalf<S>, TlsWriteHalf<S
 impl<S> Shared<S> {
     fn poll<R>(
         &self,
-        slot: impl Fn(&Both) -> &Mutex<Option<Waker>>,
+        slot: usize,
         cx: &Context<'_>,
         poll: impl FnOnce(Pin<&mut TlsStream<S>>, &mut Context<'_>) -> Poll<R>,
     ) -> Poll<R>
     where
         S: Unpin,
     {
-        let mine = cx.waker().clone();
-        let before = slot(&self.both).lock().replace(mine); // H1
-        drop(before);
+        let _polling = Polling::begin(&self.both, slot, cx); // dropped after the stream is unlocked (H3)
         let mut stream = self.stream.lock();
         poll(Pin::new(&mut *stream), &mut Context::from_waker(&self.waker))
     }
@@ -98,21 +146,21 @@ impl<S> TlsWriteHalf<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsReadHalf<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.0.poll(|both| &both.reader, cx, |stream, cx| stream.poll_read(cx, buf))
+        self.0.poll(READER, cx, |stream, cx| stream.poll_read(cx, buf))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsWriteHalf<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.poll(|both| &both.writer, cx, |stream, cx| stream.poll_write(cx, bytes))
+        self.0.poll(WRITER, cx, |stream, cx| stream.poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll(|both| &both.writer, cx, |stream, cx| stream.poll_flush(cx))
+        self.0.poll(WRITER, cx, |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll(|both| &both.writer, cx, |stream, cx| stream.poll_close(cx))
+        self.0.poll(WRITER, cx, |stream, cx| stream.poll_close(cx))
     }
 }
 
