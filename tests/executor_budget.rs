@@ -2,8 +2,9 @@
 
 use evenloop_core::budget::OPERATIONS;
 use evenloop_executor::{EventLoop, create_eager_task, create_task, yield_now};
+use evenloop_streams::{StreamReader, StreamWriter};
 use evenloop_sync::{Lock, Queue, Semaphore};
-use futures::FutureExt;
+use futures::{AsyncReadExt, FutureExt, StreamExt};
 use std::cell::Cell;
 use std::future::{Future, pending};
 use std::pin::pin;
@@ -31,6 +32,7 @@ fn greatest_step<F: Future<Output = ()> + 'static>(greedy: impl FnOnce(Rc<Cell<u
 
 fn count(done: &Cell<u32>) {
     done.set(done.get() + 1);
+    assert!(done.get() < 100_000, "the other task has its turns");
 }
 
 #[test]
@@ -110,6 +112,60 @@ fn a_socket_that_is_always_ready_starves_nobody() {
         drop(greedy);
         feeding.join().unwrap();
     });
+}
+
+/// Showed as a peer's 60,000 empty lines, which came at once, between two turns of everybody else.
+#[test]
+fn lines_that_have_come_already_starve_nobody() {
+    let endless = || StreamReader::new(futures::io::repeat(b'\n'));
+    let step = greatest_step(|done| async move {
+        let mut reader = endless();
+        loop {
+            assert_eq!(reader.readline().await.unwrap(), b"\n");
+            count(&done);
+        }
+    });
+    assert_eq!(step, OPERATIONS);
+    let step = greatest_step(|done| async move {
+        let mut reader = endless();
+        let mut lines = reader.lines();
+        while lines.next().await.is_some() {
+            count(&done);
+        }
+    });
+    assert_eq!(step, OPERATIONS);
+    // As others read from it.
+    let step = greatest_step(|done| async move {
+        let mut reader = endless();
+        reader.read(1).await.unwrap();
+        loop {
+            AsyncReadExt::read_exact(&mut reader, &mut [0]).await.unwrap();
+            count(&done);
+        }
+    });
+    assert!(step <= OPERATIONS, "{step}");
+    let step = greatest_step(|done| async move {
+        let mut reader = endless();
+        let mut line = String::new();
+        loop {
+            futures::AsyncBufReadExt::read_line(&mut reader, &mut line).await.unwrap();
+            count(&done);
+        }
+    });
+    assert!(step <= OPERATIONS, "{step}");
+}
+
+#[test]
+fn a_writer_whose_stream_takes_everything_starves_nobody() {
+    let step = greatest_step(|done| async move {
+        let mut writer = StreamWriter::new(futures::io::sink());
+        loop {
+            writer.write(b"x").unwrap();
+            writer.drain().await.unwrap();
+            count(&done);
+        }
+    });
+    assert_eq!(step, OPERATIONS);
 }
 
 #[test]

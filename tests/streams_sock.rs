@@ -1,19 +1,22 @@
 //! asyncio's low-level calls: try first, leave the line when dropped; callbacks on descriptors.
 
-use evenloop_executor::yield_now;
+use evenloop_core::budget::OPERATIONS;
+use evenloop_executor::{create_task, yield_now};
 use evenloop_streams::{Address, AsyncFd, TcpStream, lookup_host};
 use evenloop_tests::{loopback, on_loop, on_reactor};
 use futures::{AsyncReadExt, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use tempfile::TempDir;
 
 fn pair() -> (Rc<AsyncFd<UnixStream>>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -72,6 +75,94 @@ fn dropping_a_call_leaves_the_line_at_once_and_takes_nothing() {
         let socket = AsyncFd::new(socket).unwrap();
         client.write_all(b"here").unwrap();
         assert_eq!(socket.sock_recv(10).await.unwrap(), b"here");
+    });
+}
+
+/// Runs `greedy`, which counts what it does, beside a task that counts the passes. Answers the greatest step in between.
+async fn greatest_step(greedy: impl Future<Output = ()>, done: &Cell<u32>) -> u32 {
+    let mut greedy = pin!(greedy);
+    let (mut greatest, mut before) = (0, 0);
+    while before < 5000 {
+        assert!(poll!(&mut greedy).is_pending(), "it goes on and on");
+        greatest = greatest.max(done.get() - before);
+        before = done.get();
+        yield_now().await;
+    }
+    greatest
+}
+
+fn count(done: &Cell<u32>) {
+    done.set(done.get() + 1);
+    assert!(done.get() < 100_000, "the other task has its turns");
+}
+
+/// Showed as 20,000 datagrams between two turns of everybody else.
+#[test]
+fn calls_that_never_wait_starve_nobody() {
+    on_loop(async {
+        let done = Cell::new(0);
+        let socket = AsyncFd::new(UdpSocket::bind(loopback()).unwrap()).unwrap();
+        let here = socket.get_ref().local_addr().unwrap();
+        let sends = async {
+            loop {
+                socket.sock_sendto(b"x", here).await.unwrap();
+                assert_eq!(socket.sock_recv(1).await.unwrap(), b"x");
+                count(&done);
+                count(&done);
+            }
+        };
+        let step = greatest_step(sends, &done).await;
+        assert!(step <= OPERATIONS, "{step}");
+
+        let done = Cell::new(0);
+        let waits = async {
+            loop {
+                socket.writable().await.unwrap();
+                count(&done);
+            }
+        };
+        assert_eq!(greatest_step(waits, &done).await, OPERATIONS);
+
+        let done = Cell::new(0);
+        let connects = async {
+            loop {
+                socket.sock_connect(here).await.unwrap();
+                count(&done);
+            }
+        };
+        assert_eq!(greatest_step(connects, &done).await, OPERATIONS);
+    });
+}
+
+/// Showed as a loop that never came to its other tasks, nor to the timeout around this: what the reactor had seen once was
+/// taken for true until a call of the descriptor's own disproved it.
+#[test]
+fn readable_waits_again_when_everything_was_read_by_hand() {
+    on_loop(async {
+        let (ours, theirs) = pair();
+        let writes = create_task(async move {
+            for _ in 0..3 {
+                passes(300).await; // so the reactor looks in between
+                (&theirs).write_all(b"x").unwrap();
+            }
+            theirs
+        });
+        let (mut came, mut in_vain) = (0, 0);
+        while came < 3 {
+            ours.readable().await.unwrap();
+            match ours.get_ref().read(&mut [0; 10]) {
+                Ok(n) => came += n,
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    in_vain += 1;
+                    assert!(in_vain < 3, "it was not readable");
+                }
+            }
+        }
+        // The end is news, too.
+        drop(writes.await);
+        ours.readable().await.unwrap();
+        assert_eq!(ours.get_ref().read(&mut [0; 10]).unwrap(), 0);
     });
 }
 
@@ -289,17 +380,22 @@ fn a_callback_that_panics_is_reported_and_stays() {
     });
 }
 
+/// A peer whose queue is full, and a socket that is not connected to it.
+fn full_peer() -> (TempDir, UnixDatagram, AsyncFd<UnixDatagram>, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("peer");
+    let peer = UnixDatagram::bind(&path).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let ours = UnixDatagram::unbound().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    while ours.send_to(b"1", &path).is_ok() {}
+    (folder, peer, AsyncFd::new(ours).unwrap(), path)
+}
+
 #[test]
 fn sending_to_a_peer_that_has_no_room_says_so_where_nobody_would_report_room() {
     on_loop(async {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("peer");
-        let peer = UnixDatagram::bind(&path).unwrap();
-        peer.set_nonblocking(true).unwrap();
-        let ours = UnixDatagram::unbound().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let ours = AsyncFd::new(ours).unwrap();
-        while ours.get_ref().send_to(b"1", &path).is_ok() {}
+        let (_folder, peer, ours, path) = full_peer();
         passes(4).await;
         let polled = poll!(pin!(ours.sock_sendto(b"2", path.as_path())));
         let Poll::Ready(Err(full)) = polled else { panic!("it would wait for ever: {polled:?}") };

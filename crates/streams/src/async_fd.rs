@@ -26,6 +26,7 @@ use evenloop_core::budget::poll_spend;
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On};
 use evenloop_core::{AwaitReady, Direction, Reactor, Readiness, Ready, Runtime, SourceKey};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -149,9 +150,10 @@ impl<T: AsFd> AsyncFd<T> {
         self.reactor.deregister_last(io.as_fd(), self.key); // A2
     }
 
-    /// Waits until reading is worth a try. Any number of tasks may wait at once; all are woken.
+    /// Waits until reading is worth a try: until the kernel says so. Any number of tasks may wait at once; all are woken.
     ///
-    /// It may not be worth it any more when the task runs: use [`read_with`](Self::read_with) to try.
+    /// It may not be worth it any more when the task runs: use [`read_with`](Self::read_with) to try, which also saves the
+    /// question to the kernel.
     ///
     /// # Cancel safety
     ///
@@ -161,11 +163,10 @@ impl<T: AsFd> AsyncFd<T> {
     ///
     /// The reactor has ended.
     pub async fn readable(&self) -> io::Result<()> {
-        self.readiness.ready(Direction::Read).await?;
-        Ok(())
+        self.worth_a_try(Direction::Read).await
     }
 
-    /// Waits until writing is worth a try. Any number of tasks may wait at once; all are woken.
+    /// Waits until writing is worth a try: until the kernel says so. Any number of tasks may wait at once; all are woken.
     ///
     /// # Cancel safety
     ///
@@ -175,12 +176,17 @@ impl<T: AsFd> AsyncFd<T> {
     ///
     /// The reactor has ended.
     pub async fn writable(&self) -> io::Result<()> {
-        self.readiness.ready(Direction::Write).await?;
-        Ok(())
+        self.worth_a_try(Direction::Write).await
     }
 
-    /// As [`readable`](Self::readable) and [`writable`](Self::writable), without keeping the descriptor. Dropping the descriptor ends
-    /// it with an error.
+    /// What was seen stays known until a call of ours disproves it, and whoever waits like this makes the calls by hand: so
+    /// the kernel is asked.
+    async fn worth_a_try(&self, direction: Direction) -> io::Result<()> {
+        self.attempt(direction, move |fd: &T| is_ready(fd, direction)).await
+    }
+
+    /// Waits until something is known of a direction, without keeping the descriptor: no budget, and no question to the kernel.
+    /// Dropping the descriptor ends it with an error.
     pub(crate) fn readiness_of(&self, direction: Direction) -> impl Future<Output = io::Result<()>> + use<T> {
         let readiness = self.readiness.clone();
         async move {
@@ -436,6 +442,21 @@ fn call_of(direction: Direction) -> &'static str {
     match direction {
         Direction::Read => "read",
         Direction::Write => "write",
+    }
+}
+
+/// "Would block" unless poll(2) says that the direction is ready.
+pub(crate) fn is_ready(fd: &impl AsFd, direction: Direction) -> io::Result<()> {
+    let wanted = match direction {
+        Direction::Read => PollFlags::IN,
+        Direction::Write => PollFlags::OUT,
+    };
+    let mut fds = [PollFd::new(fd, wanted)];
+    poll(&mut fds, Some(&Timespec::default()))?;
+    // The end and errors are news for whoever reads or writes.
+    match fds[0].revents().is_empty() {
+        false => Ok(()),
+        true => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 

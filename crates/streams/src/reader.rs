@@ -13,11 +13,13 @@
 //!     slow producer.
 //! S4. A reader that waits holds no buffer of its own: bytes are first read into a buffer of the thread's, and only as many
 //!     as came are kept. Copying them costs less than memory for each of thousands of idle connections.
+//! S5. Every read spends budget before it asks the buffer: of what came at once there may be thousands of lines.
 
 use crate::buffer::{Buffer, Goal, Separators};
 use crate::error::ReadError;
 use crate::split::OwnedReadHalf;
 use crate::tcp::TcpStream;
+use evenloop_core::budget::poll_spend;
 use futures_core::Stream;
 use futures_io::{AsyncBufRead, AsyncRead};
 use std::cell::Cell;
@@ -264,6 +266,7 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     }
 
     fn poll_goal(&mut self, goal: &mut Goal<'_>, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, ReadError>> {
+        ready!(poll_spend(cx)); // S5
         loop {
             if let Some(reached) = goal.reach(&mut self.buffer, self.ended, self.limit) {
                 return Poll::Ready(reached); // S2
@@ -304,6 +307,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for StreamReader<R> {
             this.ended = n == 0;
             return Poll::Ready(Ok(n));
         }
+        ready!(poll_spend(cx)); // S5
         let n = this.buffer.filled().read(buf)?;
         this.buffer.discard(n);
         Poll::Ready(Ok(n))
@@ -312,6 +316,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for StreamReader<R> {
 
 impl<R: AsyncRead + Unpin> AsyncBufRead for StreamReader<R> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        ready!(poll_spend(cx)); // S5
         let this = self.get_mut();
         if this.buffer.is_empty() && !this.ended {
             ready!(this.poll_fill(cx))?;

@@ -6,20 +6,23 @@
 //!
 //! K1. The first poll makes the call, whatever is known about the descriptor; further ones make it when it is worth it.
 //! K2. A future that waits is in the descriptor's line, and leaves it when it is ready or dropped.
+//! K3. Each call spends budget before it is made, as every leaf does: one that would come too soon is put off and has done
+//!     nothing.
 
 mod callbacks;
 
-use crate::async_fd::AsyncFd;
+use crate::async_fd::{AsyncFd, is_ready};
 use crate::transport::Address;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::unix::abstract_path;
 use crate::unix::raw_address;
 use evenloop_core::Direction;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use evenloop_core::budget::poll_spend;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, accept_with, connect,
     recv, recvfrom, send, sendto, sockopt,
 };
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,6 +41,7 @@ impl<T: AsFd> AsyncFd<T> {
         direction: Direction,
         mut call: impl FnMut(&T) -> io::Result<R>,
     ) -> io::Result<R> {
+        poll_fn(poll_spend).await; // K3
         loop {
             match call(self.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -184,6 +188,7 @@ impl<T: AsFd> AsyncFd<T> {
     /// The kernel's reason; [`InvalidInput`](io::ErrorKind::InvalidInput) for an address without a path.
     pub async fn sock_connect(&self, to: impl Into<Address>) -> io::Result<()> {
         let to = from_address(to.into())?;
+        poll_fn(poll_spend).await; // K3
         let begun = loop {
             match connect(self.get_ref(), &to) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -245,8 +250,7 @@ fn is_full(error: &io::Error) -> bool {
 
 /// Whether the kernel takes this socket for one that can be written to: no event is going to come.
 fn reports_room(fd: &impl AsFd) -> bool {
-    let mut look = [PollFd::new(fd, PollFlags::OUT)];
-    poll(&mut look, Some(&Timespec::default())).is_ok() && look[0].revents().contains(PollFlags::OUT)
+    is_ready(fd, Direction::Write).is_ok()
 }
 
 fn from_address(address: Address) -> io::Result<SocketAddrAny> {

@@ -20,6 +20,7 @@ use crate::sendfile::{SendFileFailed, TakesFiles, sendfile};
 use crate::split::OwnedWriteHalf;
 use crate::tcp::TcpStream;
 use evenloop_core::Runtime;
+use evenloop_core::budget::poll_spend;
 use futures_io::AsyncWrite;
 use std::fmt;
 use std::fs::File;
@@ -370,6 +371,7 @@ impl<W: AsyncWrite + Unpin> Future for Draining<'_, W> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(poll_spend(cx)); // a stream that takes everything at once may never make anybody wait
         let until = self.until;
         self.writer.poll_until(until, cx)
     }

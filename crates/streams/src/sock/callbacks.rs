@@ -8,11 +8,10 @@
 //! R3. Callbacks are called and dropped while nothing is borrowed: they may add and remove, themselves too.
 //! R4. The task of a callback holds its descriptor weakly: dropping the descriptor ends it.
 
-use crate::async_fd::AsyncFd;
+use crate::async_fd::{AsyncFd, is_ready};
 use crate::protocol::call_back;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Direction, Runtime, Spawn};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -197,21 +196,5 @@ impl<T: AsFd> Drop for Calls<T> {
         if is_ours.unwrap_or(false) {
             remove(self.key);
         }
-    }
-}
-
-/// "Would block" unless poll(2) says that the direction is ready.
-fn is_ready(fd: &impl AsFd, direction: Direction) -> io::Result<()> {
-    let wanted = match direction {
-        Direction::Read => PollFlags::IN,
-        Direction::Write => PollFlags::OUT,
-    };
-    let mut fds = [PollFd::new(fd, wanted)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now))?;
-    // The end and errors are news for whoever reads or writes.
-    match fds[0].revents().is_empty() {
-        false => Ok(()),
-        true => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
