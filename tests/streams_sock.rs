@@ -3,7 +3,8 @@
 use evenloop_core::budget::OPERATIONS;
 use evenloop_executor::{create_task, yield_now};
 use evenloop_streams::{Address, AsyncFd, TcpStream, lookup_host};
-use evenloop_tests::{loopback, on_loop, on_reactor};
+use evenloop_tests::syscalls::{rounds, succeeds_interrupted};
+use evenloop_tests::{loopback, on_loop, on_reactor, until};
 use futures::{AsyncReadExt, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::cell::{Cell, RefCell};
@@ -377,6 +378,35 @@ fn a_callback_that_panics_is_reported_and_stays() {
             yield_now().await;
         }
         assert!(ours.remove_reader());
+    });
+}
+
+/// Showed as a reader that was never called again, and as a send that never ended.
+#[test]
+fn a_signal_while_the_kernel_is_asked_is_no_answer() {
+    if rounds().is_none() {
+        let succeeds = succeeds_interrupted("a_signal_while_the_kernel_is_asked_is_no_answer", "poll,ppoll");
+        return assert!(succeeds != Some(false), "see above");
+    }
+    on_loop(async {
+        let (ours, mut theirs) = pair();
+        let calls = Rc::new(Cell::new(0));
+        let (counts, reads) = (calls.clone(), Rc::downgrade(&ours));
+        ours.add_reader(move || {
+            reads.upgrade().unwrap().get_ref().read_exact(&mut [0]).unwrap();
+            counts.set(counts.get() + 1);
+        })
+        .unwrap();
+        for n in 1..=5 {
+            theirs.write_all(b"x").unwrap();
+            until(|| calls.get() == n).await;
+        }
+        assert!(ours.remove_reader());
+        let (_folder, _peer, ours, path) = full_peer();
+        for _ in 0..5 {
+            let full = ours.sock_sendto(b"2", path.as_path()).await.unwrap_err();
+            assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        }
     });
 }
 

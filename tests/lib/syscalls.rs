@@ -1,7 +1,8 @@
 //! System calls of one operation, counted by strace.
 //!
 //! A test that counts runs twice more, in processes of its own under strace: once with few rounds and once with many. The
-//! difference is what the rounds cost.
+//! difference is what the rounds cost. A test of what signals do to system calls runs once more, under a strace that
+//! interrupts them.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -21,6 +22,30 @@ pub fn per_round(test: &str, few: usize, many: usize) -> Option<BTreeMap<String,
         (name, (calls - before) / (many - few) as f64)
     });
     Some(each.filter(|(_, calls)| *calls >= 0.01).collect())
+}
+
+/// Runs the test of that name in a process of its own, in which every second of these system calls (names, with commas) is
+/// interrupted by a signal. Answers whether it succeeds, or nothing where strace does not work.
+pub fn succeeds_interrupted(test: &str, calls: &str) -> Option<bool> {
+    let strace = |program: &std::path::Path, arguments: &[&str]| {
+        let out = tempfile::NamedTempFile::new().expect("there is room for a file");
+        let inject = format!("inject={calls}:error=EINTR:when=1+2");
+        let watched = Command::new("strace")
+            .args(["-f", "-e", &inject, "-o"])
+            .arg(out.path())
+            .arg(program)
+            .args(arguments)
+            .env(ROUNDS, "1")
+            .stdout(Stdio::null())
+            .status();
+        watched.is_ok_and(|status| status.success())
+    };
+    if !strace("true".as_ref(), &[]) {
+        eprintln!("skipped: `strace` is not installed (cargo xtask setup) or may not watch");
+        return None;
+    }
+    let this = std::env::current_exe().expect("this program has a path");
+    Some(strace(&this, &["--exact", test]))
 }
 
 fn counted(test: &str, rounds: usize) -> Option<BTreeMap<String, f64>> {

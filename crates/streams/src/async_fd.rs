@@ -452,7 +452,8 @@ pub(crate) fn is_ready(fd: &impl AsFd, direction: Direction) -> io::Result<()> {
         Direction::Write => PollFlags::OUT,
     };
     let mut fds = [PollFd::new(fd, wanted)];
-    poll(&mut fds, Some(&Timespec::default()))?;
+    // A signal that comes meanwhile is no answer.
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))?;
     // The end and errors are news for whoever reads or writes.
     match fds[0].revents().is_empty() {
         false => Ok(()),
