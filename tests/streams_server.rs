@@ -329,6 +329,50 @@ fn a_socket_file_is_replaced_refused_and_removed_as_it_should() {
     });
 }
 
+/// Showed as a thread that blocked for ever: the question whether somebody listens waited for a place in their queue.
+#[test]
+fn whoever_listens_with_a_full_queue_listens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    rustix::net::bind(&listener, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let datagrams = directory.path().join("datagrams");
+    let _bound = std::os::unix::net::UnixDatagram::bind(&datagrams).unwrap();
+    let (answers, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        on_loop(async {
+            for path in [path, datagrams] {
+                let started = start_unix_server(async |_: UnixReader, _: UnixWriter| {}, &path);
+                answers.send((started.unwrap_err(), path.exists())).unwrap();
+            }
+        });
+    });
+    for _ in 0..2 {
+        let (error, is_there) =
+            answer.recv_timeout(Duration::from_secs(20)).expect("nobody waits for others");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        assert!(is_there);
+    }
+}
+
+/// Showed as the claim that somebody listens. (A superuser may everything.)
+#[test]
+fn whoever_may_not_find_out_whether_somebody_listens_is_told_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    on_loop(async {
+        let started = start_unix_server(async |_: UnixReader, _: UnixWriter| {}, &path);
+        match rustix::process::geteuid().is_root() {
+            true => drop(started.unwrap()),
+            false => assert_eq!(started.unwrap_err().kind(), io::ErrorKind::PermissionDenied),
+        }
+    });
+}
+
 async fn greet(_: UnixReader, mut writer: UnixWriter) -> io::Result<()> {
     writer.write(b"hello\n")?;
     writer.wait_closed().await

@@ -93,7 +93,8 @@ where
 /// # Errors
 ///
 /// The path cannot be listened on: [`AddrInUse`](io::ErrorKind::AddrInUse) if somebody listens there, or if there is
-/// something else than a socket. Or the runtime has no reactor or cannot spawn.
+/// something else than a socket; or why it cannot be found out whether somebody does. Or the runtime has no reactor or cannot
+/// spawn.
 ///
 /// # Examples
 ///
