@@ -1,7 +1,7 @@
 //! Pipes, and any other descriptor.
 
 use evenloop_streams::pipe::{Receiver, Sender, pipe};
-use evenloop_streams::{AsyncFd, StreamReader};
+use evenloop_streams::{AsyncFd, StreamReader, StreamWriter};
 use evenloop_tests::on_reactor;
 use futures::{AsyncReadExt, AsyncWriteExt, future};
 use std::io::{self, Read};
@@ -22,6 +22,26 @@ fn more_than_the_kernel_holds_goes_through_and_ends() {
         got
     });
     assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
+}
+
+/// Showed as a reader that waited for ever for an end that was said to be sent.
+#[test]
+fn closing_the_writing_end_ends_the_pipe() {
+    on_reactor(async {
+        let (sender, receiver) = pipe().unwrap();
+        let mut writer = StreamWriter::new(sender);
+        writer.write(b"hello").unwrap();
+        writer.write_eof().await.unwrap();
+        assert_eq!(StreamReader::new(receiver).read_to_end().await.unwrap(), b"hello");
+        let (mut sender, rest) = writer.into_parts();
+        assert!(rest.is_empty());
+        assert_eq!(format!("{sender:?}"), "Sender(closed)");
+        sender.close().await.unwrap();
+        sender.flush().await.unwrap();
+        let error = sender.write(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert!(error.to_string().contains("closed"), "{error}");
+    });
 }
 
 #[test]

@@ -35,7 +35,7 @@ use std::task::{Context, Poll};
 pub fn pipe() -> io::Result<(Sender, Receiver)> {
     let reactor = Runtime::current_reactor("pipe").map_err(io::Error::other)?;
     let (sender, receiver) = mio::unix::pipe::new()?;
-    let sender = Sender { fd: AsyncFd::watch(sender, reactor.clone(), Ready::WRITE)? };
+    let sender = Sender { fd: Some(AsyncFd::watch(sender, reactor.clone(), Ready::WRITE)?) };
     let receiver = Receiver { fd: AsyncFd::watch(receiver, reactor, Ready::NOTHING)?, short_is_dry: true };
     Ok((sender, receiver))
 }
@@ -50,10 +50,11 @@ fn open_end(fd: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The writing end of a pipe.
+/// The writing end of a pipe. Closing or dropping it ends the pipe.
 #[must_use = "dropping it ends the pipe"]
 pub struct Sender {
-    fd: AsyncFd<mio::unix::pipe::Sender>,
+    /// Empty once closed.
+    fd: Option<AsyncFd<mio::unix::pipe::Sender>>,
 }
 
 /// The reading end of a pipe.
@@ -93,7 +94,12 @@ impl Sender {
         let reactor = Runtime::current_reactor("Sender::from_fd").map_err(io::Error::other)?;
         let fd = fd.into();
         open_end(&fd)?;
-        Ok(Self { fd: AsyncFd::watch(fd.into(), reactor, Ready::WRITE)? })
+        Ok(Self { fd: Some(AsyncFd::watch(fd.into(), reactor, Ready::WRITE)?) })
+    }
+
+    fn open(&self) -> io::Result<&AsyncFd<mio::unix::pipe::Sender>> {
+        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "this end of the pipe was closed");
+        self.fd.as_ref().ok_or_else(closed)
     }
 }
 
@@ -141,7 +147,7 @@ impl Sender {
         offset: u64,
         count: usize,
     ) -> Poll<io::Result<usize>> {
-        self.fd.poll_send_file(cx, file, offset, count).map_err(failed("sending a file to"))
+        self.open()?.poll_send_file(cx, file, offset, count).map_err(failed("sending a file to"))
     }
 }
 
@@ -173,7 +179,7 @@ impl AsyncRead for Receiver {
 
 impl AsyncWrite for Sender {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.fd.poll_write(cx, bytes).map_err(failed("writing to"))
+        self.open()?.poll_write(cx, bytes).map_err(failed("writing to"))
     }
 
     fn poll_write_vectored(
@@ -181,22 +187,26 @@ impl AsyncWrite for Sender {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.fd.poll_write_vectored(cx, bytes).map_err(failed("writing to"))
+        self.open()?.poll_write_vectored(cx, bytes).map_err(failed("writing to"))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// Does nothing: the end of a pipe is sent by dropping this.
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Closes this end: whoever reads comes to the end of the pipe.
+    fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.fd = None;
         Poll::Ready(Ok(()))
     }
 }
 
+/// # Panics
+///
+/// It was closed.
 impl AsFd for Sender {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.as_ref().expect("`as_fd` needs an end of a pipe that was not closed").as_fd()
     }
 }
 
@@ -207,9 +217,13 @@ impl AsFd for Receiver {
 }
 
 /// The descriptor, still non-blocking.
+///
+/// # Panics
+///
+/// It was closed.
 impl From<Sender> for OwnedFd {
     fn from(sender: Sender) -> Self {
-        sender.fd.into_inner().into()
+        sender.fd.expect("`OwnedFd::from` needs an end of a pipe that was not closed").into_inner().into()
     }
 }
 
@@ -222,7 +236,10 @@ impl From<Receiver> for OwnedFd {
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sender").field(self.fd.get_ref()).finish()
+        match &self.fd {
+            Some(fd) => f.debug_tuple("Sender").field(fd.get_ref()).finish(),
+            None => f.write_str("Sender(closed)"),
+        }
     }
 }
 
