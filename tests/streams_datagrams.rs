@@ -5,6 +5,7 @@ use evenloop_tests::{loopback, on_reactor};
 use futures::{future, poll};
 use std::io;
 use std::pin::pin;
+use std::task::Poll;
 
 #[test]
 fn datagrams_keep_their_borders_and_their_senders() {
@@ -94,6 +95,29 @@ fn unix_datagrams_wait_for_room_and_lose_none() {
         assert!(n == 5 && from.is_unnamed());
         let error = nameless.send_to(b"x", directory.path().join("nobody")).await.unwrap_err();
         assert!(error.to_string().contains("sending to ") && error.to_string().contains("nobody"), "{error}");
+    });
+}
+
+/// Showed as an error, `WouldBlock`, of a call that waits for room.
+#[test]
+fn a_unix_sender_whose_own_buffer_is_full_waits_for_room() {
+    on_reactor(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let peer = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let ours = UnixDatagram::unbound().unwrap();
+        // A few of these are all that our buffer holds, and fewer than the peer's queue takes.
+        let large = vec![7; 60_000];
+        let sends = loop {
+            let mut sends = Box::pin(ours.send_to(&large, &path));
+            match poll!(&mut sends) {
+                Poll::Ready(sent) => assert_eq!(sent.unwrap(), large.len()),
+                Poll::Pending => break sends,
+            }
+        };
+        while peer.recv(&mut []).is_ok() {}
+        assert_eq!(sends.await.unwrap(), large.len());
     });
 }
 

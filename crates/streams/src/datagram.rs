@@ -8,7 +8,6 @@ use crate::error::IoFailure;
 use crate::unix::{address, raw_address, shown};
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Direction, Reactor, Ready, Runtime};
-use rustix::net::{SendFlags, sendto};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -362,12 +361,13 @@ impl UnixDatagram {
     /// # Errors
     ///
     /// The kernel's reason, with the path. [`WouldBlock`](io::ErrorKind::WouldBlock) if the peer's queue is full: the kernel
-    /// tells only a connected sender when there is room again.
+    /// tells only a connected sender when there is room again. (If this socket's own buffer is full, this waits for room.)
     pub async fn send_to(&self, bytes: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
-        self.fd.writable().await?;
-        // Not repeated when it would block: our own buffer has room, so no event would ever come.
-        let sent = raw_address(path).and_then(|to| Ok(sendto(&self.fd, bytes, SendFlags::empty(), &to)?));
+        let sent = match raw_address(path) {
+            Ok(to) => self.fd.send_datagram(bytes, &to.into()).await,
+            Err(error) => Err(error),
+        };
         sent.map_err(|error| IoFailure::wrap("sending to", shown(path), error))
     }
 

@@ -162,10 +162,15 @@ impl<T: AsFd> AsyncFd<T> {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if the queue of a Unix socket is full that this one is not connected to: the
     /// kernel tells only a connected sender when there is room again. asyncio tries again without pause there.
     pub async fn sock_sendto(&self, bytes: &[u8], to: impl Into<Address>) -> io::Result<usize> {
-        let to = to.into();
-        let is_unix = matches!(to, Address::Unix(_));
-        let to = from_address(to)?;
-        let send = |fd: &T| Ok(sendto(fd, bytes, NO_SIGNAL, &to)?);
+        let to = from_address(to.into())?;
+        self.send_datagram(bytes, &to).await
+    }
+
+    /// As [`sock_sendto`](Self::sock_sendto), to a raw address. Whoever has no room waits for news of it as long as the kernel
+    /// says that there is none here, that is, that its own buffer is full and not only the queue of a peer.
+    pub(crate) async fn send_datagram(&self, bytes: &[u8], to: &SocketAddrAny) -> io::Result<usize> {
+        let is_unix = to.address_family() == AddressFamily::UNIX;
+        let send = |fd: &T| Ok(sendto(fd, bytes, NO_SIGNAL, to)?);
         let sent = self.try_first(Direction::Write, |fd| match send(fd) {
             // Tried again: there may have been room in the meantime.
             Err(error) if is_unix && is_full(&error) && reports_room(fd) => match send(fd) {
