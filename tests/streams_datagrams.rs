@@ -68,6 +68,17 @@ fn a_refused_datagram_is_told_once_and_the_socket_goes_on() {
 }
 
 #[test]
+fn a_socket_that_is_bound_anywhere_has_an_address_once_it_is_connected() {
+    on_reactor(async {
+        let peer = UdpSocket::bind(loopback()).unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        assert!(socket.local_addr().unwrap().ip().is_unspecified());
+        socket.connect(peer.local_addr().unwrap()).unwrap();
+        assert_eq!(socket.local_addr().unwrap().ip(), loopback().ip());
+    });
+}
+
+#[test]
 fn unix_datagrams_wait_for_room_and_lose_none() {
     on_reactor(async {
         let (one, other) = UnixDatagram::pair().unwrap();

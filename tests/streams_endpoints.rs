@@ -2,7 +2,7 @@
 
 use evenloop_executor::yield_now;
 use evenloop_streams::{
-    DatagramProtocol, DatagramTransport, Protocol, Transport, UdpSocket, connect_datagram_socket,
+    Address, DatagramProtocol, DatagramTransport, Protocol, Transport, UdpSocket, connect_datagram_socket,
     connect_read_pipe, connect_write_pipe, create_datagram_endpoint,
 };
 use evenloop_tests::{Log, loopback, on_loop, until};
@@ -91,6 +91,20 @@ fn datagrams_come_whole_and_answers_go_back() {
         server.abort();
         until(|| served.has("lost")).await;
         assert_eq!(here.all().iter().filter(|said| *said == "lost").count(), 1);
+    });
+}
+
+#[test]
+fn an_endpoint_with_a_peer_alone_knows_its_own_address() {
+    on_loop(async {
+        let peer = std::net::UdpSocket::bind(loopback()).unwrap();
+        let remote = peer.local_addr().unwrap();
+        let log = Log::default();
+        let transport = endpoint(&log, None, Some(remote), false);
+        transport.sendto(b"from there", None).unwrap();
+        let (_, from) = peer.recv_from(&mut [0; 20]).unwrap();
+        assert_eq!(transport.extra_info().sockname, Some(Address::Inet(from)));
+        transport.close();
     });
 }
 

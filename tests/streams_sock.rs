@@ -8,10 +8,12 @@ use evenloop_tests::{loopback, on_loop, on_reactor, until};
 use futures::{AsyncReadExt, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::cell::{Cell, RefCell};
+use std::ffi::OsStr;
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -76,6 +78,23 @@ fn dropping_a_call_leaves_the_line_at_once_and_takes_nothing() {
         let socket = AsyncFd::new(socket).unwrap();
         client.write_all(b"here").unwrap();
         assert_eq!(socket.sock_recv(10).await.unwrap(), b"here");
+    });
+}
+
+/// Showed as a sender without a name, whom nobody could answer.
+#[test]
+fn a_path_is_bytes() {
+    on_reactor(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(OsStr::from_bytes(b"a\xff"));
+        let theirs = UnixDatagram::bind(&path).unwrap();
+        let here = folder.path().join("here");
+        let ours = AsyncFd::new(UnixDatagram::bind(&here).unwrap()).unwrap();
+        theirs.send_to(b"ping", &here).unwrap();
+        let (_, from) = ours.sock_recvfrom(10).await.unwrap();
+        assert_eq!(from, Some(Address::Unix(Some(path))));
+        ours.sock_sendto(b"pong", from.unwrap()).await.unwrap();
+        assert_eq!(theirs.recv(&mut [0; 10]).unwrap(), 4);
     });
 }
 

@@ -204,6 +204,16 @@ fn errors_say_what_and_with_whom() {
 }
 
 #[test]
+fn the_peer_is_the_one_that_the_kernel_connected_to() {
+    on_reactor(async {
+        let listener = TcpListener::bind(loopback()).unwrap();
+        let at = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(([0, 0, 0, 0], at.port()).into()).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), at);
+    });
+}
+
+#[test]
 fn an_empty_read_is_not_the_end_and_a_closed_side_spins_nobody() {
     on_reactor(async {
         let (mut client, mut server) = connected().await;

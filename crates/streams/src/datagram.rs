@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 #[must_use = "dropping it closes the socket"]
 pub struct UdpSocket {
     fd: AsyncFd<mio::net::UdpSocket>,
+    /// For messages: where it was bound.
     local: SocketAddr,
 }
 
@@ -82,13 +83,14 @@ impl UdpSocket {
         self.fd.into_inner().into()
     }
 
-    /// Where it is bound, with the port that the kernel chose.
+    /// Where it is bound, with the port that the kernel chose. One that is bound to any address has one of its own once it
+    /// is connected.
     ///
     /// # Errors
     ///
-    /// None: the address was noted when the socket was made. The shape is std's.
+    /// What the kernel answered.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.local)
+        self.fd.get_ref().local_addr()
     }
 
     /// From now on sends to `peer` only, and hears nobody else.

@@ -22,10 +22,12 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, accept_with, connect,
     recv, recvfrom, send, sendto, sockopt,
 };
+use std::ffi::OsStr;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 /// Writing to who has gone is an error and no SIGPIPE. Where there is no such flag, std has every program ignore that signal.
@@ -243,7 +245,7 @@ fn to_address(any: SocketAddrAny) -> Option<Address> {
         if let Some(name) = unix.abstract_name().filter(|name| !name.is_empty()) {
             return Some(Address::Unix(Some(abstract_path(name))));
         }
-        let path = unix.path().and_then(|path| path.to_str().ok().map(PathBuf::from));
+        let path = unix.path().map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes())));
         return Some(Address::Unix(path));
     }
     SocketAddr::try_from(any).ok().map(Address::Inet)

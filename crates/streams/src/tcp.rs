@@ -81,18 +81,18 @@ impl TcpStream {
         let failed = |error| IoFailure::wrap("connecting to", peer, error);
         let connecting = mio::net::TcpStream::connect(peer).map_err(failed)?;
         let fd = AsyncFd::watch(connecting, reactor, Ready::NOTHING).map_err(|not| failed(not.error))?;
-        fd.write_with(|stream| match stream.take_error()? {
+        let connected = fd.write_with(|stream| match stream.take_error()? {
             Some(error) => Err(error),
             None => match stream.peer_addr() {
                 // Awake too early: the connection is still on its way.
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
-                done => done.map(drop),
+                // Not always the one that was asked for: 0.0.0.0 is this machine.
+                peer => peer,
             },
-        })
-        .await
-        .map_err(failed)?;
+        });
+        let peer = connected.await.map_err(failed)?;
         Ok(Self { fd, peer })
     }
 
