@@ -47,6 +47,8 @@ fn each_call_is_made_at_once_and_waits_only_if_it_would_block() {
         assert!(poll!(&mut waits).is_pending());
         theirs.write_all(b"more").unwrap();
         assert_eq!(waits.await.unwrap(), b"more");
+        theirs.write_all(b"all").unwrap();
+        assert_eq!(ours.sock_recv(usize::MAX).await.unwrap(), b"all");
         drop(theirs);
         assert!(ours.sock_recv(10).await.unwrap().is_empty());
     });

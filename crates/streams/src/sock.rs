@@ -36,6 +36,9 @@ const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 
+/// So many bytes are received in one call, whatever is asked for: no socket holds more, and nobody has room for everything.
+const MOST: usize = 64 * 1024 * 1024;
+
 impl<T: AsFd> AsyncFd<T> {
     /// Calls `call` at once, and again whenever it is worth it, until it answers something else than "would block" (K1).
     async fn try_first<R>(
@@ -57,7 +60,7 @@ impl<T: AsFd> AsyncFd<T> {
         }
     }
 
-    /// Receives at most `n` bytes; none at the end of the stream.
+    /// Receives at most `n` bytes, and 64 MiB in any case; none at the end of the stream.
     ///
     /// # Cancel safety
     ///
@@ -78,7 +81,7 @@ impl<T: AsFd> AsyncFd<T> {
     /// # Ok(()) }
     /// ```
     pub async fn sock_recv(&self, n: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; n];
+        let mut bytes = vec![0; n.min(MOST)];
         let came = self.sock_recv_into(&mut bytes).await?;
         bytes.truncate(came);
         Ok(bytes)
@@ -100,7 +103,8 @@ impl<T: AsFd> AsyncFd<T> {
         self.try_first(Direction::Read, |fd| Ok(recv(fd, &mut *buf, RecvFlags::empty())?.0)).await
     }
 
-    /// Receives a datagram of at most `n` bytes, and answers it and whom it came from. What is longer is cut.
+    /// Receives a datagram of at most `n` bytes, and 64 MiB in any case, and answers it and whom it came from. What is longer
+    /// is cut.
     ///
     /// # Cancel safety
     ///
@@ -110,7 +114,7 @@ impl<T: AsFd> AsyncFd<T> {
     ///
     /// As [`sock_recv`](Self::sock_recv).
     pub async fn sock_recvfrom(&self, n: usize) -> io::Result<(Vec<u8>, Option<Address>)> {
-        let mut bytes = vec![0; n];
+        let mut bytes = vec![0; n.min(MOST)];
         let (came, from) = self.sock_recvfrom_into(&mut bytes).await?;
         bytes.truncate(came);
         Ok((bytes, from))

@@ -206,7 +206,7 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     ///
     /// # Errors
     ///
-    /// The stream failed, now or before; or the writer is closed and something was to be sent.
+    /// The stream failed, now or before.
     #[doc(alias = "flush")]
     pub fn drain(&mut self) -> Draining<'_, W> {
         let (high, low) = self.marks.as_deref().copied().unwrap_or_default();
