@@ -6,6 +6,7 @@ use futures::FutureExt;
 use std::cell::RefCell;
 use std::future::pending;
 use std::panic::panic_any;
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -343,6 +344,40 @@ fn a_job_that_is_waited_for_and_never_began_lets_the_cancellation_pass() {
     });
     let statistics = pool.statistics();
     assert_eq!((statistics.threads, statistics.max_threads, statistics.queued_jobs), (1, 1, 0));
+}
+
+// === Threads that cannot be started ===
+
+#[test]
+fn without_a_single_thread_the_work_comes_back() {
+    const CHILD: &str = "EVENLOOP_TEST_WITHOUT_THREADS";
+    if std::env::var_os(CHILD).is_none() {
+        // In a process of its own, where the stack of a thread is too large to be had.
+        let test = "without_a_single_thread_the_work_comes_back";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child
+            .args([test, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .env("RUST_MIN_STACK", (1_u64 << 46).to_string());
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let pool = ThreadPool::new(2);
+    let held = Arc::new(());
+    for _ in 0..2 {
+        let inside = held.clone();
+        let refused = pool.try_run(move |_| drop(inside)).unwrap_err();
+        assert_eq!((refused.why, Arc::strong_count(&held)), ("no thread could be started", 2));
+        drop(refused);
+        assert_eq!((pool.threads(), pool.queued_jobs(), Arc::strong_count(&held)), (0, 0, 1));
+    }
+    EventLoop::new().run_until_complete(async {
+        let refused = try_to_thread(|_| ()).unwrap().unwrap_err();
+        assert_eq!(refused.why, "no thread could be started");
+        create_task(async {}).await;
+    });
+    assert_eq!(pool.shutdown(Duration::ZERO), Ok(()));
 }
 
 // === Destructors that panic ===

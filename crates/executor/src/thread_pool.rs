@@ -12,12 +12,16 @@
 //! P3. After a shutdown nothing is taken; what was queued is dropped, unless the shutdown waits; a running job ends by itself.
 //! P4. How many processors there are is asked when it is first needed: on Linux that is two dozen system calls, into the files
 //!     of the control group, and most loops never have a job.
+//! P5. A worker is started under the lock, before its job is queued. So `threads` counts workers that live, and a job is taken
+//!     only if one of them will come to it: where none lives and none can be started, it is the one that goes back, and no other
+//!     can have come to wait meanwhile. Where others live it waits for them.
 
 use crate::quietly::drop_quietly;
 use evenloop_core::shim::{Condvar, Mutex, OnceLock, StdArc, thread};
 use evenloop_core::{BoxJob, NotSpawned, deadline_after};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -82,28 +86,15 @@ pub struct PoolStatistics {
     pub is_closed: bool,
 }
 
-/// What has to be done for a job that was queued.
-#[must_use]
-enum Added {
-    Start,
-    Wake,
-    Nothing,
-}
-
 impl State {
-    /// Queues a job (P1).
-    fn add(&mut self, job: BoxJob, max_threads: usize) -> Added {
-        self.queue.push_back(job);
-        if self.idle > 0 {
+    /// Promises the next job to an idle worker (P1). True: there was one, who has to be woken.
+    fn promise(&mut self) -> bool {
+        let promised = self.idle > 0;
+        if promised {
             self.idle -= 1;
             self.promised += 1;
-            Added::Wake
-        } else if self.threads < max_threads {
-            self.threads += 1;
-            Added::Start
-        } else {
-            Added::Nothing
         }
+        promised
     }
 }
 
@@ -159,36 +150,20 @@ impl ThreadPool {
         if state.closed {
             return Err(NotSpawned { value: job, why: "the thread pool is shut down" });
         }
-        let added = state.add(job, max_threads);
-        drop(state);
-        match added {
-            Added::Nothing => Ok(()),
-            Added::Wake => {
-                inside.work.notify_one();
-                Ok(())
+        let promised = state.promise();
+        if !promised && state.threads < max_threads {
+            match inside.start() {
+                Ok(()) => state.threads += 1,
+                Err(_) if state.threads > 0 => {} // P5
+                Err(_) => return Err(NotSpawned { value: job, why: "no thread could be started" }),
             }
-            Added::Start => self.start(),
         }
-    }
-
-    /// Starts the worker that `add` counted.
-    fn start(&self) -> Result<(), NotSpawned<BoxJob>> {
-        let inside = self.owners.0.clone();
-        let name = inside.name.to_owned();
-        if thread::Builder::new().name(name).spawn(move || inside.work()).is_ok() {
-            return Ok(());
-        }
-        let inside = &self.owners.0;
-        let mut state = inside.state.lock();
-        state.threads -= 1;
-        // With others at work the job waits for one of them.
-        let back = if state.threads == 0 { state.queue.pop_back() } else { None };
+        state.queue.push_back(job);
         drop(state);
-        inside.ended.notify_all();
-        match back {
-            Some(value) => Err(NotSpawned { value, why: "no thread could be started" }),
-            None => Ok(()),
+        if promised {
+            inside.work.notify_one();
         }
+        Ok(())
     }
 
     /// Takes no more jobs and drops those that have not begun. Running ones end by themselves, nobody waits for them.
@@ -256,6 +231,13 @@ impl Inside {
             let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             (processors + 4).min(32)
         })
+    }
+
+    /// Starts a worker, which waits for the lock that the caller holds (P5).
+    fn start(self: &StdArc<Self>) -> io::Result<()> {
+        let inside = self.clone();
+        thread::Builder::new().name(self.name.to_owned()).spawn(move || inside.work())?;
+        Ok(())
     }
 
     fn close(&self) {

@@ -82,6 +82,14 @@ impl Outcomes {
     }
 }
 
+/// Has the next so many threads not start that the program under test builds. On plain threads nothing happens: there they do.
+pub fn fail_starts(times: usize) {
+    #[cfg(evenloop_loom)]
+    evenloop_core::shim::hooks::fail_starts(times);
+    #[cfg(not(evenloop_loom))]
+    let _ = times;
+}
+
 /// Counts wake-ups with Relaxed operations only, so that it hides no missing happens-before edge.
 #[derive(Debug, Default)]
 pub struct Woken(AtomicUsize);

@@ -2,7 +2,7 @@
 
 use evenloop_core::shim::{Arc, StdArc, thread};
 use evenloop_executor::ThreadPool;
-use evenloop_loom_tests::{Outcomes, Witness, block_on, model, model_reaching};
+use evenloop_loom_tests::{Outcomes, Witness, block_on, fail_starts, model, model_reaching};
 use std::time::Duration;
 
 /// Is a job that meets a shutdown either run whole, dropped, or given back, and does the shutdown see its end?
@@ -65,6 +65,30 @@ fn job_races_idle_exit() {
         block_on(pool.run(move || inside.1.set(1)));
         pool.shutdown(Duration::MAX).unwrap();
         assert_eq!((witness.0.get() + witness.1.get(), pool.threads()), (2, 0));
+    });
+}
+
+/// When a thread cannot be started, is each job either given back to whoever brought it, or run?
+#[test]
+fn job_races_failed_start() {
+    model_reaching(["given back", "ran"], |outcomes: Outcomes| {
+        fail_starts(1);
+        let pool = ThreadPool::new(1);
+        let witness = StdArc::new((Witness::new(0), Witness::new(0)));
+        let other = thread::spawn({
+            let (pool, witness) = (pool.clone(), witness.clone());
+            move || pool.execute(Box::new(move || witness.0.set(1))).map_err(|refused| (refused.value)())
+        });
+        let inside = witness.clone();
+        let mine = pool.execute(Box::new(move || inside.1.set(1))).map_err(|refused| {
+            assert_eq!(witness.1.get(), 0);
+            (refused.value)();
+            assert_eq!(witness.1.get(), 1, "another one's job came back");
+        });
+        outcomes.count(if mine.is_ok() { "ran" } else { "given back" });
+        other.join().unwrap().ok();
+        pool.shutdown(Duration::MAX).unwrap();
+        assert_eq!((witness.0.get(), witness.1.get()), (1, 1), "a job was neither run nor given back");
     });
 }
 

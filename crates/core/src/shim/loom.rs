@@ -1,6 +1,7 @@
 //! The face of a model: loom's types, each operation knowing its own source position.
 //!
-//! Two hooks serve `cargo xtask ordmut` and `cargo xtask loom`:
+//! A model may have the next threads that are built not start: [`hooks::fail_starts`]. Two more hooks serve `cargo xtask ordmut` and
+//! `cargo xtask loom`:
 //!
 //! - [`hooks`] may change exactly one site of the program: weaken its ordering, let its compare-exchange fail, leave out
 //!   its wake-up.
@@ -38,7 +39,42 @@ pub use ::loom::thread_local as __loom_thread_local;
 /// Threads, as far as the library crates need them.
 pub mod thread {
     use super::{Location, hooks};
-    pub use ::loom::thread::{Builder, JoinHandle, ThreadId, park, spawn, yield_now};
+    pub use ::loom::thread::{JoinHandle, ThreadId, park, spawn, yield_now};
+    use std::io;
+
+    /// Builds a thread, unless the model has this fail.
+    #[derive(Debug)]
+    pub struct Builder(::loom::thread::Builder);
+
+    impl Builder {
+        /// A thread without a name.
+        #[expect(clippy::new_without_default, reason = "std's has none")]
+        pub fn new() -> Self {
+            Self(::loom::thread::Builder::new())
+        }
+
+        /// Gives it a name.
+        pub fn name(self, name: String) -> Self {
+            Self(self.0.name(name))
+        }
+
+        /// Gives it so large a stack.
+        pub fn stack_size(self, bytes: usize) -> Self {
+            Self(self.0.stack_size(bytes))
+        }
+
+        /// Starts it.
+        pub fn spawn<F, T>(self, body: F) -> io::Result<JoinHandle<T>>
+        where
+            F: FnOnce() -> T + Send + 'static,
+            T: Send + 'static,
+        {
+            if hooks::start_fails() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0.spawn(body)
+        }
+    }
 
     /// Lets the others go on: a model has no time.
     pub fn sleep(_: std::time::Duration) {

@@ -124,9 +124,25 @@ pub(super) fn fails(operation: &'static str, at: &Location<'_>) -> bool {
 /// Whether [`fails`] has answered yes in this execution. Loom runs one thread at a time, so a plain atomic is enough.
 static FAILED: plain::AtomicBool = plain::AtomicBool::new(false);
 
+/// How many threads are still to fail, of those that the program builds.
+static STARTS_TO_FAIL: plain::AtomicUsize = plain::AtomicUsize::new(0);
+
+/// Has the next so many threads not start that the program builds in this execution.
+pub fn fail_starts(times: usize) {
+    STARTS_TO_FAIL.store(times, plain::Ordering::Relaxed);
+}
+
+/// Whether the thread that is being built does not start.
+pub(super) fn start_fails() -> bool {
+    let left = STARTS_TO_FAIL.load(plain::Ordering::Relaxed);
+    STARTS_TO_FAIL.store(left.saturating_sub(1), plain::Ordering::Relaxed);
+    left > 0
+}
+
 /// A new execution of the model begins.
 pub fn begin_execution() {
     FAILED.store(false, plain::Ordering::Relaxed);
+    fail_starts(0);
 }
 
 /// Whether the mutant leaves out the wake-up at this place.
