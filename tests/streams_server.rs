@@ -7,13 +7,15 @@ use evenloop_streams::{
     UnixReader, UnixWriter, create_unix_connection, open_connection, open_unix_connection, start_server,
     start_unix_server,
 };
-use evenloop_tests::{loopback, on_loop, until};
+use evenloop_tests::{loopback, on_loop, panic_of, until};
 use futures::{future, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use std::cell::{Cell, OnceCell};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,7 +66,7 @@ fn closing_stops_accepting_and_connections_go_on() {
         until(|| server.connections() == 1).await;
         server.close();
         assert!(!server.is_serving());
-        until(|| std::net::TcpListener::bind(address).is_ok()).await; // the listener is gone
+        drop(std::net::TcpListener::bind(address).expect("the listener is gone at once, as in asyncio"));
         let mut closed = pin!(server.wait_closed());
         assert!(poll!(&mut closed).is_pending());
         writer.write(b"still here\n").unwrap();
@@ -72,6 +74,45 @@ fn closing_stops_accepting_and_connections_go_on() {
         writer.wait_closed().await.unwrap();
         closed.await;
     });
+}
+
+#[test]
+fn a_server_may_be_closed_by_the_call_of_its_handler_and_is_gone_after_that() {
+    on_loop(async {
+        let itself = Rc::new(OnceCell::<Server>::new());
+        let freed = Rc::new(Cell::new(false));
+        let (closes, frees) = (itself.clone(), freed.clone());
+        let handler = move |_: StreamReader, _: StreamWriter| {
+            let server = closes.get().unwrap();
+            server.close();
+            frees.set(std::net::TcpListener::bind(server.local_addr().unwrap()).is_ok());
+            async {}
+        };
+        let server = itself.get_or_init(|| start_server(handler, loopback()).unwrap());
+        let _client = connect(server).await;
+        server.wait_closed().await;
+        assert!(freed.get(), "at once");
+    });
+}
+
+/// Showed as a server that was serving, and whose end had come.
+#[test]
+fn a_server_without_a_listener_and_a_reader_without_room_are_refused() {
+    async fn quiet(_: UnixReader, _: UnixWriter) {}
+    on_loop(async {
+        let config = ServerConfig::new();
+        for started in [
+            config.start_on([], echo),
+            config.start_on_send([], echo),
+            config.start_unix_on([], quiet),
+            config.start_protocol_on([], || Deaf),
+        ] {
+            let error = started.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("without a listener"), "{error}");
+        }
+    });
+    assert_eq!(panic_of(|| ServerConfig::new().limit(0)), "`limit` needs at least one byte");
 }
 
 #[test]
@@ -317,8 +358,8 @@ fn a_socket_file_is_replaced_refused_and_removed_as_it_should() {
         assert_eq!(std::fs::read(&file).unwrap(), b"precious");
 
         server.close();
+        assert!(!path.exists(), "at once");
         server.wait_closed().await;
-        assert!(!path.exists());
 
         let server = start_unix_server(quiet, &path).unwrap();
         std::fs::remove_file(&path).unwrap();

@@ -15,7 +15,8 @@
 //! V2. `wait_closed` ends when both sets are empty. Whatever ends an acceptor closes the set of connections first, also if it
 //!     was never polled: so nobody comes in any more.
 //! V3. An error of `accept` never makes the loop spin: see `accept`.
-//! V4. The file of a Unix socket is removed when accepting stops, if it is still the one that the server made.
+//! V4. Who closes the server closes its listeners, and removes the file of a Unix socket if it is still the one that the
+//!     server made, before `close` returns.
 //!
 //! | module        | holds                                                     |
 //! |---------------|-----------------------------------------------------------|
@@ -32,6 +33,7 @@ mod socket_file;
 pub use config::ServerConfig;
 pub use handler::HandlerOutcome;
 
+use self::accept::Shut;
 use crate::reader::StreamReader;
 use crate::split::{OwnedReadHalf, OwnedWriteHalf};
 use crate::unix::UnixStream;
@@ -157,6 +159,8 @@ pub struct Server {
 struct Shared {
     /// The tasks that accept, one for each listener.
     acceptors: ChildSet<CancelScope>,
+    /// V4.
+    doors: Mutex<Vec<StdArc<dyn Shut>>>,
     /// V1. Closed as soon as the server is asked to stop accepting.
     connections: ChildSet<CancelScope>,
     max_connections: usize,
@@ -170,6 +174,8 @@ struct Shared {
 impl Shared {
     fn close(&self) {
         self.connections.close();
+        let doors = std::mem::take(&mut *self.doors.lock());
+        doors.iter().for_each(|door| door.shut());
         self.acceptors.cancel("the server was closed");
     }
 }
@@ -197,7 +203,7 @@ impl Server {
         self.shared.connections.len()
     }
 
-    /// Stops accepting. Connections go on.
+    /// Stops accepting and closes the listening sockets: their addresses are free when this returns. Connections go on.
     pub fn close(&self) {
         self.shared.close();
     }

@@ -6,7 +6,8 @@
 //!     no memory) accepting stops for a second, or until a connection ends and gives back what it had.
 //! A3. After [`BURST`] connections without a pause others have their turn.
 //! A4. However it ends, also before its first poll: first the set of connections is closed, then the listener, then its file
-//!     goes, and last its place among the acceptors.
+//!     goes, and last its place among the acceptors. All but the last is done by whoever closes the server, at once: the
+//!     listener lies in a [`Door`] that both can reach.
 //! A5. A handler that panics as it is called costs its own connection and no other. (One that panics when it is polled is a
 //!     task that panicked: the host tells of it.)
 
@@ -15,7 +16,7 @@ use super::socket_file::Removes;
 use crate::error::IoFailure;
 use crate::tcp::{TcpListener, TcpStream};
 use crate::unix::{UnixListener, UnixStream};
-use evenloop_core::shim::StdArc;
+use evenloop_core::shim::{Mutex, StdArc};
 use evenloop_core::{After, Runtime};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -31,7 +32,7 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 const BURST: usize = 100;
 
 /// What a server needs of a listener.
-pub(super) trait Accepts {
+pub(super) trait Accepts: Send + Sync + 'static {
     type Stream;
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Stream>>;
@@ -53,11 +54,43 @@ impl Accepts for UnixListener {
     }
 }
 
-/// A listener and what goes with it, in the order of A4; the place among the acceptors is its task's.
-pub(super) struct Accepting<L> {
+/// A listener and its file, until it is shut (A4).
+pub(super) struct Door<L>(Mutex<Option<StdArc<(L, Removes)>>>);
+
+impl<L: Accepts> Door<L> {
+    pub(super) fn new(listener: L, removes: Removes) -> StdArc<Self> {
+        StdArc::new(Self(Mutex::new(Some(StdArc::new((listener, removes))))))
+    }
+
+    /// None: it is shut.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<L::Stream>>> {
+        // A copy: nothing is accepted, and no waker kept, under the lock.
+        let open = self.0.lock().clone();
+        match open {
+            Some(open) => open.0.poll_accept(cx).map(Some),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+/// What whoever closes the server needs of a door.
+pub(super) trait Shut: Send + Sync {
+    /// Closes the listener, then removes its file, before this returns. (If another thread accepts just now, as soon as it
+    /// has looked.)
+    fn shut(&self);
+}
+
+impl<L: Accepts> Shut for Door<L> {
+    fn shut(&self) {
+        let open = self.0.lock().take();
+        drop(open);
+    }
+}
+
+/// A door and its server; the place among the acceptors is its task's.
+pub(super) struct Accepting<L: Accepts> {
     closes: Closes,
-    listener: L,
-    _removes: Removes,
+    door: StdArc<Door<L>>,
 }
 
 /// Closes the server's door when dropped.
@@ -79,9 +112,8 @@ impl Drop for Closes {
 }
 
 impl<L: Accepts> Accepting<L> {
-    pub(super) fn new(listener: L, removes: Removes, shared: StdArc<Shared>) -> Self {
-        let closes = Closes { shared, accepts: false };
-        Self { closes, listener, _removes: removes }
+    pub(super) fn new(door: StdArc<Door<L>>, shared: StdArc<Shared>) -> Self {
+        Self { closes: Closes { shared, accepts: false }, door }
     }
 
     /// Accepts, and has `start` begin with each connection, until it is cancelled or the reactor has ended.
@@ -98,11 +130,12 @@ impl<L: Accepts> Accepting<L> {
                     return Poll::Pending;
                 }
                 ready!(Pin::new(&mut room).poll(cx)); // A1
-                let accepted = self.listener.poll_accept(cx);
+                let accepted = self.door.poll_accept(cx);
                 burst = if accepted.is_ready() { burst + 1 } else { 0 };
                 accepted
             });
-            match next.await {
+            let Some(accepted) = next.await else { return };
+            match accepted {
                 Ok(stream) => match catch_unwind(AssertUnwindSafe(|| start(stream))) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => (shared.on_error)(&format!("a connection was dropped: {error}")),

@@ -1,6 +1,6 @@
 //! How a server is to behave, and the ways to start one.
 
-use super::accept::{Accepting, Accepts};
+use super::accept::{Accepting, Accepts, Door};
 use super::handler::{Connection, HandlerOutcome};
 use super::socket_file::{Removes, bind_unix};
 use super::{Server, Shared, UnixReader, UnixWriter};
@@ -66,7 +66,12 @@ impl ServerConfig {
     }
 
     /// The limit of the readers, in bytes: see [`StreamReader::with_limit`].
+    ///
+    /// # Panics
+    ///
+    /// `limit` needs at least one byte.
     pub fn limit(mut self, limit_bytes: usize) -> Self {
+        assert!(limit_bytes > 0, "`limit` needs at least one byte");
         self.limit = Some(limit_bytes);
         self
     }
@@ -101,7 +106,7 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// The runtime cannot spawn.
+    /// There is no listener ([`InvalidInput`](io::ErrorKind::InvalidInput)), or the runtime cannot spawn.
     pub fn start_on<H, F>(
         &self,
         listeners: impl IntoIterator<Item = TcpListener>,
@@ -111,7 +116,7 @@ impl ServerConfig {
         H: Fn(StreamReader, StreamWriter) -> F + 'static,
         F: Future<Output: HandlerOutcome> + 'static,
     {
-        let starting = Starting::new(self, "start_server")?;
+        let mut starting = Starting::new(self, "start_server")?;
         let connection = std::rc::Rc::new(self.tcp_connections(handler, &starting.shared));
         let mut local = Vec::new();
         for listener in listeners {
@@ -119,7 +124,7 @@ impl ServerConfig {
             let connection = connection.clone();
             starting.accept_here(listener, Removes::nothing(), move |stream| connection(stream))?;
         }
-        Ok(starting.started(local))
+        starting.started(local)
     }
 
     /// Serves TCP on `address`; the host may move handlers between threads.
@@ -149,7 +154,7 @@ impl ServerConfig {
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
         F: Future<Output: HandlerOutcome> + Send + 'static,
     {
-        let starting = Starting::new(self, "start_server")?;
+        let mut starting = Starting::new(self, "start_server")?;
         let connection = StdArc::new(self.tcp_connections(handler, &starting.shared));
         let mut local = Vec::new();
         for listener in listeners {
@@ -157,7 +162,7 @@ impl ServerConfig {
             let connection = connection.clone();
             starting.accept_anywhere(listener, Removes::nothing(), move |stream| connection(stream))?;
         }
-        Ok(starting.started(local))
+        starting.started(local)
     }
 
     /// Serves the Unix socket at `path`; handlers stay on this thread.
@@ -170,10 +175,10 @@ impl ServerConfig {
         H: Fn(UnixReader, UnixWriter) -> F + 'static,
         F: Future<Output: HandlerOutcome> + 'static,
     {
-        let starting = Starting::new(self, "start_unix_server")?;
+        let mut starting = Starting::new(self, "start_unix_server")?;
         let (listener, removes) = listen_at(path.as_ref())?;
         starting.accept_here(listener, removes, self.unix_connections(handler, &starting.shared))?;
-        Ok(starting.started(Vec::new()))
+        starting.started(Vec::new())
     }
 
     /// Serves Unix sockets on listeners that are there already; handlers stay on this thread. Their files are not the
@@ -181,7 +186,7 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// The runtime cannot spawn.
+    /// There is no listener ([`InvalidInput`](io::ErrorKind::InvalidInput)), or the runtime cannot spawn.
     pub fn start_unix_on<H, F>(
         &self,
         listeners: impl IntoIterator<Item = UnixListener>,
@@ -191,13 +196,13 @@ impl ServerConfig {
         H: Fn(UnixReader, UnixWriter) -> F + 'static,
         F: Future<Output: HandlerOutcome> + 'static,
     {
-        let starting = Starting::new(self, "start_unix_server")?;
+        let mut starting = Starting::new(self, "start_unix_server")?;
         let connection = std::rc::Rc::new(self.unix_connections(handler, &starting.shared));
         for listener in listeners {
             let connection = connection.clone();
             starting.accept_here(listener, Removes::nothing(), move |stream| connection(stream))?;
         }
-        Ok(starting.started(Vec::new()))
+        starting.started(Vec::new())
     }
 
     /// Serves the Unix socket at `path`; the host may move handlers between threads.
@@ -210,10 +215,10 @@ impl ServerConfig {
         H: Fn(UnixReader, UnixWriter) -> F + Send + Sync + 'static,
         F: Future<Output: HandlerOutcome> + Send + 'static,
     {
-        let starting = Starting::new(self, "start_unix_server")?;
+        let mut starting = Starting::new(self, "start_unix_server")?;
         let (listener, removes) = listen_at(path.as_ref())?;
         starting.accept_anywhere(listener, removes, self.unix_connections(handler, &starting.shared))?;
-        Ok(starting.started(Vec::new()))
+        starting.started(Vec::new())
     }
 
     /// What makes a connection of a TCP stream.
@@ -281,6 +286,9 @@ impl fmt::Debug for ServerConfig {
 struct Starting {
     shared: StdArc<Shared>,
     spawn: StdArc<dyn Spawn>,
+    call: &'static str,
+    /// It has a listener.
+    listens: bool,
     started: bool,
 }
 
@@ -293,24 +301,33 @@ impl Starting {
         });
         let shared = Shared {
             acceptors: ChildSet::new(),
+            doors: Mutex::new(Vec::new()),
             connections: ChildSet::new(),
             max_connections: config.max_connections,
             on_error,
             served: Mutex::new(false),
             asked: Mutex::new(false),
         };
-        Ok(Self { shared: StdArc::new(shared), spawn, started: false })
+        Ok(Self { shared: StdArc::new(shared), spawn, call, listens: false, started: false })
+    }
+
+    /// Opens a door, which whoever closes the server shuts.
+    fn open<L: Accepts>(&mut self, listener: L, removes: Removes) -> Accepting<L> {
+        self.listens = true;
+        let door = Door::new(listener, removes);
+        self.shared.doors.lock().push(door.clone());
+        Accepting::new(door, self.shared.clone())
     }
 
     /// Accepts, with everything on this thread.
     fn accept_here<L, F>(
-        &self,
+        &mut self,
         listener: L,
         removes: Removes,
         connection: impl Fn(L::Stream) -> io::Result<Option<F>> + 'static,
     ) -> io::Result<()>
     where
-        L: Accepts + 'static,
+        L: Accepts,
         F: Future<Output = ()> + 'static,
     {
         let spawn = self.spawn.clone();
@@ -318,19 +335,19 @@ impl Starting {
             Some(connection) => spawn.spawn_local(Box::pin(connection)).map_err(not_spawned),
             None => Ok(()), // closed meanwhile
         };
-        let accepting = Accepting::new(listener, removes, self.shared.clone()).run(start);
+        let accepting = self.open(listener, removes).run(start);
         self.shared.acceptors.spawn_local(&*self.spawn, accepting).map(drop).map_err(not_spawned)
     }
 
     /// Accepts, wherever the host likes.
     fn accept_anywhere<L, F>(
-        &self,
+        &mut self,
         listener: L,
         removes: Removes,
         connection: impl Fn(L::Stream) -> io::Result<Option<F>> + Send + Sync + 'static,
     ) -> io::Result<()>
     where
-        L: Accepts<Stream: Send> + Send + Sync + 'static,
+        L: Accepts<Stream: Send>,
         F: Future<Output = ()> + Send + 'static,
     {
         let spawn = self.spawn.clone();
@@ -338,13 +355,18 @@ impl Starting {
             Some(connection) => spawn.spawn(Box::pin(connection)).map_err(not_spawned),
             None => Ok(()), // closed meanwhile
         };
-        let accepting = Accepting::new(listener, removes, self.shared.clone()).run(start);
+        let accepting = self.open(listener, removes).run(start);
         self.shared.acceptors.spawn(&*self.spawn, accepting).map(drop).map_err(not_spawned)
     }
 
-    fn started(mut self, local: Vec<SocketAddr>) -> Server {
+    /// A server without a listener would serve nobody, and would be closed and serving at once.
+    fn started(mut self, local: Vec<SocketAddr>) -> io::Result<Server> {
+        if !self.listens {
+            let message = format!("`{}` without a listener: a server needs at least one", self.call);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         self.started = true;
-        Server { shared: self.shared.clone(), local: local.into() }
+        Ok(Server { shared: self.shared.clone(), local: local.into() })
     }
 }
 

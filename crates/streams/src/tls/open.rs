@@ -103,7 +103,7 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// The runtime cannot spawn.
+    /// As [`start_on`](Self::start_on).
     pub fn start_tls_on<H, F>(
         &self,
         listeners: impl IntoIterator<Item = TcpListener>,

@@ -146,7 +146,7 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// The runtime cannot spawn.
+    /// As [`start_on`](Self::start_on).
     pub fn start_protocol_on<P, K>(
         &self,
         listeners: impl IntoIterator<Item = TcpListener>,
@@ -187,7 +187,7 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// The runtime cannot spawn.
+    /// As [`start_unix_on`](Self::start_unix_on).
     pub fn start_unix_protocol_on<P, K>(
         &self,
         listeners: impl IntoIterator<Item = UnixListener>,
@@ -227,7 +227,7 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// The runtime cannot spawn.
+    /// As [`start_on`](Self::start_on).
     #[cfg(feature = "tls")]
     pub fn start_tls_protocol_on<P, K>(
         &self,
