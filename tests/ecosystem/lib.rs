@@ -89,6 +89,16 @@ impl Running {
         let _ = self.0.kill(); // it may have ended
         self.0.wait().expect("a child can be waited for");
     }
+
+    /// Stops it where it is: the kernel goes on taking connections for it, and nobody answers.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be stopped.
+    pub fn stop(&self) {
+        let status = Command::new("kill").args(["-STOP", &self.0.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "a child can be stopped");
+    }
 }
 
 impl Drop for Running {
@@ -136,6 +146,15 @@ impl Redis {
     /// Ends the server without a chance to write anything.
     pub fn kill(&mut self) {
         self.server = None;
+    }
+
+    /// Leaves it there, and has it answer nothing more.
+    ///
+    /// # Panics
+    ///
+    /// It does not run.
+    pub fn stop(&self) {
+        self.server.as_ref().expect("it runs").stop();
     }
 
     /// Starts it again, on the same port and from its files.

@@ -1,9 +1,13 @@
 //! `RemoteQueue` when workers and the server die: every item is counted, and none is lost.
 
+use evenloop::streams::TcpListener;
 use evenloop::{create_task, sleep, timeout};
 use evenloop_ecosystem_tests::{Redis, wait_until};
 use evenloop_redis::{GetError, PutError, RemoteQueue};
+use futures::future::{Either, join_all, select};
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -160,5 +164,74 @@ fn when_the_patience_is_over_the_item_comes_back() {
         redis.restart();
         queue.put(error.into_inner()).await.unwrap();
         assert_eq!(*queue.get().await.unwrap(), 7);
+    });
+}
+
+/// Each waited for the connection that another one tried to make, and then tried itself: the last learned of it after nine
+/// seconds.
+#[test]
+fn the_patience_of_many_callers_is_that_of_one() {
+    let Some(redis) = Redis::start() else { return };
+    let url = redis.url();
+    evenloop::run(async {
+        let (patience, response_limit) = (Duration::from_millis(500), Duration::from_millis(200));
+        let options = RemoteQueue::<u32>::options(&url, "jobs");
+        let queue = options.patience(patience).response_limit(response_limit).open().await.unwrap();
+        redis.stop();
+        let begin = Instant::now();
+        let calls = (0..40).map(|_| {
+            let queue = queue.clone();
+            async move {
+                queue.qsize().await.unwrap_err();
+                begin.elapsed()
+            }
+        });
+        let took = join_all(calls).await;
+        assert!(took.iter().all(|took| *took >= patience), "{took:?}");
+        assert!(took.iter().all(|took| *took < patience + Duration::from_secs(2)), "{took:?}");
+    });
+}
+
+/// The last try began within the patience and took as long as the server might have.
+#[test]
+fn the_patience_ends_a_try_that_is_under_way() {
+    let Some(redis) = Redis::start() else { return };
+    let url = redis.url();
+    evenloop::run(async {
+        let (patience, response_limit) = (Duration::from_millis(2200), Duration::from_secs(2));
+        let options = RemoteQueue::<u32>::options(&url, "jobs");
+        let queue = options.patience(patience).response_limit(response_limit).open().await.unwrap();
+        redis.stop();
+        let begin = Instant::now();
+        let error = queue.qsize().await.unwrap_err();
+        assert!(error.to_string().contains("no answer in 2s"), "{error}");
+        assert!((patience..2 * response_limit).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    });
+}
+
+#[test]
+fn of_many_callers_one_makes_the_connection() {
+    let Some(mut redis) = Redis::start() else { return };
+    let url = redis.url();
+    evenloop::run(async {
+        let options = RemoteQueue::<u32>::options(&url, "jobs");
+        let queue = options.patience(Duration::from_millis(500)).open().await.unwrap();
+        redis.kill();
+        // In its place somebody who takes connections and closes them.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, redis.port()).into()).unwrap();
+        let calls = join_all((0..100).map(|_| queue.qsize()));
+        let mut connections = 0;
+        let count = async {
+            loop {
+                drop(listener.accept().await.unwrap());
+                connections += 1;
+            }
+        };
+        match select(pin!(count), pin!(calls)).await {
+            Either::Left((never, _)) => never,
+            Either::Right((outcomes, _)) => assert!(outcomes.iter().all(Result::is_err)),
+        }
+        // A few for each of half a dozen tries, and those of the watcher.
+        assert!((2..100).contains(&connections), "{connections}");
     });
 }

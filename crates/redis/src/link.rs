@@ -1,7 +1,7 @@
 //! The connection that all calls of a queue share, made anew when it breaks.
 
 use evenloop_core::Runtime;
-use evenloop_core::shim::StdArc;
+use evenloop_core::shim::{Mutex, StdArc};
 use evenloop_streams::{TcpStream, UnixStream};
 use evenloop_sync::Lock;
 use evenloop_time::{now, sleep, timeout};
@@ -12,7 +12,7 @@ use redis::{
 };
 use std::future::Future;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where the server is, and how long it may take to answer.
 pub(crate) struct Server {
@@ -102,8 +102,11 @@ pub(crate) fn is_passing(error: &RedisError) -> bool {
 pub(crate) struct Link {
     server: StdArc<Server>,
     patience: Duration,
-    /// The connection, and which one it is. Owned by the lock: who finds none makes one, and the others wait for it.
-    current: Lock<(u64, Option<MultiplexedConnection>)>,
+    /// The connection, and which one it is.
+    current: Mutex<(u64, Option<MultiplexedConnection>)>,
+    /// Held by who makes a connection, while the others wait for it. When the last attempt failed, and how: it counts for all
+    /// who waited for it.
+    connecting: Lock<Option<(Instant, RedisError)>>,
 }
 
 impl Link {
@@ -112,49 +115,80 @@ impl Link {
     }
 
     pub(crate) fn new(server: StdArc<Server>, patience: Duration) -> Self {
-        Self { server, patience, current: Lock::new((0, None)) }
+        Self { server, patience, current: Mutex::new((0, None)), connecting: Lock::new(None) }
     }
 
-    /// Has the server run `call`, and tries again while a broken connection may come back.
+    /// Has the server run `call`, and tries again while a broken connection may come back. The patience is counted from here,
+    /// and ends a try that is under way; only the first has all the time that the server may take.
     pub(crate) async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, RedisError> {
-        let mut failing_since = None;
+        let begin = now();
         let mut pause = Duration::from_millis(10);
+        let mut outcome = self.attempt(call).await;
         loop {
-            let (which, outcome) = match self.connection().await {
-                Ok((which, mut connection)) => {
-                    (Some(which), self.server.limited(call.invoke_async(&mut connection)).await)
-                }
-                Err(error) => (None, Err(error)),
-            };
             let error = match outcome {
                 Err(error) if is_passing(&error) => error,
                 answer => return answer,
             };
-            if let Some(which) = which {
-                self.forget(which).await;
-            }
-            if now() - *failing_since.get_or_insert_with(now) >= self.patience {
-                return Err(error);
-            }
-            sleep(pause).await;
+            let left = self.patience.saturating_sub(now() - begin);
+            let again = async {
+                sleep(pause).await;
+                self.attempt(call).await
+            };
+            outcome = match timeout(left, again).await {
+                Ok(outcome) => outcome,
+                Err(_elapsed) => return Err(error),
+            };
             pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
 
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
-        let mut current = self.current.acquire().await;
-        if current.1.is_none() {
-            current.1 = Some(self.server.connect().await?);
+    async fn attempt<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, RedisError> {
+        let (which, mut connection) = self.connection().await?;
+        let outcome = self.server.limited(call.invoke_async(&mut connection)).await;
+        if outcome.as_ref().is_err_and(is_passing) {
+            self.forget(which);
         }
-        let connection = current.1.clone().expect("made above");
-        Ok((current.0, connection))
+        outcome
+    }
+
+    fn current(&self) -> Option<(u64, MultiplexedConnection)> {
+        let current = self.current.lock();
+        current.1.clone().map(|connection| (current.0, connection))
+    }
+
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
+        if let Some(current) = self.current() {
+            return Ok(current);
+        }
+        let begin = now();
+        let mut failure = self.server.limited(async { Ok(self.connecting.acquire().await) }).await?;
+        if let Some(current) = self.current() {
+            return Ok(current);
+        }
+        if let Some((when, error)) = &*failure
+            && *when >= begin
+        {
+            return Err(error.clone());
+        }
+        match self.server.connect().await {
+            Ok(connection) => {
+                let mut current = self.current.lock();
+                current.1 = Some(connection.clone()); // there was none, and nobody else makes one
+                Ok((current.0, connection))
+            }
+            Err(error) => {
+                *failure = Some((now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// The connection `which` is broken: the next call makes another one.
-    async fn forget(&self, which: u64) {
-        let mut current = self.current.acquire().await;
-        if current.0 == which {
-            *current = (which + 1, None);
-        }
+    fn forget(&self, which: u64) {
+        let mut current = self.current.lock();
+        let broken = if current.0 == which { current.1.take() } else { None };
+        current.0 += u64::from(broken.is_some());
+        drop(current);
+        drop(broken); // after the lock: its task is woken
     }
 }

@@ -72,13 +72,15 @@ impl<T> Options<T> {
         self
     }
 
-    /// For how long a call tries again when the server cannot be reached. Default: 30 seconds.
+    /// For how long a call tries when the server cannot be reached, counted from the call; many that wait for one connection
+    /// wait no longer than one. Default: 30 seconds. The first try may take longer, as the
+    /// [limit of a response](Self::response_limit) has it.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// A connection on which an answer takes longer is given up. Default: 5 seconds.
+    /// A connection that takes longer to be made, or on which an answer takes longer, is given up. Default: 5 seconds.
     pub fn response_limit(mut self, response_limit: Duration) -> Self {
         self.response_limit = response_limit;
         self
