@@ -2,10 +2,11 @@
 
 use evenloop_executor::yield_now;
 use evenloop_streams::{
-    Address, DatagramProtocol, DatagramTransport, Protocol, Transport, UdpSocket, connect_datagram_socket,
-    connect_read_pipe, connect_write_pipe, create_datagram_endpoint,
+    Address, DatagramProtocol, DatagramTransport, Protocol, Transport, UdpSocket, UnixStream,
+    connect_accepted_socket, connect_datagram_socket, connect_read_pipe, connect_stream, connect_write_pipe,
+    create_datagram_endpoint,
 };
-use evenloop_tests::{Log, loopback, on_loop, until};
+use evenloop_tests::{Log, connected, loopback, on_loop, until};
 use std::cell::{Cell, OnceCell};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -270,5 +271,49 @@ fn a_regular_file_is_refused() {
         let error = connect_read_pipe(End::default, file.try_clone().unwrap()).err().unwrap();
         assert_eq!(error.to_string(), "`connect_read_pipe` takes pipes, sockets and character devices");
         assert_eq!(connect_write_pipe(End::default, file).err().unwrap().kind(), io::ErrorKind::InvalidInput);
+    });
+}
+
+// === What is below ===
+
+struct Nothing;
+
+impl Protocol for Nothing {
+    fn data_received(&self, _: &[u8]) {}
+}
+
+impl DatagramProtocol for Nothing {
+    fn datagram_received(&self, _: &[u8], _: SocketAddr) {}
+}
+
+/// asyncio's `get_extra_info('socket')`: a protocol had no way to the options of its socket.
+#[test]
+fn a_transport_gives_out_what_is_below_it_for_options() {
+    on_loop(async {
+        let (client, server) = connected().await;
+        let (transport, _) = connect_accepted_socket(|| Nothing, client).unwrap();
+        let socket = || transport.descriptor().map(std::net::TcpStream::from);
+        assert!(!socket().unwrap().nodelay().unwrap());
+        socket().unwrap().set_nodelay(true).unwrap();
+        assert!(socket().unwrap().nodelay().unwrap(), "it belongs to the socket");
+        let peer = server.peer_addr().unwrap();
+        assert_eq!(socket().unwrap().local_addr().unwrap(), peer);
+        transport.close();
+        until(|| transport.protocol().is_none()).await;
+        assert_eq!(socket().unwrap_err().kind(), io::ErrorKind::NotConnected);
+
+        let (_reading, writing) = io::pipe().unwrap();
+        let (pipe, _) = connect_write_pipe(|| Nothing, writing).unwrap();
+        rustix::pipe::fcntl_getpipe_size(pipe.descriptor().unwrap()).unwrap();
+        pipe.close();
+        let (foreign, _) = connect_stream(|| Nothing, UnixStream::pair().unwrap().0).unwrap();
+        assert_eq!(foreign.descriptor().unwrap_err().kind(), io::ErrorKind::Unsupported);
+        foreign.close();
+
+        let (endpoint, _) = create_datagram_endpoint(|| Nothing, Some(loopback()), None).unwrap();
+        let socket = endpoint.descriptor().map(std::net::UdpSocket::from).unwrap();
+        socket.set_broadcast(true).unwrap();
+        assert_eq!(Some(socket.local_addr().unwrap()), endpoint.extra_info().sockname.unwrap().inet());
+        endpoint.close();
     });
 }

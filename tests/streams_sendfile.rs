@@ -1,8 +1,11 @@
 //! Files into streams.
 
 use evenloop_streams::pipe::pipe;
-use evenloop_streams::{SendFileFailed, StreamWriter, TakesFiles, UnixStream, sendfile};
-use evenloop_tests::{connected, on_reactor};
+use evenloop_streams::{
+    Protocol, SendFileFailed, StreamWriter, TakesFiles, UnixStream, connect_accepted_socket, connect_stream,
+    sendfile,
+};
+use evenloop_tests::{Log, connected, on_loop, on_reactor, until};
 use futures::future::join;
 use futures::{AsyncReadExt, AsyncWrite, AsyncWriteExt, poll};
 use std::fs::File;
@@ -205,5 +208,94 @@ fn a_writer_sends_what_was_written_before_the_file_and_after_it() {
         drop(server);
         let error = writer.sendfile(&mut file, 0, None).await.unwrap_err();
         assert_eq!(writer.write(b"x").unwrap_err().to_string(), error.to_string(), "a failure stays");
+    });
+}
+
+// === Through a transport ===
+
+/// Notes why it was lost.
+#[derive(Default)]
+struct Quiet(Log);
+
+impl Protocol for Quiet {
+    fn data_received(&self, _: &[u8]) {}
+
+    fn connection_lost(&self, error: Option<io::Error>) {
+        self.0.add(error.map_or("in order".to_owned(), |error| format!("{:?}", error.kind())));
+    }
+}
+
+#[test]
+fn a_transport_sends_a_file_between_what_is_written() {
+    let content = content();
+    let mut file = file(&content);
+    on_loop(async {
+        for by_kernel in [true, false] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let (transport, _) = match by_kernel {
+                true => connect_accepted_socket(Quiet::default, ours).unwrap(),
+                false => connect_stream(Quiet::default, ours).unwrap(),
+            };
+            transport.write(&content).unwrap();
+            assert!(transport.write_buffer_size() > 0);
+            let send = async {
+                let mut sending = pin!(transport.sendfile(&mut file, 3, Some(LENGTH as u64 - 5)));
+                assert!(poll!(&mut sending).is_pending());
+                let error = transport.write(b"in between").unwrap_err();
+                assert_eq!(error.to_string(), "`write` while a file is sent");
+                assert!(transport.write_eof().is_err());
+                assert!(transport.sendfile(&mut tempfile::tempfile().unwrap(), 0, None).await.is_err());
+                let sent = sending.await.unwrap();
+                transport.write(b"after").unwrap();
+                transport.close();
+                sent
+            };
+            let (sent, got) = join(send, everything(&mut theirs)).await;
+            assert_eq!((sent, file.stream_position().unwrap()), (LENGTH as u64 - 5, LENGTH as u64 - 2));
+            assert!(got == [&content[..], &content[3..LENGTH - 2], b"after"].concat(), "{}", got.len());
+        }
+    });
+}
+
+#[test]
+fn a_file_that_is_given_up_leaves_the_transport_as_it_was() {
+    let content = content();
+    let mut file = file(&content);
+    on_loop(async {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (transport, _) = connect_accepted_socket(Quiet::default, ours).unwrap();
+        {
+            let mut sending = pin!(transport.sendfile(&mut file, 0, None));
+            assert!(poll!(&mut sending).is_pending(), "nobody reads");
+        }
+        let sent = file.stream_position().unwrap() as usize;
+        assert!(sent > 0);
+        transport.write(b"after").unwrap();
+        transport.close();
+        assert!(everything(&mut theirs).await == [&content[..sent], b"after"].concat());
+    });
+}
+
+#[test]
+fn the_end_of_a_connection_ends_its_file() {
+    let mut file = file(&content());
+    on_loop(async {
+        for in_order in [true, false] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (transport, quiet) = connect_accepted_socket(Quiet::default, ours).unwrap();
+            let mut sending = pin!(transport.sendfile(&mut file, 0, None));
+            assert!(poll!(&mut sending).is_pending(), "nobody reads");
+            if in_order {
+                transport.close();
+                assert_eq!(sending.await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+                until(|| quiet.0.has("in order")).await;
+            } else {
+                drop(theirs);
+                assert!(sending.await.is_err());
+                until(|| !quiet.0.all().is_empty()).await;
+            }
+            let error = transport.sendfile(&mut tempfile::tempfile().unwrap(), 0, None).await.unwrap_err();
+            assert_eq!(error.to_string(), "`sendfile` after the end of the connection");
+        }
     });
 }

@@ -634,6 +634,11 @@ fn a_transport_goes_over_to_tls_and_stays_itself() {
         assert!(here.extra_info().tls.is_some() && there.extra_info().tls.is_some());
         here.write(b", secret").unwrap();
         until(|| *server.0.data.borrow() == b"in the clear, secret").await;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"and a file").unwrap();
+        assert_eq!(here.sendfile(&mut file, 3, None).await.unwrap(), 7);
+        until(|| *server.0.data.borrow() == b"in the clear, secret a file").await;
+        rustix::net::getsockname(here.descriptor().unwrap()).unwrap();
         there.abort(); // cuts: no farewell
         until(|| client.lost().is_some()).await;
         assert_eq!(client.lost().unwrap(), "truncated");

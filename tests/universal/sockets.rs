@@ -4,8 +4,8 @@ use crate::scene::{OnLoop, Only, Row, Test, Waiting, end, on_loop};
 use evenloop_core::Direction;
 use evenloop_core::cancel::shielded;
 use evenloop_streams::{
-    AsyncFd, Server, StreamReader, StreamWriter, TcpListener, UdpSocket, UnixDatagram, UnixListener,
-    UnixStream, sendfile, start_server,
+    AsyncFd, Protocol, Server, StreamReader, StreamWriter, TcpListener, UdpSocket, UnixDatagram,
+    UnixListener, UnixStream, connect_accepted_socket, sendfile, start_server,
 };
 use evenloop_sync::Event;
 use evenloop_tests::loopback;
@@ -113,6 +113,13 @@ fn writes(name: &'static str, wait: for<'a> fn(&'a Writing) -> Waiting<'a>) -> R
         .without(Test::Many, THROUGH_MUT)
 }
 
+/// Hears nothing that matters.
+struct Nothing;
+
+impl Protocol for Nothing {
+    fn data_received(&self, _: &[u8]) {}
+}
+
 /// With something in it.
 fn a_file() -> std::fs::File {
     let mut file = tempfile::tempfile().expect("a file");
@@ -162,6 +169,24 @@ fn writers() -> Vec<Row> {
             |on| end(on.event_loop.time()),
         )
         .without(Test::Many, THROUGH_MUT),
+        uncounted(
+            "streams::Transport::sendfile",
+            || {
+                let (peer, ours) = net::UnixStream::pair().expect("two descriptors");
+                peer.set_nonblocking(true).expect("a socket can");
+                let ours = UnixStream::from_std(ours).expect("the reactor watches it");
+                while rustix::io::write(&ours, &[0; 4096]).is_ok() {}
+                (peer, connect_accepted_socket(|| Nothing, ours).expect("a loop runs here").0)
+            },
+            |on| {
+                on.inside(async {
+                    end(on.of.1.sendfile(&mut a_file(), 0, None).await);
+                })
+            },
+            |on| while matches!((&on.of.0).read(&mut [0; 4096]), Ok(1..)) {},
+            |on| end(on.of.1.write_buffer_size()),
+        )
+        .without(Test::Many, "one file is sent at a time"),
         writes("streams::StreamWriter::wait_closed", |on| {
             on.inside(async {
                 let mut writer = on.of.ours.take().expect(THERE);

@@ -26,7 +26,7 @@ mod call;
 
 pub use any::{AnyProtocol, BufferedKind, IntoProtocol, StreamingKind};
 
-pub(crate) use call::{call, call_back};
+pub(crate) use call::{call, call_back, wake};
 
 use crate::transport::{DatagramTransport, Transport};
 use std::cell::RefMut;

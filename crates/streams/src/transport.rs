@@ -60,9 +60,13 @@ pub use wire::AcceptedSocket;
 pub(crate) use wire::Wire;
 
 use crate::protocol::{AnyProtocol, IntoProtocol};
-use connection::Connection;
+use crate::sendfile::sendfile;
+use connection::{Connection, ForFile};
 use std::fmt;
+use std::fs::File;
+use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A connection that runs by itself and calls a protocol. Cheap to clone: clones are the same connection.
@@ -219,10 +223,68 @@ impl Transport {
         self.0.unread(bytes);
     }
 
+    /// Sends what was written so far, then `count_bytes` of `file` (or all there is) from `offset_bytes` on, and answers how
+    /// many bytes of the file were sent: asyncio's `loop.sendfile`. Nothing else can be written meanwhile.
+    ///
+    /// The kernel moves the bytes where it can; else, as with TLS, they are copied.
+    ///
+    /// # Cancel safety
+    ///
+    /// **Cancel safe.** The connection goes on, and the file's position says how far the file got.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write); or the connection ends meanwhile, or as [`sendfile`](crate::sendfile()). A failure of the
+    /// stream ends the connection; after one of the file it goes on.
+    pub async fn sendfile(
+        &self,
+        file: &mut File,
+        offset_bytes: u64,
+        count_bytes: Option<u64>,
+    ) -> io::Result<u64> {
+        let mut side = ForFile::begin(&self.0)?;
+        poll_fn(|cx| side.poll_drained(cx)).await?;
+        sendfile(&mut side, file).offset(offset_bytes).count(count_bytes.unwrap_or(u64::MAX)).await
+    }
+
     /// What is known about the connection: its addresses, its TLS.
     #[doc(alias = "get_extra_info")]
     pub fn extra_info(&self) -> ExtraInfo {
         self.0.extra_info()
+    }
+
+    /// A duplicate of the descriptor below, also below TLS: asyncio's `get_extra_info('socket')` and `('pipe')`. For options,
+    /// which belong to the socket and not to the descriptor: whatever is set on the duplicate holds for the connection.
+    ///
+    /// Drop it soon: the peer sees no end as long as there is a duplicate.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported): the stream was given to [`connect_stream`].
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the connection is gone, or goes over to TLS. Or there are too many
+    /// descriptors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_streams::{Protocol, Transport};
+    /// use std::net::TcpStream;
+    ///
+    /// /// Waits for what belongs together rather than sending small packets.
+    /// struct Bulk;
+    ///
+    /// impl Protocol for Bulk {
+    ///     fn connection_made(&self, transport: Transport) {
+    ///         let socket = transport.descriptor().map(TcpStream::from);
+    ///         let _ = socket.and_then(|socket| socket.set_nodelay(false));
+    ///     }
+    ///
+    ///     fn data_received(&self, _: &[u8]) {}
+    /// }
+    /// ```
+    #[doc(alias = "get_extra_info")]
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.0.descriptor()
     }
 }
 

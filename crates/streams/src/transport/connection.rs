@@ -2,7 +2,7 @@
 //!
 //! Two sides share the state, on one thread: the handle, which is called at any time, also from inside the protocol's
 //! methods; and the task, [`Drive`], which reads, sends what the handle could not, and tells the protocol. The state and what
-//! the handle calls stand here; sending, receiving, going over to TLS and the task have files of their own.
+//! the handle calls stand here; sending, receiving, files, going over to TLS and the task have files of their own.
 //!
 //! C1. Foreign code (the protocol's methods and destructor, wakers) runs while nothing of the state is borrowed. So it may
 //!     call any method of any transport.
@@ -20,6 +20,8 @@
 
 mod drive;
 
+mod file;
+
 mod receive;
 
 mod send;
@@ -28,18 +30,20 @@ mod send;
 mod upgrade;
 
 pub(crate) use drive::Drive;
+pub(super) use file::ForFile;
 
 use super::Transport;
 use super::extra::ExtraInfo;
 use super::flow::Flow;
 use super::wire::Wire;
 use crate::buffer::Buffer;
-use crate::protocol::{AnyProtocol, call};
+use crate::protocol::{AnyProtocol, call, wake};
 use evenloop_core::shim::StdArc;
 use evenloop_core::{After, Spawn};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -76,8 +80,10 @@ pub(crate) struct Connection {
     info: RefCell<ExtraInfo>,
     /// Bounds a close that waits for the peer.
     farewell: RefCell<Option<After>>,
-    /// Whoever takes the connection over to TLS.
-    upgrader: RefCell<Option<Waker>>,
+    /// A file is being sent, so nothing else can be.
+    sends_file: Cell<bool>,
+    /// Whoever has the writing side: takes the connection over to TLS, or sends a file.
+    holder: RefCell<Option<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +132,8 @@ impl Connection {
             at_eof: Cell::new(false),
             eof: Cell::new(Eof::Not),
             farewell: RefCell::new(None),
-            upgrader: RefCell::new(None),
+            sends_file: Cell::new(false),
+            holder: RefCell::new(None),
         })
     }
 
@@ -189,6 +196,7 @@ impl Connection {
             Phase::Open => {
                 self.phase.set(Phase::Closing);
                 self.wake();
+                self.wake_holder();
             }
             Phase::Upgrading => self.end(None),
             Phase::Closing | Phase::Ending | Phase::Lost => {}
@@ -211,7 +219,7 @@ impl Connection {
         let given_up = (self.unsent.take(), self.unread.take());
         drop(given_up);
         self.wake();
-        self.wake_upgrader();
+        self.wake_holder();
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -271,8 +279,20 @@ impl Connection {
         self.info.borrow().clone()
     }
 
+    /// A duplicate of the descriptor below.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        let gone = || io::Error::new(io::ErrorKind::NotConnected, "the connection has no stream (any more)");
+        let Ok(wire) = self.wire.try_borrow() else { return Err(gone()) };
+        let Some(descriptor) = wire.as_ref().ok_or_else(gone)?.io.descriptor() else {
+            let message = "the stream of this connection has no descriptor that it tells of";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        };
+        descriptor.try_clone_to_owned()
+    }
+
     fn check_writable(&self, method: &'static str) -> io::Result<()> {
         let why = match (self.phase.get(), self.eof.get()) {
+            (Phase::Open, Eof::Not) if self.sends_file.get() => "while a file is sent",
             (Phase::Open, Eof::Not) if self.writes => return Ok(()),
             (Phase::Open, Eof::Not) => {
                 let message = format!("`{method}`: this connection is for reading only");
@@ -291,9 +311,10 @@ impl Connection {
         waker.wake(); // C1
     }
 
-    fn wake_upgrader(&self) {
-        let upgrader = self.upgrader.borrow_mut().take();
-        upgrader.into_iter().for_each(Waker::wake); // C1
+    fn wake_holder(&self) {
+        let holder = self.holder.borrow_mut().take();
+        // C1. A panic of it is not the connection's.
+        holder.into_iter().for_each(|holder| wake(&*self.host, "Transport", holder));
     }
 
     // === Calls of the protocol ===

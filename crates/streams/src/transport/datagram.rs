@@ -23,6 +23,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -215,6 +216,17 @@ impl DatagramTransport {
             sockname: Some(Address::Inet(self.0.local)),
             ..ExtraInfo::default()
         }
+    }
+
+    /// A duplicate of the socket's descriptor, for its options: see [`Transport::descriptor`](super::Transport::descriptor).
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) after `connection_lost`. Or there are too many descriptors.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        let socket = self.0.socket.borrow();
+        let gone = || io::Error::new(io::ErrorKind::NotConnected, "the endpoint has no socket any more");
+        socket.as_ref().ok_or_else(gone)?.as_fd().try_clone_to_owned()
     }
 }
 

@@ -6,6 +6,7 @@
 use super::create::start;
 use super::extra::ExtraInfo;
 use super::flow::HIGH;
+use super::wire::Duplex;
 use super::{Transport, Wire};
 use crate::async_fd::AsyncFd;
 use crate::error::IoFailure;
@@ -16,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -102,6 +103,12 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> io::Error {
 
 struct ReadEnd(AsyncFd<File>);
 
+impl Duplex for ReadEnd {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
+
 impl AsyncRead for ReadEnd {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         // What comes short may be a packet, or a line of a terminal: it proves nothing.
@@ -127,6 +134,22 @@ impl AsyncWrite for ReadEnd {
 struct WriteEnd {
     file: AsyncFd<File>,
     tells_of_readers: bool,
+}
+
+impl Duplex for WriteEnd {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
+    }
+
+    fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.file.poll_send_file(cx, file, offset, count).map_err(failed("sending a file to"))
+    }
 }
 
 /// Reads nothing. Ends when nobody reads what is written.

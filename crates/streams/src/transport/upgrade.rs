@@ -1,12 +1,12 @@
 //! TLS on a connection that is running: the transport and its protocol stay, the stream below changes.
 
 use super::connection::Connection;
-use super::wire::{Prefixed, Wire};
+use super::wire::{Duplex, Prefixed, Wire};
 use super::{ExtraInfo, Transport};
 use crate::tls::{TlsAcceptor, TlsConnector, TlsStream};
-use futures_io::{AsyncRead, AsyncWrite};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -89,12 +89,15 @@ impl Drop for EndsUnlessDone {
     }
 }
 
+impl<S: Duplex> Duplex for TlsStream<S> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.get_ref().descriptor()
+    }
+}
+
 impl Wire {
     /// TLS has one end for both directions, and a farewell.
-    pub(crate) fn of_tls<S>(stream: TlsStream<S>, info: ExtraInfo) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
+    pub(crate) fn of_tls<S: Duplex + 'static>(stream: TlsStream<S>, info: ExtraInfo) -> Self {
         let lingers = Some(stream.shutdown_timeout());
         Self { half_closes: false, says_farewell: true, lingers, ..Self::new(stream, info) }
     }

@@ -2,18 +2,89 @@
 
 use super::extra::{Address, ExtraInfo};
 use crate::buffer::Buffer;
+use crate::sendfile::TakesFiles;
 use crate::tcp::TcpStream;
 use crate::unix::UnixStream;
 use futures_io::{AsyncRead, AsyncWrite};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Both directions at once, its type forgotten.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {
+    /// The descriptor below everything, if there is one.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
+    /// [`TakesFiles::poll_send_file`].
+    fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        let _ = (cx, file, offset, count);
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+macro_rules! sockets {
+    ($($socket:ty),*) => {$(
+        impl Duplex for $socket {
+            fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+                Some(self.as_fd())
+            }
+
+            fn poll_send_file(
+                &self,
+                cx: &mut Context<'_>,
+                file: BorrowedFd<'_>,
+                offset: u64,
+                count: usize,
+            ) -> Poll<io::Result<usize>> {
+                TakesFiles::poll_send_file(self, cx, file, offset, count)
+            }
+        }
+    )*};
+}
+
+sockets!(TcpStream, UnixStream);
+
+/// Below TLS.
+impl Duplex for Box<dyn Duplex> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (**self).descriptor()
+    }
+}
+
+/// A stream of which we know nothing else.
+struct Foreign<S>(S);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for Foreign<S> {}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Foreign<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Foreign<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
 
 /// A stream, and what a connection must know to drive it.
 pub(crate) struct Wire {
@@ -40,8 +111,8 @@ impl Wire {
     }
 
     /// Any stream, of which we do not know what closing it does.
-    pub(crate) fn foreign(io: impl Duplex + 'static) -> Self {
-        Self { says_farewell: true, ..Self::new(io, ExtraInfo::default()) }
+    pub(crate) fn foreign(io: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Self {
+        Self { says_farewell: true, ..Self::new(Foreign(io), ExtraInfo::default()) }
     }
 }
 
@@ -91,6 +162,12 @@ pub(crate) mod sealed {
 pub(crate) struct Prefixed {
     pub(crate) front: Buffer,
     pub(crate) io: Box<dyn Duplex>,
+}
+
+impl Duplex for Prefixed {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.io.descriptor()
+    }
 }
 
 impl AsyncRead for Prefixed {

@@ -87,10 +87,12 @@ impl Future for Drive {
         }
         this.heed_cancellation(cx);
         if connection.phase.get() == Phase::Upgrading && connection.poll_send() {
-            connection.wake_upgrader();
+            connection.wake_holder();
         }
         if connection.phase.get() == Phase::Open {
-            connection.poll_send();
+            if connection.poll_send() && connection.sends_file.get() {
+                connection.wake_holder();
+            }
             match connection.reads {
                 true => connection.poll_receive(cx),
                 false => connection.poll_nobody_listens(cx),

@@ -18,7 +18,7 @@ impl Connection {
 
     /// Ready with the connection's end, if it comes while it goes over to TLS.
     pub(in crate::transport) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let before = self.upgrader.replace(Some(cx.waker().clone()));
+        let before = self.holder.replace(Some(cx.waker().clone()));
         drop(before);
         match self.phase.get() {
             Phase::Upgrading => Poll::Pending,
