@@ -122,11 +122,12 @@ impl<W> StreamWriter<W> {
     /// Sends what the stream takes at once, if it can tell without a waker.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(send_now) = self.send_now else { return Ok(0) };
-        match send_now(&self.stream, bytes) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(0)
+        loop {
+            match send_now(&self.stream, bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return sent.map_err(|error| self.fail(error)),
             }
-            sent => sent.map_err(|error| self.fail(error)),
         }
     }
 
@@ -380,5 +381,22 @@ impl<W: AsyncWrite + Unpin> Future for Draining<'_, W> {
 impl<W> fmt::Debug for Draining<'_, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Draining [{:?} of {:?}]", self.until, self.writer)
+    }
+}
+
+#[cfg(all(test, not(evenloop_loom)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_write_that_is_interrupted_is_sent_all_the_same() {
+        let interrupted_once = |calls: &Cell<u32>, bytes: &[u8]| match calls.replace(calls.get() + 1) {
+            0 => Err(io::ErrorKind::Interrupted.into()),
+            _ => Ok(bytes.len()),
+        };
+        let mut writer = StreamWriter::sending_now(Cell::new(0), interrupted_once);
+        writer.write(b"now").unwrap();
+        assert_eq!((writer.write_buffer_size(), writer.get_ref().get()), (0, 2));
     }
 }
