@@ -77,14 +77,19 @@ impl Programs {
     pub(crate) fn build(models: &[Model]) -> Result<Self, String> {
         let mut build =
             sh::cargo("test --package evenloop-loom-tests --profile model --target-dir target/loom");
-        build.arg("--no-run").arg("--message-format=json-render-diagnostics");
         build.env("RUSTFLAGS", "--cfg evenloop_loom").env_remove("CARGO_ENCODED_RUSTFLAGS");
         let mut kinds: Vec<_> = models.iter().map(|model| &model.kind).collect();
         kinds.dedup();
         for kind in kinds {
             build.arg("--test").arg(kind);
         }
-        Ok(Self(executables(&sh::read(&mut build)?)))
+        Self::read(build)
+    }
+
+    /// Those that this `cargo test` builds.
+    pub(crate) fn read(mut cargo: Command) -> Result<Self, String> {
+        cargo.arg("--no-run").arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+        Ok(Self(executables(&sh::read(&mut cargo)?)))
     }
 
     /// The program that holds `model`.
@@ -290,9 +295,17 @@ fn judge(code: Result<Option<i32>, ()>, iterations: u64, output: &str) -> Verdic
 
 /// Does `work` for each item on all processors; answers in the items' order.
 pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    at_once(items, thread::available_parallelism().map_or(1, usize::from), work)
+}
+
+/// Does `work` for each item, for so many at once; answers in the items' order.
+pub(crate) fn at_once<'a, T: Sync, R: Send>(
+    items: &'a [T],
+    workers: usize,
+    work: impl Fn(&'a T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
-    let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
