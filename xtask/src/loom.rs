@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The bound of the quick run, and the one that the floors are for.
-const QUICK: Option<u32> = Some(2);
+pub(crate) const QUICK: Option<u32> = Some(2);
 const LONG: Option<u32> = Some(3);
 
 /// What the user asked for.
@@ -132,15 +132,18 @@ fn complaints(model: &Model, runs: &[Run; 2]) -> Vec<String> {
         }
     }
     if runs.iter().all(|run| run.verdict == Verdict::Passed) {
-        let sums = outcomes(&runs[0], &runs[1]);
-        complaints.extend(sums.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| {
-            format!(
-                "{}: the outcome `{name}` never came about: the model does not reach its race",
-                model.id()
-            )
-        }));
+        complaints.extend(unreached(model, runs));
     }
     complaints
+}
+
+/// The outcomes that a model declares and that neither run has reached.
+pub(crate) fn unreached(model: &Model, [plain, load_rmw]: &[Run; 2]) -> Vec<String> {
+    let never = outcomes(plain, load_rmw).into_iter().filter(|(_, count)| *count == 0);
+    let told = |name| {
+        format!("{}: the outcome `{name}` never came about: the model does not reach its race", model.id())
+    };
+    never.map(|(name, _)| told(name)).collect()
 }
 
 /// Finds the first failing run of each model, then shows it again with loom's trace.
