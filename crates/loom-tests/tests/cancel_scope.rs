@@ -165,6 +165,7 @@ fn cancel_races_catch() {
             let outer = catch_cancel(async {
                 drop(catch_cancel(pending::<()>()).await); // passed on
                 assert_eq!(witness.get(), 1);
+                drop(catch_cancel(pending::<()>()).await); // has joined since: the next one
                 pending::<()>().await;
             })
             .await;
@@ -287,15 +288,19 @@ fn absorb_races_the_end_of_a_resume() {
     });
 }
 
-/// Is everything let go when a scope is dropped while it is asked?
+/// Is everything let go when a scope is dropped while it is asked, and is nobody heard afterwards?
 #[test]
 fn cancel_races_drop() {
     model_reaching(["in time", "too late"], |outcomes: Outcomes| {
         let scope = CancelScope::new();
         let mut run = Box::pin(scope.run(catch_cancel(pending::<()>())));
         assert!(poll(run.as_mut(), Waker::noop()).is_pending());
-        let other = thread::spawn(move || scope.cancel("why"));
+        let other = thread::spawn({
+            let scope = scope.clone();
+            move || scope.cancel("why")
+        });
         drop(run);
+        assert!(!scope.cancel("too late"), "it has ended");
         outcomes.count(if other.join().unwrap() { "in time" } else { "too late" });
     });
 }
