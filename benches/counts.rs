@@ -4,7 +4,7 @@
 //! difference. `counts list` names the operations, `counts OPERATION ROUNDS` does one. Each is the uncontended or the
 //! one-thread way through; what happens between threads is a matter of cache lines, not of instructions.
 
-use evenloop_core::{Runtime, ThreadPark};
+use evenloop_core::{Park, Runtime, ThreadPark};
 use evenloop_coroutine::{Coroutine, Resumed};
 use evenloop_executor::{EventLoop, yield_now};
 use evenloop_sync::{Event, Lock, Queue, Semaphore, oneshot};
@@ -31,6 +31,7 @@ const OPERATIONS: &[Operation] = &[
     ("task_spawned_and_joined", task_spawned_and_joined),
     ("task_spawned_and_joined_among_1000", task_spawned_and_joined_among_1000),
     ("timer_set_and_dropped", timer_set_and_dropped),
+    ("timer_set_and_dropped_outside_of_a_run", timer_set_and_dropped_outside_of_a_run),
     ("yield_among_1000_tasks", yield_among_1000_tasks),
     ("yield_one_task", yield_one_task),
     ("yield_one_task_watched", yield_one_task_watched),
@@ -197,8 +198,17 @@ fn timers(driver: &Driver<ThreadPark>) -> Runtime {
 }
 
 fn timer_set_and_dropped(rounds: u64) {
-    let driver = Driver::new(ThreadPark::new(), Clock::Real);
-    let _entered = timers(&driver).enter();
+    let mut driver = Driver::new(ThreadPark::new(), Clock::Real);
+    driver.begin_run();
+    set_and_dropped(&driver, rounds);
+}
+
+fn timer_set_and_dropped_outside_of_a_run(rounds: u64) {
+    set_and_dropped(&Driver::new(ThreadPark::new(), Clock::Real), rounds);
+}
+
+fn set_and_dropped(driver: &Driver<ThreadPark>, rounds: u64) {
+    let _entered = timers(driver).enter();
     let deadline = Instant::now() + Duration::from_secs(3600);
     for _ in 0..rounds {
         assert!(poll(pin!(evenloop_time::sleep_until(deadline))).is_pending());

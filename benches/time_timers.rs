@@ -8,10 +8,9 @@
 //! wall time, and includes spawning and joining. Not measured: how late timers are, and what sleeping costs in system
 //! calls (a test counts those).
 //!
-//! monoio is ahead where a timer is set and dropped. What an insert would pay for a tick and a place in the wheel is put off
-//! until the loop parks. What is left of the difference: two short locks, which are four atomic operations; and finding
-//! the runtime and its timers, once to set and once to drop. monoio's timers belong to one thread and can do without both;
-//! ours may be set and dropped on any.
+//! monoio's timers belong to one thread, and need no lock. Ours may be set and dropped on any; the thread of a running loop
+//! does without a lock too, as long as it has set no more than 16 since it parked. What an insert would pay for a tick and a
+//! place in the wheel is put off until the loop parks.
 
 use criterion::measurement::WallTime;
 use criterion::{

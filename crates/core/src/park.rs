@@ -44,6 +44,15 @@ pub trait Park {
     /// The handle that ends a park from any thread.
     fn unparker(&self) -> StdArc<dyn Unpark>;
 
+    /// Says that a loop runs on the calling thread from here to [`end_run`](Self::end_run), and parks before it sleeps. So the
+    /// park may keep for then what this thread asks of it meanwhile.
+    ///
+    /// A park that wraps another one hands both calls on, or does without what the inner one gains by them.
+    fn begin_run(&mut self) {}
+
+    /// Says that the run has ended, and that there may be no park any more.
+    fn end_run(&mut self) {}
+
     /// Says that somebody else will wait in this park's place, a user interface with a loop of its own, and answers for
     /// what. From here to the next park, an unpark makes the [`descriptor`](Self::descriptor) readable, or does what else
     /// it does to a sleeper.

@@ -1,5 +1,6 @@
 //! Models of time's `Engine`.
 
+use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{StdArc, thread};
 use evenloop_core::{Park, Runtime, ThreadPark, TimerKey, Timers, TimersEnded, Unpark};
 use evenloop_loom_tests::{Witness, Woken, block_on, model, model_reaching, poll};
@@ -15,6 +16,14 @@ const MS: Duration = Duration::from_millis(1);
 fn driver() -> (Driver<ThreadPark>, VirtualClock) {
     let clock = VirtualClock::paused();
     (Driver::new(ThreadPark::new(), clock.clone().into()), clock)
+}
+
+/// A driver in a run: what this thread sets lies in its pen.
+fn running() -> (Driver<ThreadPark>, StdArc<Engine>, VirtualClock) {
+    let (mut driver, clock) = driver();
+    driver.begin_run();
+    let timers = driver.timers();
+    (driver, timers, clock)
 }
 
 /// Counts, and ends the park of the driver's thread.
@@ -51,6 +60,15 @@ impl Wake for Touches {
     fn wake(self: StdArc<Self>) {
         self.0.set(self.0.get() + 1);
         self.1.wake_by_ref();
+    }
+}
+
+/// Asserts, when it is woken, that another waker was before.
+struct After(StdArc<Witness>);
+
+impl Wake for After {
+    fn wake(self: StdArc<Self>) {
+        assert_eq!(self.0.get(), 1);
     }
 }
 
@@ -244,6 +262,153 @@ fn advance_races_insert_and_park() {
         assert!(poll(nap.as_mut(), &waker).is_ready());
         assert_eq!(witness.get(), 1);
         other.join().unwrap();
+    });
+}
+
+/// Is a timer in the pen that another thread removes while it is filed either out, and then never woken, or woken once; and
+/// is its neighbour woken in any case?
+#[test]
+fn remove_races_filing() {
+    model_reaching(["removed", "fired"], |outcomes| {
+        let (mut driver, timers, clock) = running();
+        let (witness, count, waker) = Touches::waker();
+        let key = timers.insert(clock.now(), &waker).unwrap();
+        let (neighbour, waker) = Woken::waker();
+        timers.insert(clock.now(), &waker).unwrap();
+        let other = thread::spawn({
+            let (timers, witness) = (timers.clone(), witness.clone());
+            move || {
+                let removed = timers.remove(key);
+                if removed {
+                    witness.set(10); // nobody else will
+                }
+                removed
+            }
+        });
+        driver.park(Some(Duration::ZERO)).unwrap();
+        let removed = other.join().unwrap();
+        assert_eq!(witness.get(), if removed { 10 } else { 1 });
+        assert_eq!((count.times(), neighbour.times()), (usize::from(!removed), 1));
+        assert_eq!(timers.pending(), 0);
+        driver.end_run();
+        outcomes.count(if removed { "removed" } else { "fired" });
+    });
+}
+
+/// Does a timer that is set in the place of another keep its waker and its time while another thread meddles with the one
+/// before it?
+#[test]
+fn update_races_reuse_of_the_place() {
+    model_reaching(["noted", "stale"], |outcomes| {
+        let (mut driver, timers, clock) = running();
+        let now = clock.now();
+        let stale = timers.insert(now + 3 * MS, Waker::noop()).unwrap();
+        let other = thread::spawn({
+            let timers = timers.clone();
+            move || {
+                let (count, waker) = Woken::waker();
+                let noted = timers.update(stale, now, Some(&waker)).unwrap();
+                timers.remove(stale);
+                (noted, count)
+            }
+        });
+        timers.remove(stale);
+        let (witness, count, waker) = Touches::waker();
+        timers.insert(now + MS, &waker).unwrap();
+        driver.park(Some(Duration::ZERO)).unwrap();
+        let (noted, stranger) = other.join().unwrap();
+        assert_eq!(count.times(), 0, "not yet");
+        clock.advance(MS);
+        assert_eq!((witness.get(), count.times(), stranger.times()), (1, 1, 0));
+        assert_eq!(timers.pending(), 0);
+        driver.end_run();
+        outcomes.count(if noted { "noted" } else { "stale" });
+    });
+}
+
+/// Does moving a timer in the pen to the present from another thread rouse its loop, which falls asleep for longer?
+#[test]
+fn update_races_filing_and_park() {
+    model(|| {
+        let (mut driver, timers, clock) = running();
+        let witness = StdArc::new(Witness::new(0));
+        let (count, waker) = Woken::waker();
+        let key = timers.insert(clock.now() + 10 * MS, &waker).unwrap();
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                assert_eq!(timers.update(key, clock.now(), None), Ok(true));
+            }
+        });
+        while count.times() == 0 {
+            driver.park(None).unwrap();
+        }
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+        driver.end_run();
+    });
+}
+
+/// Is a timer that the loop's thread sets while another one ends the timers either refused, or woken and told so?
+#[test]
+fn end_races_insert_into_the_pen() {
+    model_reaching(["refused", "woken"], |outcomes| {
+        let (mut driver, timers, clock) = running();
+        let witness = StdArc::new(Witness::new(0));
+        let deadline = clock.now() + MS;
+        timers.insert(deadline, Waker::noop()).unwrap(); // opens the pen
+        let other = thread::spawn({
+            let (timers, witness) = (timers.clone(), witness.clone());
+            move || {
+                witness.set(1);
+                timers.end();
+            }
+        });
+        let (count, waker) = Rouses::waker(&driver);
+        let outcome = match timers.insert(deadline, &waker) {
+            Ok(key) => {
+                while count.times() == 0 {
+                    driver.park(None).unwrap();
+                }
+                timers.update(key, deadline, None).expect_err("it never fires");
+                "woken"
+            }
+            Err(TimersEnded) => "refused",
+        };
+        assert_eq!(witness.get(), 1);
+        other.join().unwrap();
+        driver.end_run();
+        outcomes.count(outcome);
+    });
+}
+
+/// Does a timer that the loop's thread sets once another one has told it of its own, for the same time, fire after that?
+#[test]
+fn insert_after_another_threads_fires_after_it() {
+    model_reaching(["told", "not yet"], |outcomes| {
+        let (mut driver, timers, clock) = running();
+        timers.insert(clock.now() + MS, Waker::noop()).unwrap(); // opens the pen
+        let told = StdArc::new(AtomicBool::new(false));
+        let (first, count, waker) = Touches::waker();
+        let other = thread::spawn({
+            let (timers, clock, told) = (timers.clone(), clock.clone(), told.clone());
+            move || {
+                timers.insert(clock.now(), &waker).unwrap();
+                told.store(true, Ordering::Release);
+            }
+        });
+        if told.load(Ordering::Acquire) {
+            let second = After(first.clone());
+            timers.insert(clock.now(), &Waker::from(StdArc::new(second))).unwrap();
+            outcomes.count("told");
+        } else {
+            outcomes.count("not yet");
+        }
+        other.join().unwrap();
+        driver.park(Some(Duration::ZERO)).unwrap();
+        assert_eq!(count.times(), 1);
+        driver.end_run();
     });
 }
 

@@ -123,6 +123,8 @@ impl VirtualClock {
     /// The clock moves in one step, as if the machine had been suspended: whoever is woken sees the time after it. To let
     /// a program live through the time in between, `sleep` on a clock that jumps. `Duration::MAX` moves it by about
     /// thirty years.
+    ///
+    /// On another thread than the loop's: what the loop has set since it parked last is woken when it parks next.
     pub fn advance(&self, duration: Duration) {
         let mut now = self.0.now.lock();
         *now = deadline_after(*now, duration);

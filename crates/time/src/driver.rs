@@ -10,9 +10,12 @@
 //! D1. The inner park is entered once a park, whatever is due: what the kernel has to say is never starved.
 //! D2. Virtual time moves only after a look at the inner park that found nothing; so what other threads and the kernel have
 //!     done already is dealt with before time passes.
+//! D3. Within a run the thread has the [pen](crate::pen), which makes it cheap to set timers. A driver does not leave its
+//!     thread: its pen would stay behind.
 
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::pen::{self, Pen};
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Park, Unpark, Wait, deadline_after};
 use std::fmt;
@@ -45,6 +48,10 @@ use std::time::{Duration, Instant};
 pub struct Driver<P> {
     inner: P,
     engine: StdArc<Engine>,
+    /// Unless the thread has it (D3).
+    pen: Option<Box<Pen>>,
+    /// See D3.
+    not_send: std::marker::PhantomData<*const ()>,
 }
 
 impl<P: Park> Driver<P> {
@@ -55,7 +62,8 @@ impl<P: Park> Driver<P> {
     /// When `clock` is virtual and drives another loop that has not ended.
     pub fn new(inner: P, clock: Clock) -> Self {
         let engine = Engine::new(clock, inner.unparker());
-        Self { inner, engine }
+        let pen = Some(Pen::new(engine.clone()));
+        Self { inner, engine, pen, not_send: std::marker::PhantomData }
     }
 
     /// The timers, for a runtime to offer.
@@ -80,24 +88,24 @@ impl<P: Park> Driver<P> {
             },
         };
         let happened = self.inner.park(timeout);
-        let fired = self.engine.turn();
+        let fired = self.engine.wake_up();
         Ok(happened? | fired)
     }
 
     fn park_virtual(&mut self, timeout: Option<Duration>, jumps: bool) -> io::Result<bool> {
-        let happened = self.inner.park(Some(Duration::ZERO))? | self.engine.turn();
+        let happened = self.inner.park(Some(Duration::ZERO))? | self.engine.wake_up();
         if happened || timeout == Some(Duration::ZERO) {
             return Ok(happened); // D2
         }
         let limit = timeout.map(|timeout| deadline_after(self.engine.clock().now(), timeout));
         if jumps && self.engine.jump(limit) {
-            self.engine.turn();
+            self.engine.wake_up();
             return Ok(true);
         }
         // Somebody may have set a timer since: sleep only if there is nothing to jump to, or to fire, even now.
         let until = self.engine.start_sleep().filter(|&until| jumps || until <= self.engine.clock().now());
         let happened = self.inner.park(until.map_or(timeout, |_| Some(Duration::ZERO)));
-        let fired = self.engine.turn();
+        let fired = self.engine.wake_up();
         Ok(happened? | fired)
     }
 }
@@ -113,6 +121,18 @@ impl<P: Park> Park for Driver<P> {
 
     fn unparker(&self) -> StdArc<dyn Unpark> {
         self.inner.unparker()
+    }
+
+    fn begin_run(&mut self) {
+        self.inner.begin_run();
+        self.pen = self.pen.take().and_then(pen::give);
+    }
+
+    fn end_run(&mut self) {
+        if self.pen.is_none() {
+            self.pen = self.engine.take_pen();
+        }
+        self.inner.end_run();
     }
 
     fn hand_over(&mut self) -> Wait {
@@ -136,6 +156,7 @@ impl<P: Park> Park for Driver<P> {
 
 impl<P> Drop for Driver<P> {
     fn drop(&mut self) {
+        drop(self.engine.take_pen()); // of a run that has not ended
         self.engine.end();
     }
 }

@@ -8,6 +8,7 @@
 //! |------------|------------------------------------------------------------------|--------------------------|
 //! | `wheel`    | which entries are due, in constant time each                     | wakers, locks, clocks    |
 //! | `clock`    | the real clock and the virtual one                               | the wheel                |
+//! | `pen`      | timers that the loop's thread has just set                       | who sleeps, and when     |
 //! | `engine`   | wheel, lock and clock: the `Timers` of our hosts                 | how its host sleeps      |
 //! | `driver`   | an engine on a park                                              | tasks                    |
 //! | `guest`    | an engine on another host's timer                                | the host                 |
@@ -26,6 +27,8 @@ struct Readme;
 mod wheel;
 
 mod clock;
+
+mod pen;
 
 mod engine;
 

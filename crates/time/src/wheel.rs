@@ -14,6 +14,7 @@
 //!
 //! insert ─► New ── file ─► Slot ── its tick is reached ─► Due ── pop_due ─► out
 //!                    └───► Late ── next advance ───────────┘
+//! lend ─► Lent ── adopt ─► Slot, or Late
 //! ```
 //!
 //! Most timers are given up, many before the thread that set them rests once. So an insert only notes the entry as new; it
@@ -34,6 +35,9 @@
 //!     slot at once.
 //! W7. A key is a place and how often it was used before. A place whose count is used up is not used again, so no key ever
 //!     names a second entry.
+//! W8. A place that is lent is empty here. The borrower names entries of its own by it, with ever higher counts, and either
+//!     gives the last of them back with it (`adopt`) or never uses it again. All its keys have at least the count with which
+//!     the place was lent.
 //!
 //! Insert, update and remove take constant time. An entry moves down at most once per level.
 
@@ -91,7 +95,7 @@ struct List {
 }
 
 struct Node<D, T> {
-    /// `None` iff the node is unused.
+    /// `None` iff the node is unused or lent.
     value: Option<T>,
     deadline: D,
     /// Since it was filed: what `deadline` stands for.
@@ -110,6 +114,36 @@ enum Place {
     Due,
     Late,
     New,
+    Lent,
+}
+
+// A key: 32 bits of uses, 4 of a borrower's hint, 28 of the place.
+
+/// How many hints there are.
+pub(crate) const HINTS: usize = 16;
+
+const INDEX_BITS: u32 = 28;
+
+fn key_of(index: u32, uses: u32) -> u64 {
+    u64::from(uses) << 32 | u64::from(index)
+}
+
+fn index_of(key: u64) -> u32 {
+    key as u32 & ((1 << INDEX_BITS) - 1)
+}
+
+fn uses_of(key: u64) -> u32 {
+    (key >> 32) as u32
+}
+
+/// The hint with which the place of that entry was lent.
+pub(crate) fn hint_of(key: u64) -> usize {
+    (key as u32 >> INDEX_BITS) as usize
+}
+
+/// The next entry in the same place; `None` if there have been all that there can be (W7).
+pub(crate) fn next_use(key: u64) -> Option<u64> {
+    key.checked_add(1 << 32)
 }
 
 impl List {
@@ -158,15 +192,43 @@ impl<D: Copy + PartialEq, T> Wheel<D, T> {
     /// Adds an entry and names it.
     #[inline]
     pub(crate) fn insert(&mut self, deadline: D, value: T) -> u64 {
-        let (index, uses) = self.take_node(deadline, value);
+        let (index, uses) = self.take_node(deadline, Some(value));
         self.len += 1;
         self.append_new(index);
-        u64::from(uses) << 32 | u64::from(index)
+        key_of(index, uses)
+    }
+
+    /// Lends a place, and names the first entry that the borrower may have there. `hint` goes into the key; `filler` is any
+    /// deadline.
+    pub(crate) fn lend(&mut self, hint: usize, filler: D) -> u64 {
+        let (index, uses) = self.take_node(filler, None);
+        self.nodes[index as usize].place = Place::Lent;
+        key_of(index, uses) | (hint as u64) << INDEX_BITS
+    }
+
+    /// Whether the entry may be with the borrower of its place.
+    pub(crate) fn is_lent(&self, key: u64) -> bool {
+        let node = self.nodes.get(index_of(key) as usize);
+        node.is_some_and(|node| node.place == Place::Lent && node.uses <= uses_of(key)) // W8
+    }
+
+    /// Takes an entry along with the place that was lent for it, and files it, before all that is new.
+    pub(crate) fn adopt(&mut self, key: u64, deadline: D, when: When, value: T) {
+        debug_assert!(self.is_lent(key), "W8");
+        let index = index_of(key);
+        let node = &mut self.nodes[index as usize];
+        (node.uses, node.value) = (uses_of(key), Some(value));
+        (node.deadline, node.when) = (deadline, when);
+        self.len += 1;
+        self.link(index, when, Place::Late);
     }
 
     /// Puts all that is new where it belongs; `when` tells of a deadline which tick it stands for. Comes before
     /// [`next`](Self::next) and [`advance`](Self::advance).
     pub(crate) fn file(&mut self, when: impl Fn(D) -> When) {
+        if self.new.is_empty() {
+            return;
+        }
         let mut new = std::mem::take(&mut self.new);
         for index in new.drain(..).filter(|&index| index != NIL) {
             let node = &mut self.nodes[index as usize];
@@ -185,15 +247,18 @@ impl<D: Copy + PartialEq, T> Wheel<D, T> {
         self.give_node(index)
     }
 
-    /// Moves an entry to another time and lends its value; `None` if it was popped or removed before.
-    pub(crate) fn update(&mut self, key: u64, deadline: D) -> Option<&mut T> {
+    /// Moves an entry to another time and lends its value, and tells whether it is new by that; `None` if it was popped or
+    /// removed before.
+    #[inline(never)]
+    pub(crate) fn update(&mut self, key: u64, deadline: D) -> Option<(&mut T, bool)> {
         let index = self.find(key)?;
-        if self.nodes[index as usize].deadline != deadline {
+        let moves = self.nodes[index as usize].deadline != deadline;
+        if moves {
             self.unlink(index);
             self.nodes[index as usize].deadline = deadline;
             self.append_new(index);
         }
-        self.nodes[index as usize].value.as_mut()
+        self.nodes[index as usize].value.as_mut().map(|value| (value, moves))
     }
 
     /// Lends every value that is in the wheel.
@@ -291,7 +356,7 @@ impl<D: Copy + PartialEq, T> Wheel<D, T> {
                 &mut self.due
             }
             Place::Late => &mut self.late,
-            Place::New => unreachable!("a node is linked when it is filed"),
+            Place::New | Place::Lent => unreachable!("a node is linked when it is filed"),
         };
         let prev = std::mem::replace(&mut list.tail, index);
         if prev == NIL {
@@ -371,7 +436,7 @@ impl<D: Copy + PartialEq, T> Wheel<D, T> {
         let list = match place {
             Place::Due => &mut self.due,
             Place::Late => &mut self.late,
-            Place::New => unreachable!("who is new is in no list"),
+            Place::New | Place::Lent => unreachable!("who is new or elsewhere is in no list"),
             Place::Slot => {
                 let (level, slot) = self.slot_of(when.tick);
                 let level = &mut self.levels[level];
@@ -406,29 +471,29 @@ impl<D: Copy + PartialEq, T> Wheel<D, T> {
     // --- nodes ---
 
     fn find(&self, key: u64) -> Option<u32> {
-        let (index, uses) = (key as u32, (key >> 32) as u32);
+        let index = index_of(key);
         let node = self.nodes.get(index as usize)?;
-        (node.uses == uses && node.value.is_some()).then_some(index)
+        (node.uses == uses_of(key) && node.value.is_some()).then_some(index)
     }
 
-    /// A place with an entry in it, not yet linked, and how often it was used before.
+    /// A place with that in it, not yet linked, and how often it was used before.
     #[inline]
-    fn take_node(&mut self, deadline: D, value: T) -> (u32, u32) {
+    fn take_node(&mut self, deadline: D, value: Option<T>) -> (u32, u32) {
         let index = self.free;
         let Some(node) = self.nodes.get_mut(index as usize) else {
             return (self.new_node(deadline, value), 0);
         };
         self.free = node.next;
-        node.value = Some(value);
+        node.value = value;
         node.deadline = deadline;
         (index, node.uses)
     }
 
     #[cold]
-    fn new_node(&mut self, deadline: D, value: T) -> u32 {
-        let index = u32::try_from(self.nodes.len()).ok().filter(|&index| index != NIL);
-        let index = index.expect("a wheel holds fewer than 2^32 timers");
-        let (value, when) = (Some(value), When { tick: 0, rank: 0 });
+    fn new_node(&mut self, deadline: D, value: Option<T>) -> u32 {
+        let index = u32::try_from(self.nodes.len()).ok().filter(|index| index >> INDEX_BITS == 0);
+        let index = index.expect("a wheel holds at most 2^28 timers");
+        let when = When { tick: 0, rank: 0 };
         self.nodes.push(Node { value, deadline, when, uses: 0, prev: NIL, next: NIL, place: Place::New });
         index
     }

@@ -8,12 +8,14 @@ mod wheel;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
-use wheel::{Wheel, When};
+use wheel::{HINTS, Wheel, When, next_use};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// So many ticks from now, shifted: near and far ones alike.
     Insert { ahead: u16, shift: u8, rank: u8 },
+    /// As the last of so many in a place that was lent.
+    Adopt { ahead: u16, shift: u8, rank: u8, uses: u8 },
     Remove(u8),
     Update { which: u8, ahead: u16, shift: u8, rank: u8 },
     Advance { by: u16, shift: u8 },
@@ -51,6 +53,15 @@ fuzz_target!(|steps: Vec<Step>| {
                 keys.push((wheel.insert(when, values), twin.insert(when, values)));
                 values += 1;
             }
+            Step::Adopt { ahead: by, shift, rank, uses } => {
+                let when = When { tick: ahead(now, by, shift), rank: u32::from(rank) };
+                wheel.file(|when| when);
+                let first = wheel.lend(usize::from(uses) % HINTS, when);
+                let key = (0..uses).fold(first, |key, _| next_use(key).expect("few uses"));
+                wheel.adopt(key, when, when, values);
+                keys.push((key, twin.insert(when, values)));
+                values += 1;
+            }
             Step::Remove(which) if !keys.is_empty() => {
                 let (ours, twins) = keys[usize::from(which) % keys.len()];
                 assert_eq!(wheel.remove(ours), twin.sorted.remove(&twins));
@@ -59,7 +70,7 @@ fuzz_target!(|steps: Vec<Step>| {
                 let place = usize::from(which) % keys.len();
                 let (ours, twins) = keys[place];
                 let when = When { tick: ahead(now, by, shift), rank: u32::from(rank) };
-                let value = wheel.update(ours, when).copied();
+                let value = wheel.update(ours, when).map(|(value, _)| *value);
                 assert_eq!(value, twin.sorted.get(&twins).copied());
                 // One that is moved to where it is keeps its place among its equals.
                 if let Some(value) = value.filter(|_| (twins.0, twins.1) != (when.tick, when.rank)) {

@@ -126,6 +126,7 @@ impl Core {
             _current: Current::set(self),
             _runtime: self.runtime().enter(),
             _limited: Limited,
+            _parks: Parks::begin(self),
         }
     }
 
@@ -353,6 +354,23 @@ pub(super) struct Run {
     _current: Current,
     _runtime: Entered,
     _limited: Limited,
+    _parks: Parks,
+}
+
+/// The park is told when this is dropped that the run has ended.
+struct Parks(Rc<Core>);
+
+impl Parks {
+    fn begin(core: &Rc<Core>) -> Self {
+        core.park.borrow_mut().begin_run();
+        Self(core.clone())
+    }
+}
+
+impl Drop for Parks {
+    fn drop(&mut self) {
+        self.0.park.borrow_mut().end_run();
+    }
 }
 
 /// Polls have a budget until this is dropped.

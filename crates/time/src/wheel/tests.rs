@@ -124,6 +124,25 @@ fn a_place_whose_count_is_used_up_is_given_up() {
     assert_eq!(wheel.nodes.len(), 2);
 }
 
+#[test]
+fn what_was_lent_goes_before_what_is_new_and_keys_of_before_stay_stale() {
+    let mut wheel = Wheel::new();
+    let stale = wheel.insert(at(5), "removed");
+    wheel.remove(stale);
+    let first = wheel.lend(3, at(0)); // the same place
+    assert_eq!((hint_of(first), hint_of(stale)), (3, 0));
+    assert!(wheel.is_lent(first) && !wheel.is_lent(stale));
+    assert_eq!(wheel.len(), 0);
+    wheel.insert(at(5), "new");
+    let third = next_use(next_use(first).unwrap()).unwrap();
+    wheel.adopt(third, at(5), at(5), "adopted");
+    assert!(!wheel.is_lent(third));
+    assert!(wheel.update(first, at(9)).is_none());
+    assert_eq!(wheel.remove(first), None);
+    assert_eq!(due(&mut wheel, 5), ["adopted", "new"]);
+    assert_eq!(next_use(u64::MAX - 1), None);
+}
+
 /// A wheel and a map that does the same slowly.
 #[derive(Default)]
 struct Twins {
@@ -147,7 +166,10 @@ impl Twins {
             0..45 => {
                 let (when, id) = (self.some_time(random), self.inserted);
                 self.inserted += 1;
-                let key = self.wheel.insert(when, id);
+                let key = match random.u32(..4) {
+                    0 => self.adopted(when, id, random),
+                    _ => self.wheel.insert(when, id),
+                };
                 self.map.insert((when, id), id);
                 self.keys.insert(id, (key, when, id));
             }
@@ -163,7 +185,7 @@ impl Twins {
                 let Some(id) = self.some_id(random) else { return };
                 let (key, when, order) = self.keys[&id];
                 let to = if random.u32(..8) == 0 { when } else { self.some_time(random) };
-                assert_eq!(self.wheel.update(key, to), Some(&mut { id }));
+                assert_eq!(self.wheel.update(key, to), Some((&mut { id }, to != when)));
                 if to != when {
                     self.map.remove(&(when, order));
                     self.map.insert((to, self.inserted), id);
@@ -200,6 +222,24 @@ impl Twins {
             }
         }
         assert_eq!(self.wheel.len(), self.map.len());
+    }
+
+    /// Inserts what a borrower had in a place of its own, after other entries there.
+    fn adopted(&mut self, when: When, id: u64, random: &mut fastrand::Rng) -> u64 {
+        filed(&mut self.wheel);
+        let hint = random.usize(..HINTS);
+        let first = self.wheel.lend(hint, at(0));
+        let mut key = first;
+        for _ in 0..random.u32(..3) {
+            key = next_use(key).unwrap();
+        }
+        assert!(self.wheel.is_lent(key));
+        assert_eq!((self.wheel.remove(key), self.wheel.update(key, when)), (None, None));
+        assert_eq!(hint_of(key), hint);
+        self.wheel.adopt(key, when, when, id);
+        assert!(!self.wheel.is_lent(key));
+        assert!(first == key || self.wheel.remove(first).is_none());
+        key
     }
 
     fn some_time(&self, random: &mut fastrand::Rng) -> When {
