@@ -136,20 +136,21 @@ fn equal_deadlines_fire_in_order_of_insertion_whoever_sets_them() {
     let (mut driver, timers, clock) = running();
     let (fired, deadline) = (Fired::default(), clock.now() + SECOND);
     let set = |name| timers.insert(deadline, &fired.waker(name)).unwrap();
-    let moved = timers.insert(deadline + MS, &fired.waker(4)).unwrap();
+    let moved = timers.insert(deadline + MS, &fired.waker(3)).unwrap();
     look(&mut driver); // it is in the wheel
-    let kept = timers.insert(deadline + MS, &fired.waker(6)).unwrap();
     set(0);
     elsewhere(|| set(1));
     set(2);
-    elsewhere(|| set(3));
     timers.update(moved, deadline, None).unwrap();
-    set(5);
+    let kept = timers.insert(deadline + MS, &fired.waker(7)).unwrap();
+    set(4);
+    elsewhere(|| set(5));
+    set(6);
     timers.update(kept, deadline, None).unwrap();
-    elsewhere(|| set(7));
+    elsewhere(|| set(8));
     clock.advance(SECOND);
     look(&mut driver);
-    assert_eq!(fired.take(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(fired.take(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]
