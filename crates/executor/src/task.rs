@@ -27,7 +27,7 @@ mod join_error;
 #[allow(unsafe_code)]
 mod life;
 #[allow(unsafe_code)]
-mod pool;
+mod places;
 #[allow(unsafe_code)]
 pub(crate) mod raw_task;
 #[allow(unsafe_code)]

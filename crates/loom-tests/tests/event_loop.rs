@@ -3,7 +3,7 @@
 use evenloop_core::shim::atomic::{AtomicU32, Ordering};
 use evenloop_core::shim::{Arc, StdArc, thread};
 use evenloop_core::{Park, ThreadPark, Unpark};
-use evenloop_executor::EventLoop;
+use evenloop_executor::{EventLoop, all_tasks};
 use evenloop_loom_tests::{Outcomes, Witness, block_on, model, model_reaching};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -364,6 +364,78 @@ fn clones_and_drops_race_the_owners_free() {
         let (back, other) = slot.take().unwrap();
         drop(back);
         drop(other.join().unwrap());
+    });
+}
+
+/// Runs a task that is over at once, and answers its waker, which keeps it: it has settled.
+fn settled_task(event_loop: &EventLoop) -> Waker {
+    let slot = Rc::new(Cell::new(None));
+    event_loop.create_task(keeps_its_waker(&slot)).detach();
+    event_loop.run_once(Some(Duration::ZERO));
+    slot.take().unwrap()
+}
+
+fn keeps_its_waker(slot: &Rc<Cell<Option<Waker>>>) -> impl Future<Output = ()> + use<> {
+    let slot = slot.clone();
+    poll_fn(move |cx| {
+        slot.set(Some(cx.waker().clone()));
+        Poll::Ready(())
+    })
+}
+
+/// When another thread lets go of a task just as the loop looks for a place for the next one, is that place used again, and
+/// only after the other thread's last touch?
+#[test]
+fn last_waker_elsewhere_races_the_next_task() {
+    model_reaching(["the same place", "another place"], |outcomes: Outcomes| {
+        let event_loop = event_loop();
+        // The first chunk has two places in a model.
+        let (waker, held) = (settled_task(&event_loop), settled_task(&event_loop));
+        let before = waker.data().addr();
+        let other = thread::spawn(move || drop(waker));
+        let next = settled_task(&event_loop);
+        outcomes.count(if next.data().addr() == before { "the same place" } else { "another place" });
+        drop((next, held));
+        other.join().unwrap();
+    });
+}
+
+/// Do two threads that let go of two tasks at once leave both places, whole, to the loop?
+#[test]
+fn last_wakers_elsewhere_race_each_other() {
+    model(|| {
+        let event_loop = event_loop();
+        let (one, two) = (settled_task(&event_loop), settled_task(&event_loop));
+        let places = [one.data().addr(), two.data().addr()];
+        let others = [one, two].map(|waker| thread::spawn(move || drop(waker)));
+        others.into_iter().for_each(|other| other.join().unwrap());
+        let (one, two) = (settled_task(&event_loop), settled_task(&event_loop));
+        assert_ne!(one.data(), two.data());
+        assert!(places.contains(&one.data().addr()) && places.contains(&two.data().addr()));
+    });
+}
+
+/// Does a loop that looks for all its tasks keep off one that another thread is letting go of?
+#[test]
+fn last_waker_elsewhere_races_a_look_at_all_tasks() {
+    model(|| {
+        let event_loop = event_loop();
+        let waker = settled_task(&event_loop);
+        let other = thread::spawn(move || drop(waker));
+        event_loop.run_until_complete(async { assert_eq!(all_tasks().len(), 1) });
+        other.join().unwrap();
+    });
+}
+
+/// Does the memory of a task outlive it, and go away, when another thread lets go of it as the loop is dropped?
+#[test]
+fn last_waker_elsewhere_races_close() {
+    model(|| {
+        let event_loop = event_loop();
+        let waker = settled_task(&event_loop);
+        let other = thread::spawn(move || drop(waker));
+        drop(event_loop);
+        other.join().unwrap();
     });
 }
 

@@ -10,7 +10,7 @@ const UNSAFE_FILES: &[&str] = &[
     "crates/executor/src/task/cell.rs",
     "crates/executor/src/task/join_error.rs",
     "crates/executor/src/task/life.rs",
-    "crates/executor/src/task/pool.rs",
+    "crates/executor/src/task/places.rs",
     "crates/executor/src/task/raw.rs",
     "crates/executor/src/task/raw_task.rs",
     "crates/executor/src/task/sched.rs",

@@ -1,10 +1,10 @@
-//! The cell: a task's one allocation, and what is done with the future in it (T3, T6 of `raw.rs`).
+//! The cell: a task with its future, and what is done with that (T3, T6 of `raw.rs`).
 
 use super::JoinError;
 use super::annex::Annex;
-use super::pool::{Kept, Pool};
+use super::places::alone;
 use super::raw::{Header, LOOP, Outcome, Own, TaskPtr, VTable};
-use super::shared::{Queue, Shared};
+use super::shared::Shared;
 use super::site::Site;
 use super::state::Word;
 use crate::unhandled::error_type;
@@ -12,7 +12,7 @@ use evenloop_core::shim::UnsafeCell;
 use std::alloc::Layout;
 use std::any::Any;
 use std::future::Future;
-use std::mem::{ManuallyDrop, MaybeUninit, needs_drop};
+use std::mem::{ManuallyDrop, needs_drop};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
@@ -41,35 +41,32 @@ impl<F: Future> TaskCell<F> {
         error: Self::error,
         outcome: Self::outcome,
         take_into: Self::take_into,
-        free: Self::free,
+        layout: Layout::new::<Self>(),
         name: std::any::type_name::<F>,
     };
 
-    /// Makes a task, in memory of a task that is gone or else in new one.
+    /// Makes a task, in this place of its loop or else alone.
     #[inline]
     pub(super) fn alloc(
         future: F,
         word: Word,
-        shared: *const Shared,
+        shared: NonNull<Shared>,
         flags: u16,
         spawned_at: &'static Location<'static>,
-        kept: Option<Kept<Self>>,
+        place: Option<NonNull<Header>>,
     ) -> TaskPtr {
         let mut annex = Annex::EMPTY;
         let site = Site::of(spawned_at).unwrap_or_else(|| {
             annex.get_or_make().spawned_at = Some(spawned_at);
             Site::FAR
         });
-        let (prev, next) = (ptr::null_mut(), ptr::null_mut());
-        let own = Own { refs: 0, flags: flags | LOOP, site, id: 0, prev, next, annex };
-        let header = Header::new(word, &Self::VTABLE, shared, own);
+        let own = Own { refs: 0, flags: flags | LOOP, site, id: 0, annex };
+        let header = Header::new(word, &Self::VTABLE, place.is_none(), own);
         let stage = UnsafeCell::new(Stage { future: ManuallyDrop::new(future) });
-        let cell = Self { header, stage };
-        let cell = match kept {
-            Some(kept) => kept.fill(cell),
-            None => NonNull::from(Box::leak(Box::new(cell))),
-        };
-        TaskPtr(cell.cast())
+        let place = place.unwrap_or_else(|| alone(Layout::new::<Self>(), shared));
+        // SAFETY: K2: it is of this size and alignment, and nobody else's.
+        unsafe { place.cast().write(Self { header, stage }) };
+        TaskPtr(place)
     }
 
     /// Lends the stage.
@@ -218,31 +215,5 @@ impl<F: Future> TaskCell<F> {
         let outcome = unsafe { Self::take(task) };
         // SAFETY: as for this function.
         unsafe { place.cast::<Outcome<F::Output>>().write(outcome) }
-    }
-
-    /// # Safety
-    ///
-    /// T4: nobody refers to the task, and the stage is empty. `keep`: this is the owner, and its loop lives.
-    pub(super) unsafe fn free(task: TaskPtr, keep: bool) {
-        let cell = task.0.cast::<Self>();
-        if keep && Pool::suits(Layout::new::<Self>()) {
-            // SAFETY: as for this function.
-            let shared = unsafe { task.shared() };
-            // SAFETY: nobody refers to it, and it is not used as a task any more.
-            unsafe { cell.drop_in_place() };
-            let give = |queue: &mut Queue| {
-                // SAFETY: P2: it came from a box or from the pool, so from the allocator with this layout.
-                !queue.closed && unsafe { queue.pool.give(cell.cast(), Layout::new::<Self>()) }
-            };
-            // SAFETY: P2: this is the owner.
-            if unsafe { shared.own(give) } {
-                return;
-            }
-            // SAFETY: its content is dropped; the memory is that of a box of this type.
-            drop(unsafe { Box::from_raw(cell.cast::<MaybeUninit<Self>>().as_ptr()) });
-            return;
-        }
-        // SAFETY: it came from a box of this type, or from memory that had, and nobody refers to it any more.
-        drop(unsafe { Box::from_raw(cell.as_ptr()) });
     }
 }

@@ -2,13 +2,13 @@
 
 use super::TaskId;
 use super::annex::Annex;
+use super::places;
 use super::raw::*;
-use super::shared::Queue;
+use super::shared::{Queue, Shared};
 use crate::unhandled::{Hook, Unhandled};
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
-use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
 impl TaskPtr {
@@ -16,9 +16,9 @@ impl TaskPtr {
     ///
     /// # Safety
     ///
-    /// As for `own`, and the loop is alive.
+    /// As for `own`; the loop is the task's, and alive.
     #[inline]
-    pub(super) unsafe fn schedule(self) {
+    pub(super) unsafe fn schedule(self, shared: &Shared) {
         let schedule = |own: &mut Own| {
             let plain = own.flags & (SCHEDULED | OVER | DYING | WATCHED) == 0;
             if plain {
@@ -28,13 +28,11 @@ impl TaskPtr {
         };
         // SAFETY: as for this function.
         if unsafe { self.own(schedule) } {
-            // SAFETY: as for this function.
-            let shared = unsafe { self.shared() };
             // SAFETY: this is the owner.
             unsafe { shared.own(|queue| queue.ready.push(self)) }
         } else {
             // SAFETY: as for this function.
-            unsafe { self.schedule_otherwise() }
+            unsafe { self.schedule_otherwise(shared) }
         }
     }
 
@@ -44,7 +42,7 @@ impl TaskPtr {
     ///
     /// As for [`schedule`](Self::schedule).
     #[cold]
-    unsafe fn schedule_otherwise(self) {
+    unsafe fn schedule_otherwise(self, shared: &Shared) {
         let schedule = |own: &mut Own| {
             if own.flags & (SCHEDULED | OVER | DYING) != 0 {
                 return None;
@@ -54,8 +52,6 @@ impl TaskPtr {
         };
         // SAFETY: as for this function.
         let Some(record) = (unsafe { self.own(schedule) }) else { return };
-        // SAFETY: as for this function.
-        let shared = unsafe { self.shared() };
         let schedule = |queue: &mut Queue| {
             queue.ready.push(self);
             queue.watch.clone()
@@ -67,57 +63,87 @@ impl TaskPtr {
         }
     }
 
-    /// Frees the task, from any thread.
+    /// Frees a task that has settled, from any thread.
     ///
     /// # Safety
     ///
     /// T4: nobody refers to the task, and the stage is empty.
     pub(super) unsafe fn free(self) {
         // SAFETY: as for this function.
-        let header = unsafe { self.header() };
-        let (shared, settled) = (header.shared(), header.word.is_settled());
+        let shared = unsafe { places::shared_of(self) };
+        // SAFETY: T5: this takes over the reference that `settle` took.
+        let shared = unsafe { StdArc::from_raw(shared.as_ptr()) };
         // SAFETY: as for this function.
-        unsafe { self.free_cell(false) }
-        if settled {
-            // SAFETY: T5: the reference that `settle` took.
-            drop(unsafe { StdArc::from_raw(shared) });
+        let header = unsafe { self.header() };
+        if header.is_alone() {
+            // SAFETY: as for this function.
+            unsafe { self.free_alone() }
+        } else {
+            // SAFETY: as for this function.
+            let annex = unsafe { self.end() };
+            // SAFETY: it has settled, and nobody refers to it.
+            unsafe { shared.push_freed(self) }
+            drop(annex);
         }
+        drop(shared);
     }
 
     /// Frees a task that has not settled, on the owner.
     ///
     /// # Safety
     ///
-    /// As for [`free`](Self::free) and for `own`, and the loop is alive.
-    unsafe fn free_here(self) {
+    /// As for [`free`](Self::free) and for `own`; the loop is the task's, and alive.
+    unsafe fn free_here(self, shared: &Shared) {
         // SAFETY: as for this function.
-        unsafe { self.unlist() }
-        // SAFETY: as for this function.
-        unsafe { self.free_cell(true) }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`free`](Self::free). `keep`: as for `free_here`.
-    unsafe fn free_cell(self, keep: bool) {
+        unsafe { self.unlist(shared) }
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
-        let vtable = header.vtable;
-        header.ends();
+        if header.is_alone() {
+            // SAFETY: as for this function.
+            unsafe { self.free_alone() }
+        } else {
+            // SAFETY: as for this function.
+            let annex = unsafe { self.end() };
+            // SAFETY: this is the owner; it is not LISTED any more, and nobody refers to it.
+            unsafe { shared.places.give(self) }
+            drop(annex);
+        }
+    }
+
+    /// Frees a task that is alone.
+    ///
+    /// # Safety
+    ///
+    /// As for [`free`](Self::free), but that it may not have settled.
+    pub(super) unsafe fn free_alone(self) {
+        // SAFETY: as for this function.
+        let layout = unsafe { self.header() }.vtable().layout;
+        // SAFETY: as for this function.
+        let annex = unsafe { self.end() };
+        // SAFETY: as for this function.
+        unsafe { places::free_alone(self, layout) }
+        drop(annex);
+    }
+
+    /// Takes out what a task that ends still has: to be dropped when its memory is given back, for that runs foreign code.
+    ///
+    /// # Safety
+    ///
+    /// As for [`free`](Self::free).
+    unsafe fn end(self) -> Annex {
+        // SAFETY: as for this function.
+        unsafe { self.header() }.ends();
         // Taken out by hand, so that a model sees that this thread comes after the owner's last touch.
         // SAFETY: nobody refers to the task, so this thread stands in for the owner.
-        let annex = unsafe { self.own(|own| std::mem::replace(&mut own.annex, Annex::EMPTY)) };
-        drop(annex);
-        // SAFETY: as for this function.
-        unsafe { (vtable.free)(self, keep) }
+        unsafe { self.own(|own| std::mem::replace(&mut own.annex, Annex::EMPTY)) }
     }
 
     /// What the owner does when the task is over and out of the run queue (T4).
     ///
     /// # Safety
     ///
-    /// As for `own`, and the loop is alive; called once, and the task may be gone afterwards.
-    pub(super) unsafe fn let_go(self) {
+    /// As for `own`; the loop is the task's, and alive; called once, and the task may be gone afterwards.
+    pub(super) unsafe fn let_go(self, shared: &Shared) {
         let let_go = |own: &mut Own| {
             own.flags &= !LOOP;
             (i64::from(own.refs), own.flags & HANDLE != 0)
@@ -126,16 +152,14 @@ impl TaskPtr {
         let (refs, handle) = unsafe { self.own(let_go) };
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
-        // SAFETY: as for this function.
-        let shared = unsafe { self.shared() };
         // SAFETY: this is the owner.
         let closed = unsafe { shared.own(|queue| queue.closed) };
         if !header.word.nothing(refs) || (handle && closed) {
             // SAFETY: as for this function.
-            unsafe { self.settle() }
+            unsafe { self.settle(shared) }
         } else if !handle {
             // SAFETY: T4: over, not queued, no handle, no waker.
-            unsafe { self.free_here() }
+            unsafe { self.free_here(shared) }
         }
     }
 
@@ -144,9 +168,9 @@ impl TaskPtr {
     /// # Safety
     ///
     /// As for `let_go`; the loop is done with the task.
-    pub(super) unsafe fn settle(self) {
+    pub(super) unsafe fn settle(self, shared: &Shared) {
         // SAFETY: as for this function.
-        unsafe { self.unlist() }
+        unsafe { self.unlist(shared) }
         let settle = |own: &mut Own| {
             own.flags |= SETTLED;
             i64::from(own.refs) + i64::from(own.flags & HANDLE != 0)
@@ -155,40 +179,29 @@ impl TaskPtr {
         let own_half = unsafe { self.own(settle) };
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
-        // SAFETY: T5: the loop is open, so `shared` came from an `StdArc` that lives; `free` gives this reference back.
-        unsafe { StdArc::increment_strong_count(header.shared()) };
+        // Not `shared`, which is no more than a reference.
+        // SAFETY: as for this function.
+        let counted = unsafe { places::shared_of(self) };
+        // SAFETY: T5: the loop is open, so this came from an `StdArc` that lives; `free` gives this reference back.
+        unsafe { StdArc::increment_strong_count(counted.as_ptr()) };
         if header.word.settle(own_half) {
             // SAFETY: T4: the last waker was released meanwhile.
             unsafe { self.free() }
         }
     }
 
-    /// Takes the task out of the list of all.
+    /// The loop is not to find the task any more.
     ///
     /// # Safety
     ///
-    /// As for `own`, and the loop is alive.
-    pub(super) unsafe fn unlist(self) {
-        let unlink = |own: &mut Own| {
-            own.flags &= !LISTED;
-            let prev = std::mem::replace(&mut own.prev, ptr::null_mut());
-            (prev, std::mem::replace(&mut own.next, ptr::null_mut()))
-        };
+    /// As for [`let_go`](Self::let_go).
+    unsafe fn unlist(self, shared: &Shared) {
         // SAFETY: as for this function.
-        let (prev, next) = unsafe { self.own(unlink) };
-        match NonNull::new(prev) {
-            // SAFETY: what is listed is alive (T4).
-            Some(prev) => unsafe { TaskPtr(prev).own(|own| own.next = next) },
-            None => {
-                // SAFETY: as for this function.
-                let shared = unsafe { self.shared() };
-                // SAFETY: this is the owner.
-                unsafe { shared.own(|queue| queue.newest = next) }
-            }
-        }
-        if let Some(next) = NonNull::new(next) {
-            // SAFETY: what is listed is alive (T4).
-            unsafe { TaskPtr(next).own(|own| own.prev = prev) }
+        unsafe { self.own(|own| own.flags &= !LISTED) }
+        // SAFETY: as for this function.
+        if unsafe { self.header() }.is_alone() {
+            // SAFETY: this is the owner, and it was listed until now.
+            unsafe { shared.places.unlink_alone(self) }
         }
     }
 
@@ -230,7 +243,9 @@ impl TaskPtr {
         } else if flags & (OVER | LOOP) == OVER {
             // SAFETY: T4: `let_go` found nothing but this handle, and nothing can have come since. Not settled, so the loop is
             // open (T5).
-            unsafe { self.free_here() }
+            let shared = unsafe { self.shared() };
+            // SAFETY: as above.
+            unsafe { self.free_here(shared) }
         }
     }
 
@@ -248,7 +263,7 @@ impl TaskPtr {
             unsafe { self.tell_error() }
         }
         // SAFETY: as for this function.
-        let panic = unsafe { (header.vtable.discard)(self) };
+        let panic = unsafe { (header.vtable().discard)(self) };
         if let Some(panic) = panic {
             let tell = |about: About, hook| {
                 let what =
@@ -278,7 +293,7 @@ impl TaskPtr {
         // SAFETY: as for this function.
         let header = unsafe { self.header() };
         // SAFETY: as for this function.
-        let Some(error) = (unsafe { (header.vtable.error)(self) }) else { return };
+        let Some(error) = (unsafe { (header.vtable().error)(self) }) else { return };
         let tell = |about: About, hook| {
             Unhandled::new("task gave an error that nobody looked at", Some(about), None)
                 .in_other_words(error.to_owned())
@@ -362,7 +377,7 @@ impl TaskPtr {
             // A task that runs looks at its requests when its poll ends.
             if !running {
                 // SAFETY: as for this function.
-                unsafe { self.schedule() }
+                unsafe { self.schedule(shared) }
             }
         }
         asked
@@ -384,7 +399,9 @@ impl TaskPtr {
         // SAFETY: as for this function.
         if unsafe { self.own(doom) } {
             // SAFETY: as for this function.
-            unsafe { self.schedule() }
+            let shared = unsafe { self.shared() };
+            // SAFETY: as for this function.
+            unsafe { self.schedule(shared) }
         }
     }
 }

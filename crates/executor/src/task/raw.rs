@@ -1,6 +1,6 @@
 //! What a task is in memory, and who may touch what: the law of all unsafe code of this crate.
 //!
-//! A task is one allocation: a header, and the future or, later, what it gave. Its loop's thread (the *owner*) does
+//! A task is one piece of memory: a header, and the future or, later, what it gave. Its loop's thread (the *owner*) does
 //! with it what it likes, in plain memory; every other thread has the word of `state.rs` and nothing else.
 //!
 //! ```text
@@ -17,10 +17,10 @@
 //! |---------------|--------------------------------------------------------------------------------------|
 //! | this one      | the header, its flags, and the pointer to it                                         |
 //! | `state.rs`    | the word that other threads may write                                                |
-//! | `cell.rs`     | the allocation: the header and the future in it                                      |
+//! | `cell.rs`     | the header and the future behind it                                                  |
 //! | `annex.rs`, `site.rs` | what few tasks have; where it was spawned                                    |
 //! | `join_error.rs` | why it gave no value                                                               |
-//! | `pool.rs`     | the memory of tasks that are gone                                                    |
+//! | `places.rs`   | where tasks lie: in chunks or alone; how the loop finds them all                     |
 //! | `waker.rs`    | its wakers, and which loop runs on this thread                                       |
 //! | `life.rs`     | scheduled, asked to end, let go of, freed                                            |
 //! | `shared.rs`   | the part of a loop that tasks point to: inbox and run queue                          |
@@ -37,19 +37,21 @@
 //!     them frees the task, on whatever thread.
 //! T5. Whoever holds a reference to a task may use the `Shared` of its loop: while the task has not settled, the loop is
 //!     open and holds `Shared`; a task that settles takes a reference to `Shared` with it, and closing the loop settles
-//!     whatever is left.
+//!     whatever is left. The memory of tasks goes back with `Shared` at the latest.
 //! T6. No panic leaves `poll`, `kill` or `discard`: user code runs inside `catch_unwind` there.
 
 use super::JoinError;
 use super::TaskId;
 use super::annex::Annex;
 use super::done::TaskEnd;
+use super::places::shared_of;
 use super::shared::Shared;
 use super::site::Site;
 use super::state::Word;
 use evenloop_core::cancel::{Requests, Root};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::UnsafeCell;
+use std::alloc::Layout;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -65,35 +67,50 @@ pub(crate) type Outcome<T> = Result<T, JoinError>;
 pub(super) struct Header {
     /// What other threads may touch.
     pub(super) word: Word,
-    pub(super) vtable: &'static VTable,
-    /// The loop that owns the task (T5). Never changes; in a cell so that a model sees who reads it before it is freed.
-    shared: UnsafeCell<*const Shared>,
-    /// The task below this one in the inbox. Whoever set QUEUED writes it; the owner reads it after taking the inbox.
+    /// The functions for its type; with [`ALONE`] added if it is alone (K1 in `places.rs`).
+    vtable: *const VTable,
+    /// Nothing: so that a model sees who uses the task before it is freed.
+    used: UnsafeCell<()>,
+    /// The task below this one in the inbox. Whoever set QUEUED writes it; the owner reads it after taking the inbox. In a free
+    /// place: the next one.
     pub(super) below: UnsafeCell<*mut Header>,
     /// The owner's part (T1).
     pub(super) own: UnsafeCell<Own>,
 }
 
 impl Header {
-    pub(super) fn new(word: Word, vtable: &'static VTable, shared: *const Shared, own: Own) -> Self {
-        let (shared, own) = (UnsafeCell::new(shared), UnsafeCell::new(own));
-        Self { word, vtable, shared, below: UnsafeCell::new(ptr::null_mut()), own }
-    }
-
-    /// The loop that owns the task.
     #[inline]
-    pub(super) fn shared(&self) -> *const Shared {
-        // SAFETY: nobody writes it.
-        self.shared.with(|shared| unsafe { *shared })
+    pub(super) fn new(word: Word, vtable: &'static VTable, alone: bool, own: Own) -> Self {
+        let bit = if alone { ALONE } else { 0 };
+        let vtable = ptr::from_ref(vtable).map_addr(|address| address | bit);
+        let (used, below) = (UnsafeCell::new(()), UnsafeCell::new(ptr::null_mut()));
+        Self { word, vtable, used, below, own: UnsafeCell::new(own) }
     }
 
-    /// Says to a model that from here on nobody may read this: it is about to be freed.
+    #[inline]
+    pub(super) fn vtable(&self) -> &'static VTable {
+        let vtable = self.vtable.map_addr(|address| address & !ALONE);
+        // SAFETY: `new` had it from such a reference.
+        unsafe { &*vtable }
+    }
+
+    /// Whether the task is alone, or lies in a chunk.
+    #[inline]
+    pub(super) fn is_alone(&self) -> bool {
+        self.used.with(|_| ());
+        self.vtable.addr() & ALONE != 0
+    }
+
+    /// Says to a model that nobody uses the task at the same time, and from here on only whoever comes after this.
     pub(super) fn ends(&self) {
-        self.shared.with_mut(|_| ());
+        self.used.with_mut(|_| ());
     }
 }
 
-/// What only the owner touches (T1). As small as it gets: a program may have a million tasks.
+#[cfg(not(any(evenloop_loom, evenloop_tsan)))]
+const _: () = assert!(size_of::<Header>() <= 48, "a program may have a million tasks");
+
+/// What only the owner touches (T1).
 pub(super) struct Own {
     /// The owner's half of the count of wakers.
     pub(super) refs: i16,
@@ -101,9 +118,6 @@ pub(super) struct Own {
     /// Where it was spawned, if that is near enough; else the annex says.
     pub(super) site: Site,
     pub(super) id: u64,
-    /// Neighbours in the list of all tasks that are not over.
-    pub(super) prev: *mut Header,
-    pub(super) next: *mut Header,
     /// Who awaits the task, and what few tasks have.
     pub(super) annex: Annex,
 }
@@ -168,7 +182,7 @@ pub(super) const SETTLED: u16 = 32;
 pub(super) const STARTED: u16 = 64;
 /// Its future is being dropped by a cancellation, or by KILL.
 pub(super) const DYING: u16 = 128;
-/// In the list of all tasks: from the start until it is freed or settles.
+/// The loop finds it among its tasks: from the start until it is freed or settles.
 pub(super) const LISTED: u16 = 256;
 /// The loop is not done with it: cleared by `let_go`.
 pub(super) const LOOP: u16 = 512;
@@ -181,6 +195,10 @@ pub(super) const ENDED_PANICKED: u16 = 4096;
 pub(super) const WATCHED: u16 = 8192;
 /// Nobody shall be told of an error that it gives: a sibling's was passed on.
 pub(super) const OVERLOOKED: u16 = 16384;
+
+/// A bit that no address of a [`VTable`] has.
+const ALONE: usize = 1;
+const _: () = assert!(align_of::<VTable>() > ALONE);
 
 pub(super) struct VTable {
     /// Polls the future; true: it is over and the outcome is in place.
@@ -197,8 +215,8 @@ pub(super) struct VTable {
     pub(super) outcome: unsafe fn(TaskPtr) -> *const (),
     /// Writes the outcome to where the pointer points, an empty place of the right type.
     pub(super) take_into: unsafe fn(TaskPtr, *mut ()),
-    /// Frees the task; true: its memory is kept for the next one, on the owner.
-    pub(super) free: unsafe fn(TaskPtr, bool),
+    /// What the task takes.
+    pub(super) layout: Layout,
     /// The name of the future's type.
     pub(super) name: fn() -> &'static str,
 }
@@ -235,9 +253,9 @@ impl TaskPtr {
     /// The caller's reference to the task lasts for as long as the answer is used (T5).
     pub(super) unsafe fn shared<'a>(self) -> &'a Shared {
         // SAFETY: as for this function.
-        let header = unsafe { self.header() };
+        let shared = unsafe { shared_of(self) };
         // SAFETY: T5.
-        unsafe { &*header.shared() }
+        unsafe { shared.as_ref() }
     }
 }
 

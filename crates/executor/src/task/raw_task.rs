@@ -1,6 +1,7 @@
 //! The owner's handle to one task.
 
 use super::done::{DoneCallback, DoneCallbackId, DoneCallbacks};
+use super::places::shared_of;
 use super::raw::*;
 use super::sched::Sched;
 use super::task_ref::TaskRef;
@@ -44,7 +45,7 @@ impl<T> RawTask<T> {
         let header = unsafe { self.task.header() };
         let mut place = MaybeUninit::<Outcome<T>>::uninit();
         // SAFETY: T3: the outcome is there, TAKEN keeps others off, and a `RawTask<T>` is made for an output `T` only.
-        unsafe { (header.vtable.take_into)(self.task, place.as_mut_ptr().cast()) }
+        unsafe { (header.vtable().take_into)(self.task, place.as_mut_ptr().cast()) }
         // SAFETY: `take_into` filled it.
         let outcome = unsafe { place.assume_init() };
         if let Err(error) = &outcome {
@@ -81,9 +82,9 @@ impl<T> RawTask<T> {
             // SAFETY: HANDLE keeps it alive.
             let info = unsafe { TaskInfo::of(self.task) };
             // SAFETY: as above.
-            let header = unsafe { self.task.header() };
+            let shared = unsafe { shared_of(self.task) };
             // SAFETY: T5: it lives as long as the task. Borrowed only, so it is never dropped.
-            let shared = unsafe { StdArc::from_raw(header.shared()) };
+            let shared = unsafe { StdArc::from_raw(shared.as_ptr()) };
             let sched = ManuallyDrop::new(Sched { shared, not_send: PhantomData });
             entry.schedule(&sched, info, end);
             return DoneCallbackId::default();
@@ -135,9 +136,15 @@ impl<T> RawTask<T> {
         if self.is_over() {
             return Poll::Ready(self.take().unwrap_or_else(|| self.was_taken()));
         }
+        self.wait(waker, call);
+        Poll::Pending
+    }
+
+    /// A function of its own, so that a poll which finds the outcome saves no registers for this.
+    #[inline(never)]
+    fn wait(&self, waker: &Waker, call: &'static str) {
         self.keep_joiner(waker);
         watch::wait(waker, call, || On::Task(self.key()));
-        Poll::Pending
     }
 
     #[cold]
@@ -219,7 +226,7 @@ impl<T> RawTask<T> {
         // SAFETY: HANDLE keeps it alive.
         let header = unsafe { self.task.header() };
         // SAFETY: T3: the outcome is there.
-        let outcome = unsafe { (header.vtable.outcome)(self.task) };
+        let outcome = unsafe { (header.vtable().outcome)(self.task) };
         // SAFETY: a `RawTask<T>` is made for an output `T` only. The outcome is taken through this handle alone, which is
         // borrowed for as long as `f` runs.
         f(unsafe { &*outcome.cast::<Outcome<T>>() })
@@ -230,8 +237,7 @@ impl<T> RawTask<T> {
         if self.is_over() {
             return Poll::Ready(());
         }
-        self.keep_joiner(waker);
-        watch::wait(waker, "await", || On::Task(self.key()));
+        self.wait(waker, "await");
         Poll::Pending
     }
 
@@ -262,8 +268,8 @@ impl<T> RawTask<T> {
     /// Whether the task is one of this loop's.
     pub(crate) fn belongs_to(&self, sched: &Sched) -> bool {
         // SAFETY: HANDLE keeps it alive.
-        let header = unsafe { self.task.header() };
-        ptr::eq(header.shared(), StdArc::as_ptr(&sched.shared))
+        let shared = unsafe { shared_of(self.task) };
+        ptr::eq(shared.as_ptr(), StdArc::as_ptr(&sched.shared))
     }
 }
 

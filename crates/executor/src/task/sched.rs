@@ -2,7 +2,6 @@
 
 use super::JoinError;
 use super::cell::TaskCell;
-use super::pool::Pool;
 use super::raw::*;
 use super::raw_task::RawTask;
 use super::shared::{CLOSED, PARKED, Queue, Shared};
@@ -19,6 +18,7 @@ use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::Ordering;
 use evenloop_core::shim::{GlobalAtomicUsize, StdArc};
 use evenloop_core::watch::current_task;
+use std::alloc::Layout;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -46,8 +46,6 @@ impl Sched {
             ready: Vec::new(),
             spare: Vec::new(),
             left: 0,
-            pool: Pool::new(),
-            newest: ptr::null_mut(),
             alive: 0,
             current: ptr::null_mut(),
             last_id: 0,
@@ -140,7 +138,7 @@ impl Sched {
             self.kill(task, JoinError::cancelled(Reason::default()));
         } else {
             // SAFETY: just made, by the owner.
-            unsafe { task.schedule() }
+            unsafe { task.schedule(&self.shared) }
         }
         RawTask { task, not_send: PhantomData }
     }
@@ -161,7 +159,7 @@ impl Sched {
             self.kill(task, JoinError::cancelled(Reason::default()));
         } else {
             // SAFETY: just made, by the owner.
-            unsafe { task.schedule() }
+            unsafe { task.schedule(&self.shared) }
         }
         callback
     }
@@ -244,16 +242,19 @@ impl Sched {
 
     #[inline]
     fn make<F: Future>(&self, future: F, flags: u16, spawned_at: &'static Location<'static>) -> TaskPtr {
-        let kept = self.own(|queue| queue.pool.take());
-        TaskCell::alloc(future, Word::new(), StdArc::as_ptr(&self.shared), flags, spawned_at, kept)
+        // SAFETY: an `StdArc` leads to something. Not by way of a reference: `free` makes an `StdArc` of it.
+        let shared = unsafe { NonNull::new_unchecked(StdArc::as_ptr(&self.shared).cast_mut()) };
+        // SAFETY: this is the owner.
+        let place = unsafe { self.shared.places.take(Layout::new::<TaskCell<F>>(), shared) };
+        TaskCell::alloc(future, Word::new(), shared, flags, spawned_at, place)
     }
 
-    /// Puts a new task into the list of all.
+    /// From now on the loop finds a new task among its own.
     #[inline]
     pub(super) fn list(&self, task: TaskPtr) {
         // SAFETY: the caller's task is alive.
         let callback = unsafe { task.own(|own| own.flags & CALLBACK != 0) };
-        let (id, next, hooked) = self.own(|queue| {
+        let (id, hooked) = self.own(|queue| {
             if !callback {
                 queue.alive += 1;
                 queue.last_id += 1;
@@ -262,18 +263,18 @@ impl Sched {
                 (watch, false) => watch.is_some() || queue.on_spawn.is_some(),
                 (watch, true) => watch.as_ref().is_some_and(|watch| watch.is_debug()),
             };
-            (queue.last_id, std::mem::replace(&mut queue.newest, task.0.as_ptr()), hooked)
+            (queue.last_id, hooked)
         });
         let link = |own: &mut Own| {
             own.id = id;
             own.flags |= LISTED;
-            own.next = next;
         };
         // SAFETY: the caller's task is alive.
         unsafe { task.own(link) }
-        if let Some(next) = NonNull::new(next) {
-            // SAFETY: what is listed is not over, so it is alive (T4).
-            unsafe { TaskPtr(next).own(|own| own.prev = task.0.as_ptr()) }
+        // SAFETY: the caller's task is alive.
+        if unsafe { task.header() }.is_alone() {
+            // SAFETY: this is the owner.
+            unsafe { self.shared.places.link_alone(task) }
         }
         if hooked {
             self.attach(task);
@@ -324,15 +325,8 @@ impl Sched {
     pub(crate) fn set_watch(&self, watch: Rc<Watch>) {
         let before = self.own(|queue| queue.watch.replace(watch));
         drop(before);
-        let mut tasks = Vec::new();
-        let mut at = self.own(|queue| queue.newest);
-        while let Some(task) = NonNull::new(at).map(TaskPtr) {
-            tasks.push(task);
-            // SAFETY: what is listed is alive.
-            at = unsafe { task.own(|own| own.next) };
-        }
         // Nothing foreign runs meanwhile but hooks of instruments, of which there are none yet.
-        tasks.into_iter().rev().for_each(|task| self.attach(task));
+        self.listed().into_iter().rev().for_each(|task| self.attach(task));
     }
 
     /// Gives a task that is listed its record. A callback has none; in debug mode its turn is watched.
@@ -340,7 +334,7 @@ impl Sched {
     fn attach(&self, task: TaskPtr) {
         // SAFETY: what is listed is alive.
         let header = unsafe { task.header() };
-        let future = (header.vtable.name)();
+        let future = (header.vtable().name)();
         let Some(watch) = self.watch() else { return };
         let (now, parent) = (watch.record().now(), current_task());
         let attach = |own: &mut Own| {
@@ -399,7 +393,7 @@ impl Sched {
                         self.list(task); // new, from another thread
                     }
                     // SAFETY: as above.
-                    unsafe { task.schedule() }
+                    unsafe { task.schedule(&self.shared) }
                     if taken == Taken::Asked {
                         // SAFETY: as above; the loop is draining, so it is alive.
                         unsafe { task.request(Reason::default()) };
@@ -414,6 +408,8 @@ impl Sched {
 
     /// Announces sleep. False: something is in the inbox, so do not sleep. `drain` ends it.
     pub(crate) fn prepare_park(&self) -> bool {
+        // SAFETY: this is the owner.
+        unsafe { self.shared.take_freed() }
         let (empty, parked) = (ptr::null_mut(), PARKED);
         // ORDERING: Relaxed: the swap in `drain` sees what comes. One that fails without reason costs one look more.
         match self.shared.inbox.compare_exchange_weak(empty, parked, Ordering::Relaxed, Ordering::Relaxed) {
@@ -424,31 +420,29 @@ impl Sched {
 
     /// All tasks that are not over, oldest first.
     pub(crate) fn all(&self) -> Vec<TaskRef> {
-        let mut all = Vec::with_capacity(self.alive());
-        let mut at = self.own(|queue| queue.newest);
-        while let Some(task) = NonNull::new(at).map(TaskPtr) {
-            // SAFETY: what is listed is alive.
-            let shown = unsafe { task.own(|own| own.flags & (OVER | CALLBACK) == 0) };
-            if shown {
-                // SAFETY: what is listed is alive.
-                all.push(unsafe { TaskRef::new(task) });
-            }
-            // SAFETY: as above.
-            at = unsafe { task.own(|own| own.next) };
-        }
+        let mut all = self.without(OVER | CALLBACK);
         all.reverse();
         all
     }
 
+    /// The tasks with none of these flags, newest first.
+    fn without(&self, flags: u16) -> Vec<TaskRef> {
+        let mut tasks = self.listed();
+        // SAFETY: what is listed is alive.
+        tasks.retain(|task| unsafe { task.own(|own| own.flags & flags == 0) });
+        // SAFETY: as above.
+        tasks.into_iter().map(|task| unsafe { TaskRef::new(task) }).collect()
+    }
+
+    /// All tasks that the loop knows of, newest first. They are alive until the loop is done with one of them.
+    fn listed(&self) -> Vec<TaskPtr> {
+        // SAFETY: this is the owner.
+        unsafe { self.shared.places.listed() }
+    }
+
     /// Has all tasks dropped that are not over.
     pub(super) fn doom_all(&self) {
-        let mut at = self.own(|queue| queue.newest);
-        while let Some(task) = NonNull::new(at).map(TaskPtr) {
-            // SAFETY: what is listed is alive; this runs no foreign code.
-            unsafe { task.doom() };
-            // SAFETY: as above.
-            at = unsafe { task.own(|own| own.next) };
-        }
+        self.without(OVER).iter().for_each(TaskRef::doom);
     }
 
     /// Takes nothing more, drops all tasks, and settles whatever is left (T5). The loop must be entered.
@@ -465,9 +459,9 @@ impl Sched {
         // What is spawned from now on is over at once, so this comes to an end.
         while self.run_ready() > 0 {}
         // What was over before and has a handle left. Settling runs no foreign code.
-        while let Some(task) = NonNull::new(self.own(|queue| queue.newest)).map(TaskPtr) {
+        for task in self.listed() {
             // SAFETY: what is listed is alive; over, out of the run queue, so the loop is done with it.
-            unsafe { task.settle() }
+            unsafe { task.settle(&self.shared) }
         }
         self.set_spawn_hook(None);
         self.set_hook(None);
@@ -476,8 +470,9 @@ impl Sched {
             queue.watch.take()
         });
         drop_quietly(watch); // instruments are foreign
-        let pool = self.own(|queue| std::mem::replace(&mut queue.pool, Pool::new()));
-        drop(pool); // P2
+        // SAFETY: this is the owner.
+        unsafe { self.shared.take_freed() }
+        self.shared.places.free_empty();
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::SpawnHook;
 use super::cell::{Stage, TaskCell};
-use super::pool::Pool;
+use super::places::Places;
 use super::raw::*;
 use super::site::Site;
 use super::state::Word;
@@ -27,13 +27,17 @@ pub(crate) struct Shared {
     place: GlobalAtomicU32,
     /// The last task brought here by another thread, or one of the two marks below.
     pub(super) inbox: AtomicPtr<Header>,
+    /// The last task in a chunk that was freed after it had settled: its place is the owner's to take (K3).
+    freed: AtomicPtr<Header>,
     pub(super) unparker: StdArc<dyn Unpark>,
+    /// For the owner, and at last for whoever drops this: what orders these two is the count of an `StdArc`, which no model sees.
+    pub(super) places: Places,
     /// The owner's part (T1).
     pub(super) queue: UnsafeCell<Queue>,
 }
 
-// SAFETY: T1: `queue` is the owner's alone; the rest is made for sharing. When the last reference is dropped elsewhere the
-// loop is closed, and then `queue` holds numbers and null pointers only.
+// SAFETY: T1: `queue` and `places` are the owner's alone; the rest is made for sharing. When the last reference is dropped
+// elsewhere the loop is closed: then `queue` holds numbers and null pointers only, and `places` memory that nobody uses.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -52,11 +56,7 @@ pub(super) struct Queue {
     pub(super) spare: Vec<TaskPtr>,
     /// How many the pass that runs has before it.
     pub(super) left: usize,
-    /// Memory for the next tasks.
-    pub(super) pool: Pool,
-    /// The newest task that is not over; the list goes on with `next`.
-    pub(super) newest: *mut Header,
-    /// How many are in that list.
+    /// How many tasks are not over.
     pub(super) alive: usize,
     /// The task that is being polled.
     pub(super) current: *mut Header,
@@ -122,10 +122,58 @@ impl Shared {
         }
     }
 
+    /// Leaves the place of a task to the owner (K3).
+    ///
+    /// # Safety
+    ///
+    /// The task has settled, nobody refers to it, and it lies in a chunk. It is gone when this returns.
+    pub(super) unsafe fn push_freed(&self, task: TaskPtr) {
+        let mut seen = self.freed.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: nobody else uses it until the exchange below succeeds.
+            let header = unsafe { task.header() };
+            // SAFETY: as above.
+            header.below.with_mut(|place| unsafe { *place = seen });
+            // ORDERING: Release publishes `below` and all use of the task; pairs with the Acquire in `take_freed`.
+            match self.freed.compare_exchange_weak(
+                seen,
+                task.0.as_ptr(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Takes back the places that were left by `push_freed`.
+    ///
+    /// # Safety
+    ///
+    /// This is the owner (K3).
+    pub(super) unsafe fn take_freed(&self) {
+        // ORDERING: Relaxed: the swap below sees what there is.
+        if self.freed.load(Ordering::Relaxed).is_null() {
+            return;
+        }
+        // ORDERING: Acquire sees the links and comes after all use of these tasks; pairs with the Release in `push_freed`.
+        let mut at = self.freed.swap(ptr::null_mut(), Ordering::Acquire);
+        while let Some(task) = NonNull::new(at).map(TaskPtr) {
+            // SAFETY: K4.
+            let header = unsafe { task.header() };
+            header.ends();
+            // SAFETY: the stack is taken, so its links are the owner's.
+            at = header.below.with(|below| unsafe { *below });
+            // SAFETY: this is the owner; the task has settled, and is gone.
+            unsafe { self.places.give(task) }
+        }
+    }
+
     pub(super) fn new(number: u64, unparker: StdArc<dyn Unpark>, queue: Queue) -> Self {
-        let inbox = AtomicPtr::new(ptr::null_mut());
+        let (inbox, freed) = (AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut()));
         let place = GlobalAtomicU32::new(Site::NOWHERE.to_bits());
-        Self { number, place, inbox, unparker, queue: UnsafeCell::new(queue) }
+        Self { number, place, inbox, freed, unparker, places: Places::new(), queue: UnsafeCell::new(queue) }
     }
 
     /// The loop's number in this process.
@@ -225,7 +273,7 @@ impl Shared {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let task = TaskCell::alloc(future, Word::new_queued(), self, flags, spawned_at, None);
+        let task = TaskCell::alloc(future, Word::new_queued(), NonNull::from(self), flags, spawned_at, None);
         // SAFETY: T1: just made.
         unsafe { task.inherit_context() }
         // SAFETY: it was made with QUEUED set.
@@ -240,7 +288,7 @@ impl Shared {
         // SAFETY: T1: this is its maker.
         let future = unsafe { TaskCell::<F>::stage(task, take) };
         // SAFETY: nobody refers to it, and the stage is empty now.
-        unsafe { task.free() }
+        unsafe { task.free_alone() }
         Err(future)
     }
 }

@@ -38,7 +38,7 @@ impl TaskRef {
         // SAFETY: a waker keeps its task alive.
         let known = || unsafe { task.own(|own| own.flags & LISTED != 0) };
         // SAFETY: a waker keeps its task alive.
-        (unsafe { here(task) } && known()).then_some(task)
+        (unsafe { here(task) }.is_some() && known()).then_some(task)
     }
 
     /// Asks for the task's end. False: it is over. From another thread the reason gets lost, and so does the answer.

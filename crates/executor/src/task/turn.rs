@@ -103,7 +103,7 @@ impl Sched {
         if flags & OVER != 0 {
             self.own(|queue| queue.current = ptr::null_mut());
             // SAFETY: over, and out of the run queue since just now.
-            unsafe { task.let_go() }
+            unsafe { task.let_go(&self.shared) }
         } else if flags & KILL != 0 {
             self.kill(task, JoinError::cancelled(Reason::default()));
         } else {
@@ -123,7 +123,7 @@ impl Sched {
         let mut root = Root::new();
         let over = root.enter_bare(|| {
             // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
-            unsafe { (header.vtable.poll)(task, &mut Context::from_waker(&waker)) }
+            unsafe { (header.vtable().poll)(task, &mut Context::from_waker(&waker)) }
         });
         // SAFETY: as above.
         if !root.is_empty() || Variables::any_current() || !unsafe { task.own(|own| own.annex.is_bare()) } {
@@ -157,7 +157,7 @@ impl Sched {
         }
         let over = root.enter(&requests, || {
             // SAFETY: T3: not over, so the stage holds the future. T6: no panic comes out.
-            unsafe { (header.vtable.poll)(task, &mut Context::from_waker(&waker)) }
+            unsafe { (header.vtable().poll)(task, &mut Context::from_waker(&waker)) }
         });
         self.wrap_up(task, root, over, &waker);
     }
@@ -182,7 +182,7 @@ impl Sched {
                     // SAFETY: as in `poll_bare`.
                     let header = unsafe { task.header() };
                     // SAFETY: T3: the outcome is in place.
-                    unsafe { (header.vtable.revoke)(task, JoinError::cancelled(reason)) }
+                    unsafe { (header.vtable().revoke)(task, JoinError::cancelled(reason)) }
                 }
             }
             self.own(|queue| queue.current = ptr::null_mut());
@@ -256,7 +256,7 @@ impl Sched {
         // SAFETY: the caller's task is alive.
         unsafe { task.own(Own::take_context) }.swap_in();
         // SAFETY: T3: not over, so the stage holds the future; DYING keeps others off. T6: no panic comes out.
-        unsafe { (header.vtable.kill)(task, error) }
+        unsafe { (header.vtable().kill)(task, error) }
         let context = outside.swap_in();
         // SAFETY: the caller's task is alive.
         unsafe { task.own(|own| own.put_context(context)) }
@@ -305,7 +305,7 @@ impl Sched {
         // In the run queue, it is let go of when it comes out; once over it does not get in.
         if flags & SCHEDULED == 0 {
             // SAFETY: over, not in the run queue, and LOOP is still set.
-            unsafe { task.let_go() }
+            unsafe { task.let_go(&self.shared) }
         }
     }
 
@@ -325,7 +325,7 @@ impl Sched {
         // SAFETY: LOOP is set, so it is alive until `let_go`.
         let header = unsafe { task.header() };
         // SAFETY: T3: the outcome is there.
-        let outcome = unsafe { (header.vtable.outcome)(task) };
+        let outcome = unsafe { (header.vtable().outcome)(task) };
         // SAFETY: `look` came from the handle, which knows the type of this task's outcome.
         let end = unsafe { (done.look)(outcome) };
         // SAFETY: as above.

@@ -1,5 +1,6 @@
 //! A task's wakers, and which loop runs on this thread: how a waker tells whether it is on the owner.
 
+use super::places::shared_of;
 use super::raw::{Own, SETTLED, TaskPtr};
 use super::shared::Shared;
 use super::state::{Taken, Wake};
@@ -54,17 +55,18 @@ pub(super) unsafe fn waker_task(data: *const ()) -> TaskPtr {
     TaskPtr(unsafe { NonNull::new_unchecked(data.cast_mut().cast()) })
 }
 
-/// The task, if the calling thread is its owner and its loop runs.
+/// The task's loop, if the calling thread is the owner and the loop runs.
 ///
 /// # Safety
 ///
-/// The task is alive.
+/// The task is alive, also for as long as the answer is used.
 #[inline]
-pub(super) unsafe fn here(task: TaskPtr) -> bool {
+pub(super) unsafe fn here<'a>(task: TaskPtr) -> Option<&'a Shared> {
     // SAFETY: as for this function.
-    let header = unsafe { task.header() };
+    let shared = unsafe { shared_of(task) };
     // T5: the address cannot be that of a newer loop: while a reference to the task is left, its loop's is taken.
-    header.shared() == running()
+    // SAFETY: T5.
+    ptr::eq(shared.as_ptr(), running()).then_some(unsafe { shared.as_ref() })
 }
 
 /// Counts in plain memory, if that is the owner's right, and answers whether it did.
@@ -75,7 +77,7 @@ pub(super) unsafe fn here(task: TaskPtr) -> bool {
 #[inline]
 pub(super) unsafe fn count_here(task: TaskPtr, by: i16) -> bool {
     // SAFETY: as for this function.
-    if !unsafe { here(task) } {
+    if unsafe { here(task) }.is_none() {
         return false;
     }
     let count = |own: &mut Own| {
@@ -111,9 +113,9 @@ pub(super) unsafe fn waker_wake_by_ref(data: *const ()) {
     // SAFETY: `data` is of a live waker.
     let task = unsafe { waker_task(data) };
     // SAFETY: a waker keeps its task alive.
-    if unsafe { here(task) } {
+    if let Some(shared) = unsafe { here(task) } {
         // SAFETY: this is the owner, and its loop runs.
-        unsafe { task.schedule() }
+        unsafe { task.schedule(shared) }
         return;
     }
     // SAFETY: a waker keeps its task alive.
@@ -131,9 +133,9 @@ pub(super) unsafe fn waker_wake(data: *const ()) {
     // SAFETY: `data` is of a live waker.
     let task = unsafe { waker_task(data) };
     // SAFETY: a waker keeps its task alive.
-    if unsafe { here(task) } {
+    if let Some(shared) = unsafe { here(task) } {
         // SAFETY: this is the owner, and its loop runs.
-        unsafe { task.schedule() }
+        unsafe { task.schedule(shared) }
         // SAFETY: this waker ends here.
         unsafe { waker_drop(data) }
         return;
