@@ -26,7 +26,13 @@ impl Drop for Bomb {
 /// A pool whose one thread is at work until the sender goes.
 fn busy_pool() -> (ThreadPool, mpsc::Sender<()>) {
     let (pool, (go, gate)) = (ThreadPool::new(1), mpsc::channel::<()>());
-    pool.run(move || gate.recv().ok()).detach();
+    let (began, begins) = mpsc::channel();
+    pool.run(move || {
+        began.send(()).unwrap();
+        gate.recv().ok()
+    })
+    .detach();
+    begins.recv_timeout(LONG).unwrap();
     (pool, go)
 }
 
@@ -344,6 +350,44 @@ fn a_job_that_is_waited_for_and_never_began_lets_the_cancellation_pass() {
     });
     let statistics = pool.statistics();
     assert_eq!((statistics.threads, statistics.max_threads, statistics.queued_jobs), (1, 1, 0));
+}
+
+#[test]
+fn jobs_that_were_given_up_leave_the_line() {
+    let (pool, go) = busy_pool();
+    (0..1000).for_each(|_| drop(pool.run(|| ())));
+    assert_eq!((pool.queued_jobs(), pool.statistics().queued_jobs), (0, 0));
+    assert_eq!(format!("{pool:?}"), "ThreadPool [threads: 1 of 1, queued: 0]");
+    EventLoop::builder().thread_pool(pool.clone()).build().run_until_complete(async {
+        let late = to_thread(|| ());
+        assert_eq!(pool.queued_jobs(), 1);
+        drop(late);
+        assert_eq!(pool.queued_jobs(), 0);
+        assert!(to_thread(|| ()).cancel().await.is_none());
+        assert_eq!(pool.queued_jobs(), 0);
+    });
+    drop(go);
+    pool.shutdown(LONG).unwrap();
+}
+
+#[test]
+fn those_that_stay_in_line_keep_their_order() {
+    let (pool, go) = busy_pool();
+    let (order, seen) = mpsc::channel();
+    let mut jobs: Vec<_> = (0..100)
+        .map(|number| {
+            let order = order.clone();
+            Some(pool.run(move || order.send(number).unwrap()))
+        })
+        .collect();
+    for (number, job) in jobs.iter_mut().enumerate().rev() {
+        let job = job.take().unwrap();
+        if number % 7 == 0 { job.detach() } else { drop(job) }
+    }
+    assert_eq!(pool.queued_jobs(), 15);
+    drop(go);
+    pool.shutdown(LONG).unwrap();
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), (0..100).step_by(7).collect::<Vec<_>>());
 }
 
 // === Threads that cannot be started ===

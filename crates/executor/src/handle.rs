@@ -1,10 +1,11 @@
 //! The loop's handle for other threads.
 
 use crate::current;
+use crate::event_loop::Core;
 use crate::remote::RemoteTask;
 use crate::task::JoinError;
 use crate::task::shared::Shared;
-use crate::thread_pool::ThreadPool;
+use crate::thread_pool::{Place, ThreadPool};
 use crate::unhandled::Told;
 use evenloop_core::cancel::Reason;
 use evenloop_core::shim::StdArc;
@@ -12,6 +13,7 @@ use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Spawn};
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::Rc;
 
 pub(crate) const CLOSED: &str = "the event loop is closed";
 
@@ -175,6 +177,23 @@ impl Handle {
             current::with_current(|core| core.stop());
         });
     }
+
+    /// That of the loop that runs on this thread, if it is the one that spawns by `spawner`.
+    pub(crate) fn current_behind(spawner: &StdArc<dyn Spawn>) -> Option<Self> {
+        let own = |core: &Rc<Core>| {
+            let own = core.runtime().spawn_for("to_thread").is_ok_and(|own| StdArc::ptr_eq(own, spawner));
+            own.then(|| core.handle().clone())
+        };
+        current::with_current(own).flatten()
+    }
+
+    /// Has a thread run a job. Answers where it waits for one.
+    pub(crate) fn queue(&self, job: BoxJob) -> Result<Place, NotSpawned<BoxJob>> {
+        if self.is_closed() {
+            return Err(NotSpawned { value: job, why: CLOSED });
+        }
+        self.pool.queue(job)
+    }
 }
 
 impl Spawn for Handle {
@@ -201,10 +220,7 @@ impl Spawn for Handle {
     }
 
     fn spawn_blocking(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
-        if self.is_closed() {
-            return Err(NotSpawned { value: job, why: CLOSED });
-        }
-        self.pool.execute(job)
+        self.queue(job).map(drop)
     }
 
     fn report(&self, what: &dyn fmt::Display) {

@@ -9,11 +9,12 @@
 //! J1. Whoever takes the work out, the thread that runs it or who cancels it, has it alone; the work is never run after that.
 //! J2. The slot is filled once, whatever panics: by the thread, or by who took the work out to drop it.
 
+use crate::handle::Handle;
 use crate::named::named;
 use crate::quietly::drop_quietly;
 use crate::slot::Slot;
 use crate::task::JoinError;
-use crate::thread_pool::ThreadPool;
+use crate::thread_pool::{Place, ThreadPool};
 use evenloop_core::cancel::{Reason, catch_cancel, shielded};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,7 @@ use std::task::{Context, Poll};
 
 /// A job on another thread: awaiting it gives what the job returned.
 ///
-/// Dropping it cancels the job: one that has not begun never runs, and what it holds is dropped at once; one that runs is
+/// Dropping it cancels the job: one that has not begun leaves the line, and what it holds is dropped at once; one that runs is
 /// abandoned, and learns of it through [`JobScope::is_cancelled`]. [`detach`](Self::detach) lets it run on instead, and
 /// [`cancel`](Self::cancel) waits for its end.
 ///
@@ -58,6 +59,8 @@ use std::task::{Context, Poll};
 #[must_use = "dropping a job cancels it: await it, or call `detach`"]
 pub struct Job<T> {
     inner: Option<StdArc<dyn Control<T>>>,
+    /// Where it was put to wait, if that is a pool of ours.
+    place: Option<Place>,
 }
 
 /// What a job may ask while it runs.
@@ -172,7 +175,7 @@ where
 fn start<F, T>(
     work: F,
     context: Variables,
-    execute: impl FnOnce(BoxJob) -> Result<(), NotSpawned<BoxJob>>,
+    execute: impl FnOnce(BoxJob) -> Result<Option<Place>, NotSpawned<BoxJob>>,
 ) -> Result<Job<T>, NotSpawned<F>>
 where
     F: FnOnce(&JobScope) -> T + Send + 'static,
@@ -182,7 +185,7 @@ where
     let inner = StdArc::new(Inner { work: Mutex::new(Some(work)), slot: Slot::new(), cancelled, context });
     let shell = Shell(inner.clone());
     match execute(Box::new(move || shell.run())) {
-        Ok(()) => Ok(Job { inner: Some(inner) }),
+        Ok(place) => Ok(Job { inner: Some(inner), place }),
         Err(refused) => {
             let why = refused.why;
             let value = inner.work.lock().take().expect("a refused job has not begun");
@@ -213,7 +216,7 @@ impl ThreadPool {
         F: FnOnce(&JobScope) -> T + Send + 'static,
         T: Send + 'static,
     {
-        start(work, Variables::new(), |job| self.execute(job))
+        start(work, Variables::new(), |job| self.queue(job).map(Some))
     }
 }
 
@@ -267,7 +270,10 @@ where
     T: Send + 'static,
 {
     let spawner = Runtime::current_spawn("to_thread")?;
-    Ok(start(work, Variables::current(), |job| spawner.spawn_blocking(job)))
+    Ok(start(work, Variables::current(), |job| match Handle::current_behind(&spawner) {
+        Some(handle) => handle.queue(job).map(Some),
+        None => spawner.spawn_blocking(job).map(|()| None), // of a host's line we know nothing
+    }))
 }
 
 impl<T> Job<T> {
@@ -278,6 +284,15 @@ impl<T> Job<T> {
     /// Lets the job run on without a handle.
     pub fn detach(mut self) {
         self.inner = None;
+    }
+
+    /// Tells the job that nobody waits. True: it had not begun, what it held was dropped, and it leaves the line.
+    fn give_up(&mut self) -> bool {
+        let withdrawn = self.inner().cancel();
+        if withdrawn {
+            self.place.take().into_iter().for_each(Place::leave);
+        }
+        withdrawn
     }
 
     /// Whether the job is over. A snapshot.
@@ -321,7 +336,7 @@ impl<T> Job<T> {
                 Ok(outcome) => return given(outcome),
                 Err(cancelled) => cancelled,
             };
-            self.inner().cancel();
+            self.give_up();
             match shielded(self.join()).await {
                 Err(error) if error.is_cancelled() => match cancelled.resume().await {},
                 outcome => {
@@ -339,7 +354,7 @@ impl<T> Job<T> {
     ///
     /// **Cancel safe.** Dropping it leaves a job that runs to its end, abandoned.
     pub async fn cancel(mut self) -> Option<Result<T, JoinError>> {
-        self.inner().cancel();
+        self.give_up();
         match self.join().await {
             Err(error) if error.is_cancelled() => None,
             outcome => Some(outcome),
@@ -365,11 +380,10 @@ fn given<T>(outcome: Result<T, JoinError>) -> T {
 
 impl<T> Drop for Job<T> {
     fn drop(&mut self) {
-        let Some(inner) = self.inner.take() else { return };
-        if !inner.cancel() {
+        if self.inner.is_none() || !self.give_up() {
             return;
         }
-        if let Some(Err(error)) = inner.slot().abandon() {
+        if let Some(Err(error)) = self.inner().slot().abandon() {
             match error.into_panic() {
                 // A destructor's, which ran here.
                 Ok(panic) if !std::thread::panicking() => resume_unwind(panic),

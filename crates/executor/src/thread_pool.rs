@@ -3,7 +3,7 @@
 //! ```text
 //!           execute                      taken by a worker
 //! (new) ────────────► queue, first in first out ────────────► runs ──► the worker takes the next, or waits
-//!                        │ shut down: dropped                             │ idle for too long, or shut down: ends
+//!                        │ shut down, or withdrawn: dropped               │ idle for too long, or shut down: ends
 //! ```
 //!
 //! P1. A worker is started when a job comes, nobody idles and the bound allows it. `idle` counts workers that wait and have
@@ -15,6 +15,8 @@
 //! P5. A worker is started under the lock, before its job is queued. So `threads` counts workers that live, and a job is taken
 //!     only if one of them will come to it: where none lives and none can be started, it is the one that goes back, and no other
 //!     can have come to wait meanwhile. Where others live it waits for them.
+//! P6. A job that is withdrawn leaves its place in the queue empty. All are swept when most are empty: so no more of them are empty
+//!     than jobs wait, and a job that is withdrawn costs a search and a look.
 
 use crate::quietly::drop_quietly;
 use evenloop_core::shim::{Condvar, Mutex, OnceLock, StdArc, thread};
@@ -61,13 +63,38 @@ struct Inside {
 /// Owned by the pool's mutex.
 #[derive(Default)]
 struct State {
-    queue: VecDeque<BoxJob>,
+    /// By their numbers.
+    queue: VecDeque<Queued>,
+    /// That of the youngest.
+    last_number: u64,
+    /// How many places in the queue are empty (P6).
+    empty: usize,
     threads: usize,
     /// P1.
     idle: usize,
     /// Jobs that idle workers were promised and have not taken yet.
     promised: usize,
     closed: bool,
+}
+
+/// A place in the queue, and the job, unless that was withdrawn.
+struct Queued {
+    number: u64,
+    job: Option<BoxJob>,
+}
+
+/// Where a job waits, to withdraw it from there.
+pub(crate) struct Place {
+    inside: StdArc<Inside>,
+    number: u64,
+}
+
+impl Place {
+    /// Drops the job, if it is still there.
+    pub(crate) fn leave(self) {
+        let job = self.inside.state.lock().withdraw(self.number);
+        drop(job); // P2
+    }
 }
 
 /// What a [`ThreadPool`] looked like a moment ago.
@@ -95,6 +122,54 @@ impl State {
             self.promised += 1;
         }
         promised
+    }
+
+    /// Queues a job. Answers its number.
+    fn add(&mut self, job: BoxJob) -> u64 {
+        self.last_number += 1;
+        self.queue.push_back(Queued { number: self.last_number, job: Some(job) });
+        self.last_number
+    }
+
+    /// How many jobs wait.
+    fn queued(&self) -> usize {
+        self.queue.len() - self.empty
+    }
+
+    /// Takes out the first job.
+    fn next_job(&mut self) -> Option<BoxJob> {
+        loop {
+            match self.queue.pop_front()?.job {
+                None => self.empty -= 1,
+                job => {
+                    self.sweep();
+                    return job;
+                }
+            }
+        }
+    }
+
+    /// Takes out all jobs.
+    fn take_all(&mut self) -> VecDeque<Queued> {
+        self.empty = 0;
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Takes out one job, if it is still there (P6).
+    fn withdraw(&mut self, number: u64) -> Option<BoxJob> {
+        let place = self.queue.binary_search_by_key(&number, |queued| queued.number).ok()?;
+        let job = self.queue[place].job.take()?;
+        self.empty += 1;
+        self.sweep();
+        Some(job)
+    }
+
+    /// P6.
+    fn sweep(&mut self) {
+        if self.empty > self.queue.len() / 2 {
+            self.queue.retain(|queued| queued.job.is_some());
+            self.empty = 0;
+        }
     }
 }
 
@@ -144,6 +219,11 @@ impl ThreadPool {
     ///
     /// The pool is shut down, or not a single thread can be started; the job comes back.
     pub fn execute(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
+        self.queue(job).map(drop)
+    }
+
+    /// As `execute`. Answers where the job waits.
+    pub(crate) fn queue(&self, job: BoxJob) -> Result<Place, NotSpawned<BoxJob>> {
         let inside = &self.owners.0;
         let max_threads = inside.max_threads();
         let mut state = inside.state.lock();
@@ -158,12 +238,12 @@ impl ThreadPool {
                 Err(_) => return Err(NotSpawned { value: job, why: "no thread could be started" }),
             }
         }
-        state.queue.push_back(job);
+        let number = state.add(job);
         drop(state);
         if promised {
             inside.work.notify_one();
         }
-        Ok(())
+        Ok(Place { inside: inside.clone(), number })
     }
 
     /// Takes no more jobs and drops those that have not begun. Running ones end by themselves, nobody waits for them.
@@ -186,7 +266,7 @@ impl ThreadPool {
         while state.threads > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let (busy, dropped) = (state.threads, std::mem::take(&mut state.queue));
+                let (busy, dropped) = (state.threads, state.take_all());
                 drop(state);
                 dropped.into_iter().for_each(drop_quietly); // P2
                 return Err(busy);
@@ -205,7 +285,7 @@ impl ThreadPool {
             threads: state.threads,
             max_threads,
             idle_threads: state.idle,
-            queued_jobs: state.queue.len(),
+            queued_jobs: state.queued(),
             is_closed: state.closed,
         }
     }
@@ -221,7 +301,7 @@ impl ThreadPool {
 
     /// How many jobs wait for a thread. A snapshot.
     pub fn queued_jobs(&self) -> usize {
-        self.owners.0.state.lock().queue.len()
+        self.owners.0.state.lock().queued()
     }
 }
 
@@ -243,7 +323,7 @@ impl Inside {
     fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        let dropped = std::mem::take(&mut state.queue);
+        let dropped = state.take_all();
         drop(state);
         self.work.notify_all();
         for job in dropped {
@@ -255,7 +335,7 @@ impl Inside {
     fn work(&self) {
         let mut state = self.state.lock();
         'life: loop {
-            while let Some(job) = state.queue.pop_front() {
+            while let Some(job) = state.next_job() {
                 drop(state);
                 // What the job has to say about a panic it says itself; this thread goes on, whatever the panic carries.
                 drop_quietly(catch_unwind(AssertUnwindSafe(job)));
@@ -297,7 +377,37 @@ impl fmt::Debug for ThreadPool {
         let most = inside.max_threads();
         let state = inside.state.lock();
         let closed = if state.closed { ", closed" } else { "" };
-        let (threads, queued) = (state.threads, state.queue.len());
+        let (threads, queued) = (state.threads, state.queued());
         write!(f, "ThreadPool [threads: {threads} of {most}, queued: {queued}{closed}]")
+    }
+}
+
+#[cfg(all(test, not(evenloop_loom)))]
+mod tests {
+    use super::State;
+
+    #[test]
+    fn no_more_places_are_empty_than_jobs_wait() {
+        let mut state = State::default();
+        let numbers: Vec<_> = (0..100).map(|_| state.add(Box::new(|| ()))).collect();
+        let look = |state: &State| (state.queued(), state.queue.len());
+        assert_eq!(look(&state), (100, 100));
+        for (withdrawn, number) in numbers.iter().skip(1).step_by(2).enumerate() {
+            assert!(state.withdraw(*number).is_some());
+            assert_eq!(look(&state), (99 - withdrawn, 100));
+        }
+        assert!(state.withdraw(numbers[1]).is_none(), "it was withdrawn already");
+        assert!(state.withdraw(numbers[98]).is_some());
+        assert_eq!(look(&state), (49, 49), "swept");
+        for number in &numbers[50..74] {
+            state.withdraw(*number);
+        }
+        assert_eq!(look(&state), (37, 49));
+        for left in (0..37).rev() {
+            assert!(state.next_job().is_some());
+            assert_eq!(state.queued(), left);
+            assert!(state.queue.len() <= 2 * left, "empty places behind the last jobs go, too");
+        }
+        assert!(state.next_job().is_none() && state.withdraw(numbers[99]).is_none());
     }
 }

@@ -77,6 +77,10 @@ impl Core {
         &self.sched
     }
 
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
