@@ -105,6 +105,56 @@ fn a_panic_comes_at_once_and_later_ones_are_reported() {
     assert_eq!(reports, ["second"]);
 }
 
+type Child = Pin<Box<dyn Future<Output = Result<(), &'static str>>>>;
+
+fn child(turns: u32, end: fn() -> Result<(), &'static str>) -> Child {
+    Box::pin(async move {
+        for _ in 0..turns {
+            yield_now().await;
+        }
+        end()
+    })
+}
+
+/// What `try_gather` of two children gives or panics with, and what is reported: the same whatever they come in.
+fn of_two(two: fn() -> (Child, Child)) -> (Result<Result<(), &'static str>, &'static str>, Vec<String>) {
+    let [tuple, array, list] = [0, 1, 2].map(|shape| {
+        let (end, _, reports) = run(async {
+            let (one, other) = two();
+            let gathered = async {
+                match shape {
+                    0 => try_gather((one, other)).await.map(drop),
+                    1 => try_gather([one, other]).await.map(drop),
+                    _ => try_gather(vec![one, other]).await.map(drop),
+                }
+            };
+            let end = AssertUnwindSafe(gathered).catch_unwind().await;
+            sleep(SECOND).await;
+            end
+        });
+        (end.map_err(|panic| *panic.downcast::<&str>().unwrap()), reports)
+    });
+    assert_eq!((&tuple, &array), (&array, &list));
+    tuple
+}
+
+#[test]
+fn of_ends_in_one_pass_the_first_counts() {
+    let both = of_two(|| (child(1, || Err("second")), child(0, || Err("first"))));
+    assert_eq!(both, (Ok(Err("first")), vec![]));
+    let both = of_two(|| (child(1, || Err("first")), child(1, || Err("second"))));
+    assert_eq!(both, (Ok(Err("first")), vec![]));
+    let both = of_two(|| (child(0, || Err("error")), child(0, || panic!("panic"))));
+    assert_eq!(both, (Ok(Err("error")), vec!["panic".to_owned()]));
+    let both = of_two(|| (child(1, || Err("error")), child(0, || panic!("panic"))));
+    assert_eq!(both, (Err("panic"), vec![]));
+    let both = of_two(|| (child(0, || panic!("one")), child(0, || panic!("other"))));
+    assert_eq!(both, (Err("one"), vec!["other".to_owned()]));
+    let both = of_two(|| (child(1, || panic!("second")), child(0, || panic!("first"))));
+    assert_eq!(both, (Err("first"), vec!["second".to_owned()]));
+    assert_eq!(of_two(|| (child(1, || Ok(())), child(0, || Ok(())))), (Ok(Ok(())), vec![]));
+}
+
 #[test]
 fn settled_collects_errors_panics_and_cancellations() {
     let (ends, ..) = run(async {

@@ -2,9 +2,10 @@
 //!
 //! Children are tasks: what is not one yet becomes one. So each runs on when somebody stops waiting for it.
 //!
-//! G1. Unless it is cancelled, a gather ends at the first end that its judge calls a failure, else when all are over.
-//!     Children that are not over then run on, detached; debug mode does not tell of their errors, as the first stands for
-//!     them.
+//! G1. Unless it is cancelled, a gather ends at the first end that its judge calls a failure, else when all are over. Ends come in
+//!     as they happen; of children that were over before it was first polled, in the order of the arguments.
+//!     Children that are not over then run on, detached, and an end that has not come in is nobody's: a panic goes to the loop's
+//!     hook, but debug mode does not tell of errors, as the first stands for them.
 //! G2. A gather that is cancelled cancels all its children, waits until all are over, and then passes the cancellation
 //!     on. A child's panic wins over that: it goes on in the caller, others go to the loop's hook, and the cancellation
 //!     strikes at the next suspension.
@@ -103,7 +104,7 @@ where
 ///
 /// # Errors
 ///
-/// The first that a child gives.
+/// The first that a child gives. Of children that were over before this is first polled: the first in the order of the arguments.
 ///
 /// # Panics
 ///
@@ -254,7 +255,7 @@ pub trait Collect<J> {
     /// Has nobody told of errors of those that are not over.
     fn overlook(&mut self);
 
-    /// Takes out the first panic that came in.
+    /// Takes out a panic that came in, the first in the order of the arguments.
     fn panic(&mut self) -> Option<Box<dyn Any + Send>>;
 
     /// The values, or the failure. Called once, after `poll` was ready.

@@ -1,28 +1,73 @@
 //! A few children of different types.
+//!
+//! Which of them are over is asked of their ends in the order in which these come, as for a list; an end is taken from its task
+//! only when it is its turn. So those behind a failure stay with their tasks, whose panics are told of as those of any task.
 
 use super::{Children, Collect, Fallible, Judge, Outcome, Plain, Settled, ensure_future, sealed};
 use crate::task::{JoinError, Task};
 use evenloop_core::cancel::Reason;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::any::Any;
 use std::future::Future;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// A few children, and those of them whose ends have not come in.
+pub struct Few<K> {
+    kids: K,
+    running: FuturesUnordered<Running>,
+}
 
 /// One child of a tuple.
 pub struct Kid<T> {
-    task: Task<T>,
+    task: Rc<Task<T>>,
     end: Option<Outcome<T>>,
 }
 
+/// A child whose end has not come in, with its place.
+struct Running {
+    place: usize,
+    task: Rc<dyn Over>,
+}
+
+/// A task, whatever it gives.
+trait Over {
+    fn poll_over(&self, waker: &Waker) -> Poll<()>;
+}
+
+impl<T> Over for Task<T> {
+    fn poll_over(&self, waker: &Waker) -> Poll<()> {
+        self.raw().poll_over(waker)
+    }
+}
+
+impl Future for Running {
+    type Output = usize;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
+        self.task.poll_over(cx.waker()).map(|()| self.place)
+    }
+}
+
+impl<T: 'static> Kid<T> {
+    #[track_caller]
+    fn spawn(child: impl Future<Output = T> + 'static) -> Self {
+        Self { task: Rc::new(ensure_future(child)), end: None }
+    }
+
+    fn running(&self, place: usize) -> Running {
+        Running { place, task: self.task.clone() }
+    }
+}
+
 impl<T> Kid<T> {
-    /// Whether the child is over; tells of a failure when its end comes in.
-    fn poll<J: Judge<T>>(&mut self, cx: &mut Context<'_>, failed: &mut bool) -> bool {
-        if self.end.is_none() {
-            if let Poll::Ready(outcome) = self.task.raw().poll(cx.waker()) {
-                *failed |= J::fails(&outcome);
-                self.end = Some(outcome);
-            }
-        }
-        self.end.is_some()
+    /// Takes in the end of a task that is over. True: it is a failure.
+    fn take_in<J: Judge<T>>(&mut self) -> bool {
+        let Poll::Ready(end) = self.task.raw().poll(Waker::noop()) else {
+            unreachable!("a task that is over stays so")
+        };
+        J::fails(self.end.insert(end))
     }
 
     fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
@@ -50,64 +95,75 @@ macro_rules! tuples {
         impl<$($child: Future + 'static),+> sealed::Sealed for ($($child,)+) {}
 
         impl<$($child: Future + 'static),+> Children for ($($child,)+) {
-            type Kids = ($(Kid<$child::Output>,)+);
+            type Kids = Few<($(Kid<$child::Output>,)+)>;
 
             #[track_caller]
             fn spawn(self) -> Self::Kids {
-                ($(Kid { task: ensure_future(self.$place), end: None },)+)
+                let kids = ($(Kid::spawn(self.$place),)+);
+                let running = FuturesUnordered::new();
+                $(running.push(kids.$place.running($place));)+
+                Few { kids, running }
             }
         }
 
-        impl<$($output),+> Collect<Plain> for ($(Kid<$output>,)+) {
+        impl<$($output),+> Collect<Plain> for Few<($(Kid<$output>,)+)> {
             type Output = ($($output,)+);
             tuples!(@common Plain $($place)+);
 
             fn collect(&mut self) -> Outcome<Self::Output> {
-                $(if let Some(error) = self.$place.lost() { return Err(error) })+
-                Ok(($(self.$place.take()?,)+))
+                $(if let Some(error) = self.kids.$place.lost() { return Err(error) })+
+                Ok(($(self.kids.$place.take()?,)+))
             }
         }
 
-        impl<Error, $($output),+> Collect<Fallible> for ($(Kid<Result<$output, Error>>,)+) {
+        impl<Error, $($output),+> Collect<Fallible> for Few<($(Kid<Result<$output, Error>>,)+)> {
             type Output = Result<($($output,)+), Error>;
             tuples!(@common Fallible $($place)+);
 
             fn collect(&mut self) -> Outcome<Self::Output> {
-                $(if let Some(error) = self.$place.lost() { return Err(error) })+
-                $(if let Some(error) = self.$place.error() { return Ok(Err(error)) })+
-                Ok(Ok(($(match self.$place.take()? {
+                $(if let Some(error) = self.kids.$place.lost() { return Err(error) })+
+                $(if let Some(error) = self.kids.$place.error() { return Ok(Err(error)) })+
+                Ok(Ok(($(match self.kids.$place.take()? {
                     Ok(value) => value,
                     Err(error) => return Ok(Err(error)),
                 },)+)))
             }
         }
 
-        impl<$($output),+> Collect<Settled> for ($(Kid<$output>,)+) {
+        impl<$($output),+> Collect<Settled> for Few<($(Kid<$output>,)+)> {
             type Output = ($(Outcome<$output>,)+);
             tuples!(@common Settled $($place)+);
 
             fn collect(&mut self) -> Outcome<Self::Output> {
-                Ok(($(self.$place.take(),)+))
+                Ok(($(self.kids.$place.take(),)+))
             }
         }
     )+};
     (@common $judge:ident $($place:tt)+) => {
         fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-            let (mut all, mut failed) = (true, false);
-            $(all &= self.$place.poll::<$judge>(cx, &mut failed);)+
-            if all || failed { Poll::Ready(all) } else { Poll::Pending }
+            loop {
+                let failed = match self.running.poll_next_unpin(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    $(Poll::Ready(Some($place)) => self.kids.$place.take_in::<$judge>(),)+
+                    Poll::Ready(Some(_)) => unreachable!("no child has that place"),
+                };
+                if failed {
+                    return Poll::Ready(false);
+                }
+            }
         }
 
         fn cancel(&mut self, reason: &Reason) {
-            $(self.$place.task.cancel(reason.clone());)+
+            $(self.kids.$place.task.cancel(reason.clone());)+
         }
 
         fn overlook(&mut self) {
-            $(self.$place.task.raw().overlook();)+
+            $(self.kids.$place.task.raw().overlook();)+
         }
 
         fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
-            $(if let Some(panic) = self.$place.panic() { return Some(panic) })+
+            $(if let Some(panic) = self.kids.$place.panic() { return Some(panic) })+
             None
         }
     };
