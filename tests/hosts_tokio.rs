@@ -4,6 +4,7 @@ use evenloop_conformance::{Host, conformance, conformance_streams};
 use evenloop_streams::{StreamReader, TcpListener, UnixStream};
 use evenloop_tests::{Woken, poll};
 use evenloop_time::{Clock, VirtualClock, sleep, timeout};
+use futures::future::Either;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -255,6 +256,24 @@ fn a_runtime_without_tokios_timers_says_that_they_have_ended() {
     spawn.spawn(Box::pin(async { sender.send("spawned").unwrap() })).unwrap();
     assert_eq!(tokio.block_on(receiver).unwrap(), "spawned");
     spawn.spawn_blocking(Box::new(|| ())).unwrap();
+}
+
+#[test]
+fn where_tokio_has_paused_its_clock_ours_jumps_with_it() {
+    let mut builder = Builder::new_current_thread();
+    let tokio = builder.enable_time().start_paused(true).build().unwrap();
+    let runtime = evenloop_tokio::runtime_on(tokio.handle(), Clock::Real);
+    tokio.block_on(runtime.scope(async {
+        let (began, tokios) = (evenloop_time::now(), tokio::time::Instant::now());
+        sleep(3600 * SECOND).await;
+        let (ours, tokios) = (evenloop_time::now() - began, tokios.elapsed());
+        assert!(ours >= 3600 * SECOND && ours < 3601 * SECOND, "{ours:?}");
+        assert!(tokios >= 3600 * SECOND && tokios < 3601 * SECOND, "{tokios:?}");
+        // And by turns with its own, in order.
+        let (two, one) = (tokio::time::sleep(20 * MS), sleep(10 * MS));
+        let (mut two, mut one) = (std::pin::pin!(two), std::pin::pin!(one));
+        assert!(matches!(futures::future::select(&mut two, &mut one).await, Either::Right(_)));
+    }));
 }
 
 #[test]

@@ -35,6 +35,9 @@ pub enum Clock {
     Real,
     /// One that the program moves.
     Virtual(VirtualClock),
+    /// That of a host which sleeps for us ([`guest`](crate::guest)) and may have its own idea of the time: tokio's, say, which
+    /// a test can pause. It never goes back.
+    Host(fn() -> Instant),
 }
 
 impl Clock {
@@ -43,16 +46,17 @@ impl Clock {
         match self {
             Self::Real => Instant::now(),
             Self::Virtual(clock) => clock.now(),
+            Self::Host(now) => now(),
         }
     }
 
-    /// Blocks the calling thread for `duration` of this clock: the real one sleeps, a virtual one is moved.
+    /// Blocks the calling thread for `duration` of this clock: a virtual one is moved, else the thread sleeps.
     ///
     /// This is how a program shows what blocking the loop does, on either clock: the loop's thread does nothing else
     /// meanwhile, and afterwards all that became due is late.
     pub fn sleep_blocking(&self, duration: Duration) {
         match self {
-            Self::Real => std::thread::sleep(duration),
+            Self::Real | Self::Host(_) => std::thread::sleep(duration),
             Self::Virtual(clock) => clock.advance(duration),
         }
     }

@@ -21,7 +21,7 @@ use evenloop_core::{Park, Unpark, Wait, deadline_after};
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A park that wakes timers when they are due. Dropping it ends its timers: who waits is woken and told so.
 ///
@@ -81,7 +81,7 @@ impl<P: Park> Driver<P> {
             Some(Duration::ZERO) => timeout,
             _ => match self.engine.start_sleep() {
                 Some(until) => {
-                    let rest = until.saturating_duration_since(Instant::now());
+                    let rest = until.saturating_duration_since(self.engine.clock().now());
                     Some(timeout.map_or(rest, |timeout| timeout.min(rest)))
                 }
                 None => timeout,
@@ -113,7 +113,7 @@ impl<P: Park> Driver<P> {
 impl<P: Park> Park for Driver<P> {
     fn park(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let jumps = match self.engine.clock() {
-            Clock::Real => return self.park_real(timeout),
+            Clock::Real | Clock::Host(_) => return self.park_real(timeout),
             Clock::Virtual(clock) => clock.jumps(),
         };
         self.park_virtual(timeout, jumps)
@@ -144,8 +144,8 @@ impl<P: Park> Park for Driver<P> {
             // hand wakes who is due by itself.
             (Clock::Virtual(clock), _) if clock.jumps() => Wait::Ready,
             (Clock::Virtual(_), wait) => wait,
-            (Clock::Real, Wait::Until(inner)) => Wait::Until(inner.min(until)),
-            (Clock::Real, Wait::Forever) => Wait::Until(until),
+            (_, Wait::Until(inner)) => Wait::Until(inner.min(until)),
+            (_, Wait::Forever) => Wait::Until(until),
         }
     }
 

@@ -67,7 +67,7 @@ impl Engine {
     /// When `clock` is virtual and drives another engine that has not ended.
     pub fn new(clock: Clock, unparker: StdArc<dyn Unpark>) -> StdArc<Self> {
         let origin = match &clock {
-            Clock::Real => Instant::now(),
+            Clock::Real | Clock::Host(_) => clock.now(),
             Clock::Virtual(clock) => clock.origin(),
         };
         let (wheel, notes) = (Wheel::new(), Notes::default());

@@ -99,7 +99,7 @@ where
             if until.is_some_and(|until| until <= engine.clock().now()) {
                 continue; // set since the turn
             }
-            let until = until.filter(|_| matches!(engine.clock(), Clock::Real));
+            let until = until.filter(|_| !matches!(engine.clock(), Clock::Virtual(_)));
             drop(engine);
             if until != *this.until {
                 *this.until = until;

@@ -87,7 +87,8 @@ pub fn runtime() -> Result<Runtime, NotInTokio> {
 
 /// As [`runtime`], on the tokio runtime of `handle`, with timers that follow `clock`.
 ///
-/// Time on a virtual clock moves by hand only. On the real one, tokio needs its time driver (`enable_time`): without it
+/// Time on a virtual clock moves by hand only. The real one is tokio's: the machine's, unless a test has paused it, when our
+/// sleeps jump with tokio's own. For that one, tokio needs its time driver (`enable_time`): without it
 /// the first timer that has to wait finds that the timers have ended. Sockets need its I/O driver (`enable_io`): without it
 /// each is an error that says so.
 ///
@@ -111,7 +112,13 @@ pub fn runtime() -> Result<Runtime, NotInTokio> {
 /// }));
 /// ```
 pub fn runtime_on(handle: &Handle, clock: Clock) -> Runtime {
+    let clock = match clock {
+        Clock::Real => Clock::Host(|| tokio::time::Instant::now().into_std()),
+        other => other,
+    };
+    let entered = handle.enter(); // it is this one's clock that the timers begin with
     let (engine, drive) = guest(clock, |deadline| tokio::time::sleep_until(deadline.into()));
+    drop(entered);
     let (alive, id) = (StdArc::new(Alive), OnceLock::new());
     let spawn = StdArc::new(Tokio { handle: handle.clone(), alive: StdArc::downgrade(&alive), id });
     spawn.handle.spawn(keep(alive, drive));
