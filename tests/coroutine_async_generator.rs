@@ -463,6 +463,116 @@ fn generators_read_generators() {
     assert_eq!(journal.take(), ["started", "cleaning", "cleaned", "dropped"]);
 }
 
+/// The outer body's handle, lent to the inner one: each yield finds its own consumer.
+#[test]
+fn an_inner_body_may_yield_for_the_outer_one() {
+    let mut outer = AsyncGenerator::new(async |mut co| {
+        let mut letters = Vec::new();
+        {
+            let mut inner = pin!(PinnedAsyncGenerator::new(async |mut own| {
+                for (n, letter) in [(1_u64, "a"), (2, "b")] {
+                    co.yield_(n).await.unwrap();
+                    own.yield_(letter).await.unwrap();
+                    let (outwards, _) = (co.yield_(10 * n), pause(1).await);
+                    outwards.await.unwrap();
+                }
+            }));
+            while let Some(letter) = inner.as_mut().next().await {
+                letters.push(letter);
+            }
+        }
+        assert_eq!(letters, ["a", "b"]);
+        co.yield_(3).await.unwrap();
+    });
+    assert_eq!(block_on(outer.by_ref().collect::<Vec<_>>()), [1, 10, 2, 20, 3]);
+}
+
+/// As in a merge: the inner generators are raced, and one that lost goes on later where it was.
+#[test]
+fn a_body_may_select_between_generators_and_yield_what_comes_first() {
+    let numbers = |pauses, step: u64| {
+        AsyncGenerator::new(async move |mut co| {
+            for n in 1..=3 {
+                pause(pauses).await;
+                co.yield_(n * step).await.unwrap();
+            }
+        })
+    };
+    let mut merged = AsyncGenerator::new(async |mut co| {
+        let (mut slow, mut fast) = (pin!(numbers(3, 1).fuse()), pin!(numbers(1, 100).fuse()));
+        loop {
+            let next = futures::select_biased! {
+                n = slow.next() => n,
+                n = fast.next() => n,
+                complete => break,
+            };
+            if let Some(n) = next {
+                co.yield_(n).await.unwrap();
+            }
+        }
+    });
+    let mut all: Vec<_> = block_on(merged.by_ref().collect());
+    assert_eq!(all[0], 100);
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3, 100, 200, 300]);
+}
+
+/// The value lies there while the body waits for something else, and moves with it.
+#[test]
+fn a_yield_made_before_another_await_is_offered_when_it_is_polled() {
+    fn waits<Y: Send + 'static>(
+        value: impl Fn(u8) -> Y + Copy + Send + 'static,
+    ) -> SendAsyncGenerator<'static, Y> {
+        AsyncGenerator::new(async move |mut co| {
+            for n in 0..2 {
+                let placed = co.yield_(value(n));
+                pause(1).await;
+                placed.await.unwrap();
+            }
+            let _placed = co.yield_(value(2));
+            pending::<()>().await
+        })
+        .boxed()
+    }
+    fn check<Y: PartialEq + std::fmt::Debug + Send + 'static>(
+        value: impl Fn(u8) -> Y + Copy + Send + 'static,
+    ) {
+        let mut body = waits(value);
+        for n in 0..2 {
+            assert!(poll_once(pin!(body.next())).is_pending());
+            assert_eq!(format!("{body:?}"), "AsyncGenerator [awaiting]");
+            let there = std::thread::spawn(move || (poll_once(pin!(body.next())), body));
+            let (polled, back) = there.join().unwrap();
+            assert_eq!(polled, Poll::Ready(Some(value(n))));
+            body = back;
+        }
+        assert!(poll_once(pin!(body.next())).is_pending());
+        block_on(body.aclose());
+        assert_eq!(block_on(body.next()), None);
+        let mut dropped = waits(value);
+        assert!(poll_once(pin!(dropped.next())).is_pending());
+    }
+    check(|n| n);
+    check(|n| format!("the value {n}"));
+}
+
+/// A panic that comes where nobody waits for it: in a poll that goes on after another await.
+#[test]
+fn a_body_that_panics_after_it_has_waited_is_done() {
+    for has_placed in [false, true] {
+        let mut body = AsyncGenerator::new(async |mut co| {
+            let placed = has_placed.then(|| co.yield_(1));
+            pause(1).await;
+            assert!(placed.is_none() && has_placed, "on purpose");
+        });
+        assert!(poll_once(pin!(body.next())).is_pending());
+        assert_eq!(panic_of(|| block_on(body.next())), "on purpose");
+        assert!(body.done());
+        assert_eq!(block_on(body.next()), None);
+        block_on(body.aclose());
+    }
+}
+
 #[test]
 fn aclosing_closes_on_every_way_out() {
     let journal = Journal::default();

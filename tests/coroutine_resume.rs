@@ -522,6 +522,74 @@ fn a_leaked_yield_is_a_panic_and_not_a_mix_up() {
     assert!(body.next().is_none());
 }
 
+/// Of plain values and of such that have to be dropped, which take ways of their own.
+#[test]
+fn a_leaked_yield_is_told_where_the_body_stops_next_and_no_value_of_it_gets_out() {
+    fn leaks<Y>(value: impl Fn() -> Y + Copy, end: &'static str) {
+        let mut body = Coroutine::<(), Y, _>::new(async move |mut co| {
+            let mut leaked = ManuallyDrop::new(co.yield_(value()));
+            assert!((&mut *leaked).now_or_never().is_none());
+            for _ in 0..2 {
+                let mut crowded = co.yield_(value());
+                assert!((&mut crowded).now_or_never().is_none());
+                assert!((&mut crowded).now_or_never().is_none());
+            }
+            assert_eq!(co.argument(), None);
+            match end {
+                "return" => {}
+                "yield" => co.yield_(value()).await,
+                "leak" => poll_fn(|cx| ManuallyDrop::new(co.yield_(value())).poll_unpin(cx)).await,
+                _ => std::future::pending().await,
+            }
+        });
+        let sentence = panic_of(|| body.try_resume(()).is_ok());
+        assert!(sentence.contains("await each before the next"), "{sentence}");
+        assert!(body.done());
+        assert_eq!(body.try_resume(()).err(), Some(Exhausted(())));
+    }
+    for end in ["return", "yield", "leak", "wait"] {
+        leaks(|| 7_u8, end);
+        let alive = Rc::new(Cell::new(0));
+        leaks(|| Counted::new(&alive), end);
+        assert_eq!(alive.get(), 0, "{end}");
+    }
+}
+
+/// What a panic finds in the slot does not make the body look as if it stood at a yield.
+#[test]
+fn a_body_that_panics_in_whatever_state_is_done() {
+    for state in ["offered", "placed", "argument", "answered", "running", "crowded"] {
+        let mut body = Coroutine::<u8, u8, _>::new(async |mut co| {
+            if matches!(state, "answered" | "running") {
+                let mut yielded = co.yield_(1);
+                let mut polls = 0;
+                poll_fn(|cx| {
+                    polls += 1;
+                    assert!(polls == 1 || state == "running", "on purpose");
+                    yielded.poll_unpin(cx)
+                })
+                .await;
+            }
+            let mut placed = (state != "argument").then(|| ManuallyDrop::new(co.yield_(2)));
+            if let Some(yielded) = placed.as_mut().filter(|_| matches!(state, "offered" | "crowded")) {
+                assert!((&mut **yielded).now_or_never().is_none());
+            }
+            if state == "crowded" {
+                drop(co.yield_(3));
+            }
+            panic!("on purpose")
+        });
+        if matches!(state, "answered" | "running") {
+            assert_eq!(body.resume(8), Resumed::Yielded(1));
+        }
+        assert_eq!(panic_of(|| body.resume(9)), "on purpose", "{state}");
+        assert!(body.done(), "{state}");
+        assert_eq!(format!("{body:?}"), "Coroutine [done]");
+        assert_eq!(body.try_resume(9), Err(Exhausted(9)));
+        body.close();
+    }
+}
+
 #[test]
 fn the_answer_to_a_leaked_yield_is_not_given_to_the_next() {
     let mut body = Coroutine::new(async |mut co| {

@@ -94,10 +94,6 @@ pub trait AsyncBody<Y>: Held<Result<(), Closed>> {
 impl<Y, B: Body<Result<(), Closed>, Y, Return = ()>> AsyncBody<Y> for B {
     #[inline]
     fn poll_value(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Y>> {
-        // G5: no question at a yield.
-        if self.phase() != Phase::AtYield && self.closing() != Closing::No {
-            return Poll::Ready(None);
-        }
         match self.resume_in(Ok(()), false, cx) {
             Stop::Yielded(value) => Poll::Ready(Some(value)),
             Stop::Returned(()) | Stop::Refused(_) => Poll::Ready(None),
@@ -399,8 +395,8 @@ impl<Y, B: ?Sized + AsyncBody<Y>> AsyncGenerator<Y, B> {
     ///
     /// # Panics
     ///
-    /// If the body panics, polls a yield that has given its value, or waits on without polling its pending yield (a
-    /// `FuturesUnordered` does that). The stream is then at its end, and what an async block held has been dropped; another
+    /// If the body panics, polls a yield that has given its value, yields again after it has polled a yield and leaked it, or
+    /// waits on without polling its pending yield (a `FuturesUnordered` does that). The stream is then at its end, and what an async block held has been dropped; another
     /// future is dropped with the generator at the latest.
     #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
     pub fn next(&mut self) -> Next<'_, Y, B> {

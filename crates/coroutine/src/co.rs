@@ -70,9 +70,9 @@ impl<'a, R, Y> Co<'a, R, Y> {
     ///
     /// # Panics
     ///
-    /// When an earlier yield was polled and leaked (`mem::forget`) in the same resume, so that its value has not been taken.
-    /// The future is pending when it is polled after it gave its value, and the body then panics at its next yield, or the
-    /// resumer where the body returns or waits.
+    /// Never here, but there is a misuse that the resumer panics for, where the body stops next: when an earlier yield was
+    /// polled and leaked (`mem::forget`) in the same resume, so that its value has not been taken, and when a yield is polled
+    /// after it gave its value. The future is pending then.
     #[inline]
     pub fn yield_(&mut self, value: Y) -> Yield<'_, 'a, R, Y> {
         Yield { link: self.link.put_value(value) }

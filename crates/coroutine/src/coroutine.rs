@@ -339,7 +339,8 @@ impl<R, Y, T, B: ?Sized + Body<R, Y, Return = T>> Coroutine<R, Y, T, B> {
     /// - If the body waits on without polling its pending yield, as in a `FuturesUnordered`. It is closed first.
     /// - If the body panics; the coroutine has then ended, and what an async block held has been dropped. Another future is
     ///   dropped with the coroutine at the latest.
-    /// - If the body polled a yield again that had given its value. It is closed first.
+    /// - If the body polled a yield again that had given its value, or yielded again after it had polled a yield and leaked
+    ///   it. It is closed first.
     #[inline]
     #[track_caller]
     pub fn resume(&mut self, value: R) -> Resumed<Y, T> {

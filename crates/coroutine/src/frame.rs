@@ -6,14 +6,15 @@
 //! slot and polls, the block takes it, runs on, leaves its next value and returns `Pending`.
 //!
 //! ```text
-//!        begin             yield_            its first poll             resume              its next poll
-//! Fresh ───────► Running ──────────► Placed ────────────────► Offered ──────────► Answered ───────────► Running
-//!                 │  ▲ ▲               │                         │                   │
-//!                 └──┘ └───────────────┴── the yield is dropped ─┴───────────────────┘
-//!            waits for something else
+//!        begin             yield_           its first poll            the poll ends             resume
+//! Fresh ───────► Running ──────────► Placed ──────────────► Offered ───────────────► AtYield ──────────► Answered
+//!                 │  ▲ ▲               │                       │                                          │
+//!                 │  │ └───────────────┴─ the yield is dropped ┴──────────────────────────────────────────┤
+//!                 │  └───────────────────────────────────────── its next poll ────────────────────────────┘
+//!                 └ the poll ends: Running + Waiting, until the next; the same from Placed
 //!
 //! any of them ── it returned, or close: the body is dropped, then what lies in the slot ──► Done
-//! any of them ── a panic comes out of the poll ──► Panicked ── the same, now or at the next touch ──► Done
+//! any of them ── a panic comes out of the poll ── the same, now or at the next touch ──► Done
 //! ```
 //!
 //! Why a pointer and not something safe: a reference to the slot would make the frame borrow from itself; a shared
@@ -31,22 +32,25 @@
 //!     everybody's reach.
 //! F4. The state says which half of `code` is there: the start when Fresh, neither when Done, else the future (but while
 //!     `begin` makes it, which lets nobody else look). It is dropped exactly once and before the exchange; Done follows,
-//!     also when a destructor panics, and is final. A future out of which a panic came is not polled any more. Therefore
-//!     whoever holds a link, destructors included, finds the exchange alive.
+//!     also when a destructor panics, and is final. A future out of which a panic came is not polled any more: either it
+//!     was dropped at once, or the state is one that no poll leaves behind. Therefore whoever holds a link, destructors
+//!     included, finds the exchange alive.
 //! F5. The exchange is only ever borrowed as shared, and it is `!Unpin`, so that an exclusive borrow of the frame does
 //!     not claim that nobody else points into it. What lies in it is never borrowed: values are moved in and out.
 //! F6. Resumer and body never touch the exchange at once: the resumer does so before and after a poll, the body within.
 //!     If the body lends its handle to another thread, that is a scoped thread (F3) which ends before the poll does.
-//! F7. The state says what lies in the slot: an `R` when Answered or Argument, a `Y` when Placed or Offered, else
-//!     nothing. Between two polls an Offered `Y` has been taken: [`Frame::run`] does that at once, and whoever lets the
-//!     body go on answers first. A body that is dropped there finds Taken. Whoever moves a value in or out changes the
-//!     state with it, and lets no foreign code (destructors) run between the two.
+//! F7. The state says what lies in the slot: an `R` when Answered or Argument, a `Y` when Placed, Offered or Crowded, else
+//!     nothing; with Waiting added, the same. [`Frame::run`] takes an Offered `Y` at once, and whoever lets the body go on
+//!     answers first. A body that is dropped there finds Taken. Whoever moves a value in or out changes the state with it,
+//!     and lets no foreign code (destructors) run between the two.
 //! F8. There is one yield at a time: the one way to the slot from within, the handle, is lent to it until it is dropped.
 //!     So as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered (or
-//!     Taken, when the body is dropped instead), and Running once it gave its answer (Overpolled if it is polled even
-//!     then). It leaves Running behind, or Taken, or Overpolled, which is told where the body stops next. A yield that is
-//!     forgotten (`mem::forget`) leaves its state behind, and what lies there, for the next to find. All this holds while
-//!     the body is dropped too: that begins with the slot as it is, and what its destructors put there is dropped after it.
+//!     Taken, when the body is dropped instead), and Running once it gave its answer. A yield that is forgotten
+//!     (`mem::forget`) leaves its state behind, and what lies there, for the next to find. Two things are misuse and nothing
+//!     else: a yield that is polled after its answer (Overpolled), and one made when another was polled and forgotten in
+//!     that poll (Crowded). They leave the slot as it is, let no later yield have an answer, and are reported by the resumer
+//!     where the body stops: a panic within would cost every yield a register to clean up with. All this holds while the
+//!     body is dropped too: that begins with the slot as it is, and what its destructors put there is dropped after it.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -65,7 +69,7 @@ use crate::Co;
 pub enum Phase {
     /// Never polled.
     Fresh,
-    /// Being polled, or stopped at an await that is not a yield.
+    /// Stopped at an await that is not a yield.
     Awaiting,
     /// Stopped at a yield whose value has been taken.
     AtYield,
@@ -102,19 +106,22 @@ pub enum Stop<R, Y, T> {
 
 /// The one word: where the body stands, and what lies in the slot (F7).
 ///
-/// The numbers are such that each step of the usual way is one instruction in memory, which asks as well: a yield subtracts
-/// [`STEP`](Self::STEP) and borrows unless it was Running, the greatest; a poll takes all bits but two and leaves zero if it
-/// was Answered. That step leads from Placed to Offered, where it stays, however often it is polled, and from Running to
-/// Overpolled, which whoever looks next reports.
+/// The numbers are such that each step of the usual way is one instruction in memory, which asks as well. A yield subtracts
+/// [`STEP`](Self::STEP) and borrows unless it was Running, the greatest of those that are met in a poll. A poll of it takes
+/// three bits and leaves zero if it was Answered; that step leads from Placed to Offered, where it stays, however often it is
+/// polled, and from Running to Overpolled. What follows the poll of the body subtracts one and leaves zero if it was Offered.
+/// What lets a waiting body go on subtracts [`WAITING`](Self::WAITING) and borrows if it was not waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State(u8);
 
+// Between two polls: AtYield, Fresh, Done, or one with WAITING. If it is another, a panic came out of the last.
 impl State {
-    /// As Running, and an `R` lies there that no yield has taken yet.
-    const ANSWERED: Self = Self(0);
-    /// As Running, and the `Y` of a yield that has been polled lies there, on its way out. Between polls: stopped at that
-    /// yield, and the slot is empty.
+    /// Stopped at a yield whose value has been taken; the slot is empty.
+    const AT_YIELD: Self = Self(0);
+    /// As Running, and the `Y` of a yield that has been polled lies there, on its way out.
     const OFFERED: Self = Self(0b0000_0001);
+    /// As Running, and an `R` lies there that no yield has taken yet.
+    const ANSWERED: Self = Self(0b0000_0010);
     /// As Running, and the `Y` of a yield that has not been polled lies there.
     const PLACED: Self = Self(0b0000_0011);
     /// As Running, and the `R` of the first resume lies there, which nobody has asked for yet.
@@ -125,15 +132,18 @@ impl State {
     const DONE: Self = Self(0b0001_0000);
     /// As Offered, but in a body that is being dropped, and the slot is empty. Also when that yield is gone.
     const TAKEN: Self = Self(0b0100_0000);
-    /// As Running, and a yield has been polled after it had given its value.
-    const OVERPOLLED: Self = Self(0b0100_0001);
-    /// Being polled or dropped, or stopped at an await that is not a yield; the slot is empty.
-    const RUNNING: Self = Self(0b0111_1111);
-    /// Set besides when a panic has come out of the poll, where that did not drop everything at once.
-    const PANICKED: u8 = 0b1000_0000;
+    /// As Offered, and there has been another yield since. For good: it is reported where the body stops.
+    const CROWDED: Self = Self(0b0010_0001);
+    /// As Running, and a yield has been polled after it had given its value. For good: it is reported where the body stops.
+    const OVERPOLLED: Self = Self(0b0110_0001);
+    /// Being polled or dropped; the slot is empty.
+    const RUNNING: Self = Self(0b0110_0111);
 
     /// From Running down to Placed.
     const STEP: u8 = Self::RUNNING.0 - Self::PLACED.0;
+
+    /// Added to one of those "as Running" between polls: stopped at an await that is not a yield.
+    const WAITING: u8 = Self::RUNNING.0 + 1;
 
     /// A yield: from Running to Placed. Whether it was something else.
     #[inline(always)]
@@ -142,21 +152,67 @@ impl State {
         (Self(state), was_else)
     }
 
-    fn has_panicked(self) -> bool {
-        self.0 & State::PANICKED != 0
-    }
-
     /// What it was before `yielding`.
     const fn not_yielding(self) -> Self {
         Self(self.0.wrapping_add(State::STEP))
     }
 
-    /// After the poll of a yield: from Placed to Offered, from Running to Overpolled.
+    /// The poll of a yield: from Placed to Offered, from Running to Overpolled. Whether it was Answered.
     #[inline(always)]
-    const fn polled(self) -> Self {
-        Self(self.0 & Self::OVERPOLLED.0)
+    const fn polled(self) -> (Self, bool) {
+        let state = self.0 & Self::OVERPOLLED.0;
+        (Self(state), state == 0)
+    }
+
+    /// After the poll of the body: from Offered to AtYield. Whether it was Offered.
+    #[inline(always)]
+    const fn stopping(self) -> (Self, bool) {
+        let state = self.0.wrapping_sub(Self::OFFERED.0);
+        (Self(state), state == Self::AT_YIELD.0)
+    }
+
+    /// What it was before `stopping`.
+    const fn not_stopping(self) -> Self {
+        Self(self.0.wrapping_add(Self::OFFERED.0))
+    }
+
+    /// Stopped at an await that is not a yield.
+    const fn waiting(self) -> Self {
+        Self(self.0.wrapping_add(State::WAITING))
+    }
+
+    const fn is_waiting(self) -> bool {
+        self.0 >= State::WAITING
+    }
+
+    /// What it was before `waiting`. Whether it was something else.
+    #[inline(always)]
+    const fn going_on(self) -> (Self, bool) {
+        let (state, was_else) = self.0.overflowing_sub(State::WAITING);
+        (Self(state), was_else)
+    }
+
+    /// Whether it is to be reported where the body stops.
+    const fn is_misuse(self) -> bool {
+        matches!(self, State::CROWDED | State::OVERPOLLED)
     }
 }
+
+// What the numbers have to be.
+const _: () = {
+    assert!(matches!(State::RUNNING.yielding(), (State::PLACED, false)));
+    assert!(State::OVERPOLLED.yielding().1 && State::CROWDED.yielding().1 && State::TAKEN.yielding().1);
+    assert!(State::ANSWERED.polled().1);
+    assert!(matches!(State::PLACED.polled(), (State::OFFERED, false)));
+    assert!(matches!(State::OFFERED.polled(), (State::OFFERED, false)));
+    assert!(matches!(State::CROWDED.polled(), (State::CROWDED, false)));
+    assert!(matches!(State::TAKEN.polled(), (State::TAKEN, false)));
+    assert!(matches!(State::RUNNING.polled(), (State::OVERPOLLED, false)));
+    assert!(matches!(State::OVERPOLLED.polled(), (State::OVERPOLLED, false)));
+    assert!(matches!(State::ANSWERED.waiting().going_on(), (State::ANSWERED, false)));
+    assert!(matches!(State::RUNNING.waiting().going_on(), (State::RUNNING, false)));
+    assert!(State::RUNNING.going_on().1 && State::AT_YIELD.going_on().1);
+};
 
 /// How far closing an asynchronous generator has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,18 +288,20 @@ impl<R, Y> Exchange<R, Y> {
         Some(unsafe { self.answer_place().read() })
     }
 
-    /// After a poll of the body: moves the value out whose yield was polled in it, if one was. The state stays: the body
-    /// stands at that yield.
+    /// After a poll of the body: moves the value out whose yield was polled in it, if one was. The body stands at that yield
+    /// then; else the state is left as `stopping` leaves it.
     ///
     /// # Safety
     ///
     /// It is called once after that poll; and before it, Offered meant that a `Y` lay there.
     #[inline]
     unsafe fn take_offered(&self) -> Option<Y> {
-        if self.state.get() != State::OFFERED {
+        let (state, was_offered) = self.state.get().stopping();
+        self.state.set(state);
+        if !was_offered {
             return None;
         }
-        // SAFETY: F7: it is Offered and that is since the poll, so a `Y` lies there; F5, F6: nobody else looks at it, and
+        // SAFETY: F7: it was Offered and that is since the poll, so a `Y` lies there; F5, F6: nobody else looks at it, and
         // it is read this once, as the caller says.
         Some(unsafe { self.value.get().cast::<Y>().read() })
     }
@@ -255,45 +313,45 @@ impl<R, Y> Exchange<R, Y> {
         unsafe { self.value.get().cast::<Y>().write(value) };
     }
 
-    /// Takes back the step of a yield that did not find Running, and makes room for its value: drops the argument, an
-    /// unpolled value, or what the resumer sent to a yield that no longer exists.
-    fn make_room(&self) {
-        self.state.set(self.state.get().not_yielding());
-        match self.state.get() {
-            State::OFFERED => panic!(
-                "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the \
-                 next"
-            ),
-            State::OVERPOLLED => overpolled(),
-            _ => self.empty(State::RUNNING),
+    /// Takes back the step of a yield that did not find Running, and puts its value down after all: what lies there is
+    /// dropped, be it the argument, an unpolled value, or what the resumer sent to a yield that no longer exists. But in a
+    /// misuse what lies there stays, and the value is dropped.
+    fn put_over(&self, value: Y) {
+        self.state.set(match self.state.get().not_yielding() {
+            State::OFFERED => State::CROWDED,
+            state => state,
+        });
+        if !self.state.get().is_misuse() {
+            self.empty(State::RUNNING);
+            self.put_value(value);
+            self.state.set(State::PLACED);
         }
-        self.state.set(State::PLACED);
     }
 
-    /// The same where nothing needs to be dropped. In place, since a call that comes back costs the usual way a register.
+    /// The same where nothing needs to be dropped, up to the value. In place, since a call that comes back costs the usual
+    /// way a register; and without a panic, for which the body would keep one, too.
     #[inline(always)]
-    fn make_room_in_place(&self) {
+    fn make_room(&self) {
         // First what every coroutine meets once. Read twice, so that the compiler does not ask it last.
-        if self.state_again().not_yielding() != State::ARGUMENT {
+        let next = if self.state_again().not_yielding() == State::ARGUMENT {
+            State::PLACED
+        } else {
             match self.state_again().not_yielding() {
-                State::OFFERED | State::OVERPOLLED => self.misused(),
-                State::ANSWERED => self.missed.set(true),
-                _ => {}
+                State::OFFERED | State::CROWDED => State::CROWDED,
+                State::OVERPOLLED => State::OVERPOLLED,
+                State::ANSWERED => {
+                    self.missed.set(true);
+                    State::PLACED
+                }
+                _ => State::PLACED,
             }
-        }
-        self.state.set(State::PLACED);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn misused(&self) -> ! {
-        self.make_room();
-        unreachable!("`make_room` panics in these states")
+        };
+        self.state.set(next);
     }
 
     /// The state, read from memory once more. Volatile, so that the compiler compares it where it lies rather than in a
     /// register that all ways then share.
-    #[inline]
+    #[inline(always)]
     fn state_again(&self) -> State {
         // SAFETY: the cell's own place, and there is no reference to what is in it.
         unsafe { self.state.as_ptr().read_volatile() }
@@ -311,12 +369,12 @@ impl<R, Y> Exchange<R, Y> {
                 // and it is read this once.
                 drop(unsafe { self.answer_place().read() });
             }
-            State::OFFERED | State::PLACED => {
-                // SAFETY: F7: it was Placed or Offered, so a `Y` lies there; F5, F6: nobody else looks at it, and it is read
-                // this once.
+            state if state.is_misuse() && next == State::RUNNING => self.state.set(state), // to be reported
+            State::OFFERED | State::PLACED | State::CROWDED => {
+                // SAFETY: F7: it was one of these, so a `Y` lies there; F5, F6: nobody else looks at it, and it is read this
+                // once.
                 drop(unsafe { self.value.get().cast::<Y>().read() });
             }
-            State::OVERPOLLED if next == State::RUNNING => self.state.set(State::OVERPOLLED), // to be reported
             _ => {}
         }
     }
@@ -335,12 +393,6 @@ impl<R, Y> Exchange<R, Y> {
 #[cold]
 #[inline(always)]
 fn rarely() {}
-
-#[cold]
-#[inline(never)]
-fn overpolled() -> ! {
-    panic!("`yield_` was polled after it had given its value")
-}
 
 /// The body's way to its exchange.
 pub(crate) struct Link<'a, R, Y> {
@@ -363,10 +415,6 @@ impl<'a, R, Y> Link<'a, R, Y> {
     }
 
     /// Puts down the value of a yield, to be offered when that is polled.
-    ///
-    /// # Panics
-    ///
-    /// If the value of an earlier yield lies there.
     #[inline]
     pub(crate) fn put_value(&mut self, value: Y) -> Lent<'_, 'a, R, Y> {
         let exchange = self.exchange();
@@ -378,7 +426,7 @@ impl<'a, R, Y> Link<'a, R, Y> {
                 let exchange = self.put_over(value);
                 return Lent { exchange, owner: PhantomData, _may_alias: PhantomPinned };
             }
-            exchange.make_room_in_place();
+            exchange.make_room();
         }
         exchange.put_value(value);
         Lent { exchange: self.exchange, owner: PhantomData, _may_alias: PhantomPinned }
@@ -389,9 +437,7 @@ impl<'a, R, Y> Link<'a, R, Y> {
     #[cold]
     #[inline(never)]
     fn put_over(&mut self, value: Y) -> NonNull<Exchange<R, Y>> {
-        let exchange = self.exchange();
-        exchange.make_room();
-        exchange.put_value(value);
+        self.exchange().put_over(value);
         hint::black_box(self.exchange)
     }
 }
@@ -427,12 +473,11 @@ impl<R, Y> Lent<'_, '_, R, Y> {
     #[inline(always)]
     pub(crate) fn poll(&mut self) -> Poll<R> {
         let exchange = self.exchange();
-        let state = exchange.state.get().polled();
+        let (state, was_answered) = exchange.state.get().polled();
         exchange.state.set(state);
-        if state != State::ANSWERED {
+        if !was_answered {
             return Poll::Pending;
         }
-        rarely(); // The value that is offered next is the longer way.
         // Volatile, so that the compiler does not make one store of this and the one above, for which it would compute both
         // states in registers: a quarter of what a resume costs.
         // SAFETY: the cell's own place, and there is no reference to what is in it.
@@ -566,14 +611,26 @@ where
 }
 
 impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
-    /// What comes before running where it does not stand at a yield: makes the future if it is Fresh. Gives the answer
-    /// back if it is done. In place as far as it is Fresh, so that the compiler sees what is made, begun and dropped in one
+    /// What comes before running where it does not stand at a yield: makes the future if it is Fresh. Gives the answer back
+    /// if it is not to run. In place as far as it is Fresh, so that the compiler sees what is made, begun and dropped in one
     /// function: a third of what that costs.
     #[inline(always)]
     fn begin(self: Pin<&mut Self>, answer: R, takes_argument: bool) -> Result<(), R> {
         rarely();
-        if self.exchange.state_again() != State::FRESH {
-            return self.has_begun(answer);
+        // G5 of `async_generator.rs`. What takes an argument is no generator.
+        if !takes_argument && self.exchange.closing.get() != Closing::No {
+            return Err(answer);
+        }
+        let (state, was_else) = self.exchange.state_again().going_on();
+        self.exchange.state.set(state);
+        if !was_else {
+            return Ok(());
+        }
+        rarely();
+        if self.exchange.state_again() != State::FRESH.going_on().0 {
+            let state = self.exchange.state.get().waiting(); // as it was
+            self.exchange.state.set(state);
+            return Err(if state == State::DONE { answer } else { self.panicked(answer) });
         }
         // SAFETY: nothing is moved out below but the start, which is not pinned.
         let this = unsafe { self.get_unchecked_mut() };
@@ -593,18 +650,12 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
         Ok(())
     }
 
-    /// `begin` where it is not Fresh.
+    /// Drops a body out of which a panic came. Hands the answer through, so that no register has to keep it meanwhile.
     #[cold]
     #[inline(never)]
-    fn has_begun(self: Pin<&mut Self>, answer: R) -> Result<(), R> {
-        match self.exchange.state.get() {
-            State::DONE => Err(answer),
-            state if state.has_panicked() => {
-                self.close();
-                Err(answer)
-            }
-            _ => Ok(()),
-        }
+    fn panicked(self: Pin<&mut Self>, answer: R) -> R {
+        self.close();
+        answer
     }
 
     /// Polls the body.
@@ -633,8 +684,8 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
             }
             return this.waiting();
         };
-        if this.exchange.state_again() == State::OVERPOLLED {
-            this.overpolled()
+        if this.exchange.state_again().is_misuse() {
+            this.misused()
         }
         let end = this.end;
         // SAFETY: F4: the future is there, since it has just been polled; F7: if it is Offered, that was in this poll.
@@ -642,26 +693,49 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
         Stop::Returned(end(value))
     }
 
-    /// What stopped the body, if not a yield that was polled.
+    /// What stopped the body, if not a yield that was polled. The state is as `stopping` left it.
     #[inline]
     fn waiting<U>(self: Pin<&mut Self>) -> Stop<R, Y, U> {
-        match self.exchange.state_again() {
+        // Asked by itself, so that the usual case is one comparison in memory.
+        if self.exchange.state_again() == const { State::RUNNING.stopping().0 } {
+            self.exchange.state.set(State::RUNNING.waiting());
+            return Stop::Waiting;
+        }
+        let state = self.exchange.state_again().not_stopping();
+        self.exchange.state.set(state);
+        match state {
             State::ANSWERED => {
-                let ends = Ends(self);
-                ends.0.exchange.empty(State::TAKEN);
+                self.unheard();
                 Stop::Unheard
             }
-            State::OVERPOLLED => self.overpolled(),
-            _ => Stop::Waiting,
+            State::CROWDED | State::OVERPOLLED => self.misused(),
+            _ => {
+                self.exchange.state.set(state.waiting());
+                Stop::Waiting
+            }
         }
     }
 
-    /// Drops the body, and panics.
+    /// Drops a body that did not listen to its answer.
     #[cold]
     #[inline(never)]
-    fn overpolled(self: Pin<&mut Self>) -> ! {
+    fn unheard(self: Pin<&mut Self>) {
+        let ends = Ends(self);
+        ends.0.exchange.empty(State::TAKEN);
+    }
+
+    /// Drops the body, and reports.
+    #[cold]
+    #[inline(never)]
+    fn misused(self: Pin<&mut Self>) -> ! {
+        let state = self.exchange.state.get();
         let _ends = Ends(self);
-        overpolled()
+        if state == State::OVERPOLLED {
+            panic!("`yield_` was polled after it had given its value")
+        }
+        panic!(
+            "`yield_` was called while the value of an earlier `yield_` had not been taken; await each before the next"
+        )
     }
 
     /// Drops the body in place, then what lies in the slot.
@@ -706,10 +780,9 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
     fn phase(&self) -> Phase {
         match self.exchange.state.get() {
             State::FRESH => Phase::Fresh,
-            State::OFFERED => Phase::AtYield,
-            State::DONE => Phase::Done,
-            state if state.has_panicked() => Phase::Done,
-            _ => Phase::Awaiting,
+            State::AT_YIELD => Phase::AtYield,
+            state if state.is_waiting() => Phase::Awaiting,
+            _ => Phase::Done, // or a panic came out of it
         }
     }
 
@@ -724,7 +797,7 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
 
     fn answer(self: Pin<&mut Self>, answer: R) {
         assert_eq!(self.phase(), Phase::AtYield);
-        self.exchange.put_answer(answer, State::ANSWERED);
+        self.exchange.put_answer(answer, State::ANSWERED.waiting());
     }
 
     fn take_missed(self: Pin<&mut Self>) -> bool {
@@ -734,10 +807,9 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
     fn close(self: Pin<&mut Self>) {
         match self.exchange.state.get() {
             State::DONE => return,
-            // F7: what was offered before the panic has not been taken.
-            state if state.has_panicked() => self.exchange.state.set(State(state.0 & !State::PANICKED)),
-            State::OFFERED => self.exchange.state.set(State::TAKEN), // F7: this is between polls
-            _ => {}
+            State::AT_YIELD => self.exchange.state.set(State::TAKEN), // F7: this is between polls
+            state if state.is_waiting() => self.exchange.state.set(state.going_on().0),
+            _ => {} // Fresh; or a panic came out of it, and what lies there is as it was then
         }
         // SAFETY: F4: it is not Done, and `begin` is over or was never called, since it had this exclusively.
         unsafe { self.end() }
@@ -762,7 +834,7 @@ where
         takes_argument: bool,
         cx: &mut Context<'_>,
     ) -> Stop<R, Y, U> {
-        if self.exchange.state.get() == State::OFFERED {
+        if self.exchange.state.get() == State::AT_YIELD {
             self.exchange.put_answer(answer, State::ANSWERED);
         } else if let Err(refused) = self.as_mut().begin(answer, takes_argument) {
             return Stop::Refused(refused);
@@ -775,9 +847,9 @@ where
 
 /// Sees a panic that unwinds through the poll, and ends the body.
 ///
-/// Where no value needs to be dropped, it only notes the panic: an async block has dropped what it held by then, and a note
-/// is short enough to be made in place, so that the usual way saves no register for a call. Another future is dropped when
-/// its frame is next touched.
+/// Where no value needs to be dropped, it does nothing: an async block has dropped what it held by then, and the state is one
+/// that no poll leaves behind, so that whoever looks next sees it. Then the usual way saves no register for a panic. Another
+/// future is dropped when its frame is next touched.
 struct Running<'f, R, Y, S: Start<R, Y>, E>(Pin<&'f mut Frame<R, Y, S, E>>);
 
 impl<'f, R, Y, S: Start<R, Y>, E> Running<'f, R, Y, S, E> {
@@ -796,9 +868,6 @@ impl<R, Y, S: Start<R, Y>, E> Drop for Running<'_, R, Y, S, E> {
         if const { mem::needs_drop::<R>() || mem::needs_drop::<Y>() } {
             // SAFETY: F4: made by `run`, where the future is there; F7: if it is Offered, that was in this poll.
             unsafe { self.0.as_mut().end_future() }
-        } else {
-            let state = &self.0.exchange.state;
-            state.set(State(state.get().0 | State::PANICKED));
         }
     }
 }

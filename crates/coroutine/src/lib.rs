@@ -42,7 +42,7 @@
 //! | a coroutine awaits something other than its yield       | a panic of `resume`; the body is closed              |
 //! | a body waits without polling its pending yield          | a panic of the resumer; the body is closed           |
 //! | resuming one that has ended                             | a panic, or [`Exhausted`] from `try_resume`          |
-//! | yielding again when a yield was polled and leaked       | a panic in the body                                  |
+//! | yielding again when a yield was polled and leaked       | a panic where the body stops next                    |
 //! | a yield is polled after it gave its value               | a panic where the body stops next                    |
 //! | yielding after `Err(Closed)`                            | a panic of `aclose`; the body is closed              |
 
