@@ -10,8 +10,8 @@
 //! A2. An address of a task stands for one counted waker, made by `set_joiner` and unmade by `take_joiner`.
 
 use super::done::DoneCallbacks;
-use super::raw::drop_quietly;
 use super::waker::WAKER;
+use crate::quietly::drop_quietly;
 use crate::watch::record::TaskRecord;
 use evenloop_core::cancel::{Requests, Root};
 use evenloop_core::context::Context as Variables;

@@ -5,6 +5,7 @@ use super::annex::Annex;
 use super::places;
 use super::raw::*;
 use super::shared::{Queue, Shared};
+use crate::quietly::drop_quietly;
 use crate::unhandled::{Hook, Unhandled};
 use evenloop_core::cancel::Reason;
 use evenloop_core::context::Context as Variables;

@@ -53,7 +53,7 @@ use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::UnsafeCell;
 use std::alloc::Layout;
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::task::Context;
 
@@ -270,9 +270,4 @@ pub(crate) struct About {
     pub(crate) started: bool,
     pub(crate) cancelling: bool,
     pub(crate) callback: bool,
-}
-
-/// Drops what belongs to a stranger; a destructor that panics has nobody to tell.
-pub(super) fn drop_quietly<T>(value: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }

@@ -9,6 +9,7 @@ use super::state::{Taken, Word};
 use super::task_ref::TaskRef;
 use super::waker::{RUNNING, Running, running};
 use super::{SpawnHook, TaskInfo};
+use crate::quietly::drop_quietly;
 use crate::unhandled::{Hook, Unhandled};
 use crate::watch::Watch;
 use crate::watch::record::TaskRecord;

@@ -7,6 +7,7 @@ use super::sched::Sched;
 use super::shared::Queue;
 use super::waker::borrowed_waker;
 use super::{ChooseHook, TaskInfo};
+use crate::quietly::drop_quietly;
 use crate::unhandled::Unhandled;
 use evenloop_core::budget;
 use evenloop_core::cancel::{Reason, Root, Turn};
