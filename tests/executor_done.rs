@@ -76,6 +76,24 @@ fn each_end_has_its_name_also_after_the_outcome_was_taken() {
 }
 
 #[test]
+fn what_a_late_callback_was_told_of_outlives_the_handle() {
+    let event_loop = EventLoop::new();
+    let task = event_loop.create_task(async {});
+    pass(&event_loop);
+    let kept = Rc::new(RefCell::new(None));
+    let keeps = kept.clone();
+    task.add_done_callback(move |info, _| *keeps.borrow_mut() = Some(info));
+    drop(task);
+    pass(&event_loop);
+    let innocent = event_loop.create_task(async { yield_now().await }); // perhaps in the place of the one that is over
+    let info: TaskInfo = kept.take().expect("it was called");
+    assert_eq!(info.name(), "Task-1");
+    info.cancel("nobody else");
+    drop(info);
+    event_loop.run_until_complete(innocent);
+}
+
+#[test]
 fn a_callback_that_is_taken_back_is_dropped_and_never_runs() {
     let (event_loop, log) = (EventLoop::new(), Log::default());
     let held = Rc::new(());

@@ -242,11 +242,20 @@ impl TaskPtr {
                 unsafe { self.free() }
             }
         } else if flags & (OVER | LOOP) == OVER {
-            // SAFETY: T4: `let_go` found nothing but this handle, and nothing can have come since. Not settled, so the loop is
-            // open (T5).
+            // SAFETY: not settled, so it is not freed but below.
+            let header = unsafe { self.header() };
+            // SAFETY: as above, and this is the owner.
+            let refs = unsafe { self.own(|own| i64::from(own.refs)) };
+            // SAFETY: as above; not settled, so the loop is open (T5).
             let shared = unsafe { self.shared() };
-            // SAFETY: as above.
-            unsafe { self.free_here(shared) }
+            // `let_go` found nothing but this handle; a callback that was added through it since has a reference of its own.
+            if header.word.nothing(refs) {
+                // SAFETY: T4: over, not queued, no handle, no waker.
+                unsafe { self.free_here(shared) }
+            } else {
+                // SAFETY: the loop is done with it.
+                unsafe { self.settle(shared) }
+            }
         }
     }
 
