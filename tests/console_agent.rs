@@ -68,7 +68,7 @@ fn the_socket_is_the_users_alone_and_goes_with_the_agent() {
 static TRACING: Mutex<()> = Mutex::new(());
 
 /// Waits for what another thread does, but not for ever.
-fn soon(happened: impl Fn() -> bool) {
+fn soon(mut happened: impl FnMut() -> bool) {
     let started = Instant::now();
     while !happened() {
         assert!(started.elapsed() < Duration::from_secs(30), "it has not happened");
@@ -100,9 +100,14 @@ fn it_leaves_the_socket_of_another_agent_alone() {
 fn a_trace_ends_when_its_client_hangs_up() {
     let _alone = TRACING.lock();
     let (_folder, agent, client) = agent();
-    let mut leaves = UnixStream::connect(agent.path()).unwrap();
-    leaves.write_all(format!("evenloop-console {VERSION} trace 60000\n").as_bytes()).unwrap();
-    soon(|| matches!(client.trace(Duration::ZERO), Err(ClientError::Refused(_)))); // it has begun
+    let mut leaves = None;
+    soon(|| {
+        let mut stream = UnixStream::connect(agent.path()).unwrap();
+        stream.write_all(format!("evenloop-console {VERSION} trace 60000\n").as_bytes()).unwrap();
+        leaves = Some(stream);
+        // If it has begun. Else this one was first, and that one may have been refused: once more.
+        matches!(client.trace(Duration::ZERO), Err(ClientError::Refused(_)))
+    });
     drop(leaves);
     soon(|| client.trace(Duration::ZERO).is_ok());
 }

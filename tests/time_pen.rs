@@ -2,7 +2,7 @@
 
 use evenloop_core::{Park, Runtime, ThreadPark, TimerKey, Timers, TimersEnded, Unpark};
 use evenloop_executor::EventLoop;
-use evenloop_tests::{Woken, poll};
+use evenloop_tests::{Woken, never_drop, poll};
 use evenloop_time::{Clock, Driver, Engine, VirtualClock, advance, sleep, sleep_until_on};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -435,7 +435,7 @@ fn a_thread_that_ends_in_a_run_leaves_its_timers_to_the_others() {
     let (timers, clock, key) = std::thread::spawn(move || {
         let (driver, timers, clock) = running();
         let key = timers.insert(clock.now() + SECOND, &waker).unwrap();
-        std::mem::forget(driver);
+        never_drop(driver);
         (timers, clock, key)
     })
     .join()
@@ -471,7 +471,7 @@ fn destructors_at_the_threads_end_set_timers_before_and_after_the_pen_is_gone() 
         timers.insert(clock.now() + SECOND, Waker::noop()).unwrap();
         BEFORE.set(Some(SetsAtTheEnd(timers.clone())));
         AFTER.set(Some(SetsAtTheEnd(timers.clone())));
-        std::mem::forget(driver);
+        never_drop(driver);
         timers
     })
     .join()

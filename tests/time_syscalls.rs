@@ -62,7 +62,7 @@ fn a_wake_and_a_timer_of_the_loops_own_thread_make_none() {
 #[test]
 fn a_loop_opens_its_reactor_and_reads_no_files() {
     let Some(rounds) = rounds() else {
-        let Some(calls) = per_round("a_loop_opens_its_reactor_and_reads_no_files", 10, 110) else { return };
+        let Some(calls) = per_round("a_loop_opens_its_reactor_and_reads_no_files", 10, 310) else { return };
         // `fcntl` copies a descriptor; without optimisation it also checks each that is closed.
         let reactors = ["close", "epoll_create1", "epoll_ctl", "eventfd2", "fcntl"];
         assert!(calls.keys().eq(reactors), "system calls a loop: {calls:?}");
