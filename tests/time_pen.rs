@@ -1,6 +1,6 @@
 //! Timers that the thread of a running loop has just set: they lie in its pen, and nobody may notice.
 
-use evenloop_core::{Park, Runtime, ThreadPark, TimerKey, Timers, TimersEnded, Unpark};
+use evenloop_core::{Park, Runtime, ThreadPark, TimerKey, Timers, TimersEnded, Unpark, Wait};
 use evenloop_executor::EventLoop;
 use evenloop_tests::{Woken, never_drop, poll};
 use evenloop_time::{Clock, Driver, Engine, VirtualClock, advance, sleep, sleep_until_on};
@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::task::{Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -317,6 +317,69 @@ fn a_loop_that_finds_its_timers_ended_when_it_parks_does_not_sleep() {
     driver.park(None).unwrap();
     assert!(driver.inner().parks[1] != Some(Duration::ZERO), "once");
     assert_eq!(woken.times(), 1);
+}
+
+#[test]
+fn a_loop_that_drops_a_waker_when_it_parks_looks_only() {
+    for clock in [Clock::Real, VirtualClock::new().into(), VirtualClock::paused().into()] {
+        let mut driver = Driver::new(Meddles::default(), clock);
+        driver.begin_run();
+        let timers = driver.timers();
+        timers.insert(timers.now() + SECOND, Waker::noop()).unwrap();
+        let begin = timers.now();
+        for parks in [true, false] {
+            let key = timers.insert(begin + SECOND, Waker::noop()).unwrap();
+            assert!(elsewhere(|| timers.remove(key)));
+            if parks {
+                driver.park(None).unwrap();
+                assert_eq!(driver.inner().parks, [Some(Duration::ZERO)]);
+            } else {
+                assert!(match driver.hand_over() {
+                    Wait::Ready => true,
+                    Wait::Until(until) => until <= timers.now(),
+                    Wait::Forever => false,
+                });
+            }
+        }
+        assert!(timers.now() - begin < SECOND, "no jump");
+    }
+}
+
+/// Wakes somebody when it is dropped.
+#[derive(Default)]
+struct WakesAtTheEnd {
+    gone: Arc<AtomicBool>,
+    waits: Arc<Mutex<Option<Waker>>>,
+}
+
+impl Wake for WakesAtTheEnd {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for WakesAtTheEnd {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
+        self.waits.lock().unwrap().take().unwrap().wake();
+    }
+}
+
+#[test]
+fn a_task_that_a_dropped_waker_wakes_runs_before_the_clock_jumps() {
+    let (event_loop, timers) = event_loop(VirtualClock::new().into());
+    let begin = timers.now();
+    event_loop.run_until_complete(async {
+        let ends = WakesAtTheEnd::default();
+        let (gone, waits) = (ends.gone.clone(), ends.waits.clone());
+        timers.insert(begin + SECOND, Waker::noop()).unwrap();
+        let key = timers.insert(begin + SECOND, &Arc::new(ends).into()).unwrap();
+        assert!(elsewhere(|| timers.remove(key)));
+        std::future::poll_fn(|cx| {
+            *waits.lock().unwrap() = Some(cx.waker().clone());
+            if gone.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    });
+    assert_eq!(timers.now(), begin);
 }
 
 #[test]

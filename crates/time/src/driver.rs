@@ -140,9 +140,9 @@ impl<P: Park> Park for Driver<P> {
         let Some(until) = self.engine.start_sleep() else { return inner };
         match (self.engine.clock(), inner) {
             (_, Wait::Ready) => Wait::Ready,
-            // Virtual time jumps inside `park` alone: who waits for a deadline has to come back at once. One that is moved by
-            // hand wakes who is due by itself.
-            (Clock::Virtual(clock), _) if clock.jumps() => Wait::Ready,
+            // Virtual time jumps inside `park` alone: who waits for a deadline has to come back at once. A clock that is moved
+            // by hand wakes by itself who is due then, but not who is due already.
+            (Clock::Virtual(clock), _) if clock.jumps() || until <= clock.now() => Wait::Ready,
             (Clock::Virtual(_), wait) => wait,
             (_, Wait::Until(inner)) => Wait::Until(inner.min(until)),
             (_, Wait::Forever) => Wait::Until(until),

@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// As [`with`](Self::with), once all that this thread's pen holds is in the wheel; lends the pen as well. Answers too
-    /// whether that woke anybody.
+    /// whether that may have woken somebody.
     fn with_all<R>(&self, f: impl FnOnce(&mut State, Option<&mut Pen>) -> R) -> (R, bool) {
         let mut left = None;
         let answer = pen::with(self, |mut pen| {

@@ -385,10 +385,10 @@ impl LeftOver {
         left.get_or_insert_default()
     }
 
-    /// Wakes and drops, with no lock held. Answers whether anybody was woken.
+    /// Wakes and drops, with no lock held. Answers whether somebody may have been woken: a destructor may do so.
     #[cold]
     pub(crate) fn let_go(self) -> bool {
-        let woke = !self.ended.is_empty();
+        let woke = !(self.ended.is_empty() && self.dropped.is_empty());
         wake_all(self.ended);
         woke
     }
