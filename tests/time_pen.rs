@@ -383,6 +383,41 @@ fn a_task_that_a_dropped_waker_wakes_runs_before_the_clock_jumps() {
 }
 
 #[test]
+fn moving_the_clock_from_another_thread_does_not_end_the_loops_sleep() {
+    let timers: Rc<OnceCell<Arc<Engine>>> = Rc::default();
+    let clock = VirtualClock::paused();
+    let (fired, unparks) = (Fired::default(), Arc::<Unparks>::default());
+    let seen = Rc::new(Cell::new(0));
+    let meanwhile = {
+        let (timers, clock, fired) = (timers.clone(), clock.clone(), fired.clone());
+        let (unparks, seen) = (unparks.clone(), seen.clone());
+        move || {
+            seen.set(seen.get() + 1);
+            if seen.get() == 1 {
+                return; // the look before the sleep
+            }
+            let timers = timers.get().unwrap();
+            let set = |name| timers.insert(clock.now(), &fired.waker(name)).unwrap();
+            elsewhere(|| clock.advance(SECOND));
+            assert_eq!((fired.take(), unparks.0.load(Ordering::Relaxed)), (vec![0], 0));
+            elsewhere(|| set(1));
+            assert_eq!(unparks.0.load(Ordering::Relaxed), 1, "who else would fire it?");
+        }
+    };
+    let meddles =
+        Meddles { meanwhile: Some(Box::new(meanwhile)), unparks: unparks.clone(), ..Meddles::default() };
+    let mut driver = Driver::new(meddles, clock.clone().into());
+    let timers = timers.get_or_init(|| driver.timers());
+    driver.begin_run();
+    timers.insert(clock.now() + MS, &fired.waker(0)).unwrap();
+    driver.park(None).unwrap();
+    assert_eq!((seen.get(), fired.take()), (2, vec![1]));
+    clock.advance(SECOND);
+    elsewhere(|| timers.insert(clock.now(), Waker::noop()).unwrap());
+    assert_eq!(unparks.0.load(Ordering::Relaxed), 1, "it is awake");
+}
+
+#[test]
 fn what_is_set_while_the_loop_falls_asleep_rouses_it_and_is_not_kept_back() {
     let timers: Rc<OnceCell<Arc<Engine>>> = Rc::default();
     let seen = Rc::new(Cell::new(0));

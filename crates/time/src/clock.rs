@@ -135,7 +135,7 @@ impl VirtualClock {
         drop(now);
         let engine = self.0.engine.lock().upgrade();
         if let Some(engine) = engine {
-            engine.turn();
+            engine.clock_moved();
         }
     }
 

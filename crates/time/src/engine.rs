@@ -15,7 +15,8 @@
 //!     one tick late.
 //! E2. No foreign code under the lock: wakers are cloned before it, and woken and dropped after it.
 //! E3. `asleep_until` is 0 while the host is awake. It is set under the lock in which the host learnt how long it may
-//!     sleep, so an earlier insert either is seen by the host or sees that it has to rouse it.
+//!     sleep, so an earlier insert either is seen by the host or sees that it has to rouse it. Who moves the clock fires
+//!     what is due, and leaves the host asleep: what is inserted from then on rouses it, for that may be due already.
 //! E4. Once ended, nothing is inserted, and the wakers of what was pending have been woken. Pending entries stay, so that
 //!     one that fired before the end can be told from one that never will.
 //! E5. The thread of a running loop holds back what it sets in a [pen](crate::pen), and files it when it next turns, sleeps or
@@ -121,22 +122,34 @@ impl Engine {
     ///
     /// Ends the host's sleep. What is inserted by the wakers is left for the next turn, due or not.
     pub fn turn(&self) -> bool {
-        self.fire(false)
+        self.fire(|state, _| state.asleep_until = 0)
     }
 
     /// As [`turn`](Self::turn), by the host's own thread, which is awake now.
     pub(crate) fn wake_up(&self) -> bool {
-        self.fire(true)
-    }
-
-    fn fire(&self, wakes_up: bool) -> bool {
-        let (mut more, woke) = self.with_all(|state, pen| {
+        self.fire(|state, pen| {
             state.asleep_until = 0;
-            if let Some(pen) = pen.filter(|_| wakes_up) {
+            if let Some(pen) = pen {
                 if pen.wake_up() && !state.pen_is_open {
                     self.open_pen(state, pen);
                 }
             }
+        })
+    }
+
+    /// As [`turn`](Self::turn), by whoever has moved the clock: the host may sleep on (E3).
+    pub(crate) fn clock_moved(&self) {
+        self.fire(|state, _| {
+            if state.asleep_until != 0 {
+                state.asleep_until = NEVER;
+            }
+        });
+    }
+
+    /// Wakes what is due, once `first` has seen to the host. Answers whether anything was.
+    fn fire(&self, first: impl FnOnce(&mut State, Option<&mut Pen>)) -> bool {
+        let (mut more, woke) = self.with_all(|state, pen| {
+            first(state, pen);
             if state.wheel.is_empty() {
                 return false;
             }
