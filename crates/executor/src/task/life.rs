@@ -335,7 +335,7 @@ impl TaskPtr {
     /// As for `own`.
     pub(super) unsafe fn about(self) -> About {
         let about = |own: &mut Own| About {
-            id: TaskId::new(own.id),
+            id: TaskId::new(own.number()),
             name: own.annex.get().and_then(|extra| extra.name.clone()),
             spawned_at: own.spawned_at(),
             over: own.flags & OVER != 0,

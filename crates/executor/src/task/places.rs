@@ -27,7 +27,7 @@
 //! K6. Programs with debug assertions do without chunks: there a stale pointer shall meet freed memory, which the sanitizers
 //!     and valgrind know. The tests of this crate and the models are the exception, so that they see them.
 
-use super::raw::{CALLBACK, Header, LISTED, TaskPtr};
+use super::raw::{Header, LISTED, TaskPtr};
 use super::shared::Shared;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -316,10 +316,9 @@ impl Places {
                 return;
             }
             // SAFETY: as above; it has not settled, so this is the owner's.
-            let (flags, id) = unsafe { task.own(|own| (own.flags, own.id)) };
+            let (flags, age) = unsafe { task.own(|own| (own.flags, own.age())) };
             if flags & LISTED != 0 {
-                // A callback has the number of the task before it.
-                listed.push((Reverse((id, flags & CALLBACK)), task));
+                listed.push((Reverse(age), task));
             }
         };
         for at in self.chunks() {

@@ -117,12 +117,34 @@ pub(super) struct Own {
     pub(super) flags: u16,
     /// Where it was spawned, if that is near enough; else the annex says.
     pub(super) site: Site,
+    /// A task's number. A callback has the number of the task before it, moved up by [`CALLBACK_BITS`], and below it how
+    /// many callbacks have come since then; when those are too many, it counts on.
     pub(super) id: u64,
     /// Who awaits the task, and what few tasks have.
     pub(super) annex: Annex,
 }
 
+/// So many callbacks between two tasks have numbers that tell whether they are older than the next task. Among callbacks the
+/// age is always right.
+const CALLBACK_BITS: u32 = 24;
+
+/// What is below the `id` of all callbacks after the task of this number.
+pub(super) fn first_callback(last_task: u64) -> u64 {
+    last_task << CALLBACK_BITS
+}
+
 impl Own {
+    /// The number that is shown: a callback has that of the task before it.
+    pub(super) fn number(&self) -> u64 {
+        if self.flags & CALLBACK != 0 { self.id >> CALLBACK_BITS } else { self.id }
+    }
+
+    /// Who has more is newer.
+    pub(super) fn age(&self) -> u128 {
+        let id = u128::from(self.id);
+        if self.flags & CALLBACK != 0 { id } else { id << CALLBACK_BITS }
+    }
+
     pub(super) fn spawned_at(&self) -> &'static Location<'static> {
         let far = || self.annex.get().and_then(|extra| extra.spawned_at);
         self.site.get().or_else(far).expect("a task knows where it was spawned")

@@ -50,6 +50,7 @@ impl Sched {
             alive: 0,
             current: ptr::null_mut(),
             last_id: 0,
+            last_callback: 0,
             closed: false,
             hook,
             on_spawn: None,
@@ -256,15 +257,19 @@ impl Sched {
         // SAFETY: the caller's task is alive.
         let callback = unsafe { task.own(|own| own.flags & CALLBACK != 0) };
         let (id, hooked) = self.own(|queue| {
-            if !callback {
+            let id = if callback {
+                queue.last_callback = queue.last_callback.max(first_callback(queue.last_id)) + 1;
+                queue.last_callback
+            } else {
                 queue.alive += 1;
                 queue.last_id += 1;
-            }
+                queue.last_id
+            };
             let hooked = match (&queue.watch, callback) {
                 (watch, false) => watch.is_some() || queue.on_spawn.is_some(),
                 (watch, true) => watch.as_ref().is_some_and(|watch| watch.is_debug()),
             };
-            (queue.last_id, hooked)
+            (id, hooked)
         });
         let link = |own: &mut Own| {
             own.id = id;

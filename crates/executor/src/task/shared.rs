@@ -60,7 +60,9 @@ pub(super) struct Queue {
     pub(super) alive: usize,
     /// The task that is being polled.
     pub(super) current: *mut Header,
+    /// The last task's number, and what the last callback has instead: `Own::id`.
     pub(super) last_id: u64,
+    pub(super) last_callback: u64,
     pub(super) closed: bool,
     /// Gone once the loop is closed.
     pub(super) hook: Option<Rc<Hook>>,

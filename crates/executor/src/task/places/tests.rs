@@ -5,7 +5,7 @@ use super::super::site::Site;
 use super::super::state::Word;
 use super::*;
 use crate::task::annex::Annex;
-use crate::task::raw::{HANDLE, LOOP};
+use crate::task::raw::{CALLBACK, HANDLE, LOOP, first_callback};
 use crate::task::raw_task::RawTask;
 use evenloop_core::Unpark;
 use evenloop_core::shim::{StdArc, thread};
@@ -262,6 +262,79 @@ fn all_tasks_are_listed_newest_first_wherever_they_lie() {
     assert_eq!(sched.alive(), 102);
     sched.close();
     assert_eq!(sched.all().len(), 0);
+}
+
+/// Says in the list when it is dropped.
+struct Says(u32, std::rc::Rc<std::cell::RefCell<Vec<u32>>>);
+
+impl Drop for Says {
+    fn drop(&mut self) {
+        self.1.borrow_mut().push(self.0);
+    }
+}
+
+#[test]
+fn callbacks_too_are_dropped_newest_first_when_the_loop_is_closed() {
+    let sched = a_loop();
+    let said = std::rc::Rc::default();
+    let here = sched.enter();
+    let mut kept = Vec::new();
+    for number in 0..300 {
+        let says = Says(number, std::rc::Rc::clone(&said));
+        let waits = async move {
+            let _says = says;
+            std::future::pending::<()>().await;
+        };
+        // Callbacks between tasks, also some that are alone.
+        match number % 50 {
+            0 => kept.push(spawn(&sched, waits)),
+            25 => {
+                let large = [0_u8; 600];
+                let waits = async move {
+                    waits.await;
+                    std::hint::black_box(large);
+                };
+                drop(sched.spawn_callback(waits, Location::caller()));
+            }
+            _ => drop(sched.spawn_callback(waits, Location::caller())),
+        }
+    }
+    while sched.run_ready() > 0 {}
+    let ids: Vec<_> = kept.iter().map(|task| task.about().id.get()).collect();
+    assert_eq!(ids, [1, 2, 3, 4, 5, 6]);
+    sched.close();
+    assert_eq!(said.take(), (0..300).rev().collect::<Vec<_>>());
+    drop(here);
+}
+
+#[test]
+fn the_ages_of_callbacks_are_right_however_many_there_are() {
+    let own = |flags, id| Own { refs: 0, flags, site: Site::NOWHERE, id, annex: Annex::EMPTY };
+    let (task, next) = (own(0, 7), own(0, 8));
+    let first = own(CALLBACK, first_callback(7) + 1);
+    let last = own(CALLBACK, first_callback(8) - 1);
+    let after_it = own(CALLBACK, first_callback(8) + 1);
+    let ages = [&task, &first, &last, &next, &after_it].map(Own::age);
+    assert!(ages.is_sorted_by(|a, b| a < b), "{ages:?}");
+    assert_eq!([&task, &first, &last, &next, &after_it].map(Own::number), [7, 7, 7, 8, 8]);
+
+    // One more than there is room for, then a task.
+    let sched = a_loop();
+    let _here = sched.enter();
+    drop(spawn(&sched, async {}));
+    sched.own(|queue| queue.last_callback = first_callback(2) - 1);
+    let said = std::rc::Rc::default();
+    for number in 0..3 {
+        let says = Says(number, std::rc::Rc::clone(&said));
+        drop(sched.spawn_callback(
+            async move { drop((std::future::pending::<()>().await, says)) },
+            Location::caller(),
+        ));
+    }
+    while sched.run_ready() > 0 {}
+    assert_eq!(spawn(&sched, async {}).about().id.get(), 2);
+    sched.close();
+    assert_eq!(said.take(), [2, 1, 0]);
 }
 
 fn is_alone<T>(task: &RawTask<T>) -> bool {
