@@ -259,6 +259,9 @@ impl Core {
         if let Some(watch) = &watch {
             watch.before_park(timeout);
         }
+        if !sleeps {
+            self.sched.take_freed();
+        }
         if !sleeps || self.sched.prepare_park() {
             if let Err(error) = self.park.borrow_mut().park(timeout) {
                 panic!("the event loop cannot wait: {error}");

@@ -19,7 +19,7 @@
 //! K2. A place is live from `take` to `give`. A chunk is freed by the owner when none of its places is live, or with `Shared`,
 //!     which outlives all tasks (T5).
 //! K3. Only the owner takes and gives. A task that has settled is left on the stack `Shared::freed`, from whatever thread, and
-//!     not touched any more; the owner takes the whole stack when it lacks a place, and before it sleeps or closes.
+//!     not touched any more; the owner takes the whole stack when it lacks a place, and before it sleeps, looks or closes.
 //! K4. In a free place lies the header of its last task: it is not LISTED, or its word has settled. Whoever walks looks at
 //!     the word first: while that reads settled, the rest may be another thread's.
 //! K5. The chunks of one size are a ring. Those that are `open` come first; the others have no free place. Tasks go to the first,

@@ -412,10 +412,15 @@ impl Sched {
         }
     }
 
-    /// Announces sleep. False: something is in the inbox, so do not sleep. `drain` ends it.
-    pub(crate) fn prepare_park(&self) -> bool {
+    /// Takes the places back of tasks that were freed elsewhere.
+    pub(crate) fn take_freed(&self) {
         // SAFETY: this is the owner.
         unsafe { self.shared.take_freed() }
+    }
+
+    /// Announces sleep. False: something is in the inbox, so do not sleep. `drain` ends it.
+    pub(crate) fn prepare_park(&self) -> bool {
+        self.take_freed();
         let (empty, parked) = (ptr::null_mut(), PARKED);
         // ORDERING: Relaxed: the swap in `drain` sees what comes. One that fails without reason costs one look more.
         match self.shared.inbox.compare_exchange_weak(empty, parked, Ordering::Relaxed, Ordering::Relaxed) {
@@ -476,8 +481,7 @@ impl Sched {
             queue.watch.take()
         });
         drop_quietly(watch); // instruments are foreign
-        // SAFETY: this is the owner.
-        unsafe { self.shared.take_freed() }
+        self.take_freed();
         self.shared.places.free_empty();
     }
 

@@ -4,6 +4,7 @@ use super::super::sched::Sched;
 use super::super::site::Site;
 use super::super::state::Word;
 use super::*;
+use crate::current::with_current;
 use crate::task::annex::Annex;
 use crate::task::raw::{CALLBACK, HANDLE, LOOP, first_callback};
 use crate::task::raw_task::RawTask;
@@ -13,6 +14,7 @@ use std::collections::HashSet;
 use std::future::{Pending, poll_fn};
 use std::panic::Location;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 struct Nobody;
 
@@ -439,6 +441,43 @@ fn the_places_of_settled_tasks_come_back_from_any_thread() {
     assert!(sched.prepare_park());
     assert!(chunks(&sched).iter().all(|&(_, live)| live == 0));
     check(&sched);
+}
+
+#[test]
+fn a_loop_that_only_looks_takes_the_places_of_settled_tasks_back() {
+    let event_loop = crate::EventLoop::new();
+    let wakers = std::rc::Rc::default();
+    let core = event_loop.run_until_complete(async {
+        for _ in 0..10_000 {
+            drop(crate::create_task(leaves_its_waker(&wakers)));
+        }
+        crate::yield_now().await;
+        with_current(std::rc::Rc::clone).unwrap()
+    });
+    let mut wakers = wakers.take();
+    assert_eq!(wakers.len(), 10_000);
+    while event_loop.run_once(Some(Duration::ZERO)) > 0 {}
+    assert!(bytes(core.sched()) > 2 * KEPT_BYTES);
+    let half = wakers.split_off(5_000);
+    thread::spawn(move || drop(wakers)).join().unwrap();
+    // Nothing is ready: each step looks.
+    event_loop.run_once(Some(Duration::ZERO));
+    let live_tasks = || chunks(core.sched()).iter().map(|&(_, live)| usize::from(live)).sum::<usize>();
+    assert_eq!(live_tasks(), 5_000);
+    thread::spawn(move || drop(half)).join().unwrap();
+    // Something is always ready: a step looks now and then.
+    let busy = event_loop.create_task(async {
+        loop {
+            crate::yield_now().await;
+        }
+    });
+    for _ in 0..300 {
+        event_loop.run_once(Some(Duration::ZERO));
+    }
+    assert_eq!(live_tasks(), 1);
+    assert!(bytes(core.sched()) <= KEPT_BYTES + 4 * CHUNK);
+    check(core.sched());
+    drop((busy, core));
 }
 
 #[test]
