@@ -20,6 +20,8 @@
 //!     which outlives all tasks (T5).
 //! K3. Only the owner takes and gives. A task that has settled is left on the stack `Shared::freed`, from whatever thread, and
 //!     not touched any more; the owner takes the whole stack when it lacks a place, and before it sleeps, looks or closes.
+//!     What is left on it once the loop is closed lies there until `Shared` goes: with many handles or wakers that outlive
+//!     the loop, their chunks stay while anything else holds `Shared`, such as a `Handle`.
 //! K4. In a free place lies the header of its last task: it is not LISTED, or its word has settled. Whoever walks looks at
 //!     the word first: while that reads settled, the rest may be another thread's.
 //! K5. The chunks of one size are a ring. Those that are `open` come first; the others have no free place. Tasks go to the first,
