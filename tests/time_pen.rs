@@ -611,6 +611,66 @@ fn an_event_loop_has_a_pen_from_its_first_task_on_and_none_between_runs() {
     assert_eq!(Arc::strong_count(&timers), 1);
 }
 
+thread_local! {
+    /// The loop that is left.
+    static LEFT: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
+}
+
+/// Runs its loop when it is dropped, and panics if it is told to.
+struct RunsAtTheEnd {
+    panics: bool,
+    ran: Arc<AtomicUsize>,
+}
+
+impl Wake for RunsAtTheEnd {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for RunsAtTheEnd {
+    fn drop(&mut self) {
+        let event_loop = LEFT.with_borrow(|left| left.clone()).expect("it is dropped on the loop's thread");
+        assert_eq!(event_loop.descriptor(), None);
+        event_loop.run_once(Some(Duration::ZERO));
+        self.ran.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.panics, "a destructor's, on purpose");
+    }
+}
+
+#[test]
+fn what_a_run_leaves_behind_may_use_the_loop_and_its_panic_does_not_go_on() {
+    for (panics, unwinds) in [(false, false), (true, false), (true, true)] {
+        let (event_loop, timers) = event_loop(VirtualClock::new().into());
+        let event_loop = Rc::new(event_loop);
+        LEFT.set(Some(event_loop.clone()));
+        let ran = Arc::<AtomicUsize>::default();
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            event_loop.run_until_complete(async {
+                let keys = [(); 2].map(|()| {
+                    let ends = Arc::new(RunsAtTheEnd { panics, ran: ran.clone() });
+                    timers.insert(timers.now() + SECOND, &ends.into()).unwrap()
+                });
+                assert!(elsewhere(|| keys.iter().all(|&key| timers.remove(key))));
+                assert!(!unwinds, "the run's, on purpose");
+            });
+        }));
+        assert_eq!((run.is_err(), ran.load(Ordering::Relaxed)), (unwinds, 2));
+        event_loop.run_until_complete(sleep(SECOND));
+        LEFT.set(None);
+    }
+}
+
+#[test]
+fn whose_timers_ended_is_woken_when_the_run_is_left() {
+    let (event_loop, timers) = event_loop(VirtualClock::new().into());
+    let (woken, waker) = Woken::waker();
+    event_loop.run_until_complete(async {
+        timers.insert(timers.now() + SECOND, &waker).unwrap();
+        elsewhere(|| timers.end());
+        assert_eq!(woken.times(), 0);
+    });
+    assert_eq!(woken.times(), 1);
+}
+
 #[test]
 fn a_loop_closed_by_another_loops_task_wakes_who_waits_there() {
     let (outer, outer_timers) = event_loop(VirtualClock::new().into());

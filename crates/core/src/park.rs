@@ -18,6 +18,7 @@
 
 use crate::shim::atomic::{AtomicU8, Ordering};
 use crate::shim::{StdArc, thread};
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -50,8 +51,11 @@ pub trait Park {
     /// A park that wraps another one hands both calls on, or does without what the inner one gains by them.
     fn begin_run(&mut self) {}
 
-    /// Says that the run has ended, and that there may be no park any more.
-    fn end_run(&mut self) {}
+    /// Says that the run has ended, and that there may be no park any more. Answers what is to be dropped once nothing
+    /// borrows the park: that may run foreign code, which may panic.
+    fn end_run(&mut self) -> Option<Box<dyn Any>> {
+        None
+    }
 
     /// Says that somebody else will wait in this park's place, a user interface with a loop of its own, and answers for
     /// what. From here to the next park, an unpark makes the [`descriptor`](Self::descriptor) readable, or does what else

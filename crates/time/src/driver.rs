@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::pen::{self, Pen};
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Park, Unpark, Wait, deadline_after};
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -128,11 +129,15 @@ impl<P: Park> Park for Driver<P> {
         self.pen = self.pen.take().and_then(pen::give);
     }
 
-    fn end_run(&mut self) {
+    fn end_run(&mut self) -> Option<Box<dyn Any>> {
+        let mut left = None;
         if self.pen.is_none() {
-            self.pen = self.engine.take_pen();
+            (self.pen, left) = self.engine.take_pen();
         }
-        self.inner.end_run();
+        match (left, self.inner.end_run()) {
+            (None, inner) => inner,
+            both => Some(Box::new(both)),
+        }
     }
 
     fn hand_over(&mut self) -> Wait {
@@ -156,7 +161,7 @@ impl<P: Park> Park for Driver<P> {
 
 impl<P> Drop for Driver<P> {
     fn drop(&mut self) {
-        drop(self.engine.take_pen()); // of a run that has not ended
+        let _let_go_at_last = self.engine.take_pen(); // of a run that has not ended
         self.engine.end();
     }
 }

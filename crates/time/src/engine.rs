@@ -90,6 +90,12 @@ impl Engine {
     /// As [`with`](Self::with), once all that this thread's pen holds is in the wheel; lends the pen as well. Answers too
     /// whether that may have woken somebody.
     fn with_all<R>(&self, f: impl FnOnce(&mut State, Option<&mut Pen>) -> R) -> (R, bool) {
+        let (answer, left) = self.with_all_left(f);
+        (answer, left.is_some_and(LeftOver::let_go))
+    }
+
+    /// As [`with_all`](Self::with_all), but leaves to the caller whom that lets go.
+    fn with_all_left<R>(&self, f: impl FnOnce(&mut State, Option<&mut Pen>) -> R) -> (R, Option<LeftOver>) {
         let mut left = None;
         let answer = pen::with(self, |mut pen| {
             self.with(|state| {
@@ -99,7 +105,7 @@ impl Engine {
                 f(state, pen)
             })
         });
-        (answer, left.is_some_and(LeftOver::let_go))
+        (answer, left)
     }
 
     /// The clock that these timers follow.
@@ -438,10 +444,10 @@ impl Engine {
         state.pen_is_open = false;
     }
 
-    /// Takes back the pen that a run was given, if this thread has it.
-    pub(crate) fn take_pen(&self) -> Option<Box<Pen>> {
-        self.with_all(|state, pen| pen.map(|pen| Self::shut_pen(state, pen)));
-        pen::take(self)
+    /// Takes back the pen that a run was given, if this thread has it; and whoever is left over.
+    pub(crate) fn take_pen(&self) -> (Option<Box<Pen>>, Option<LeftOver>) {
+        let (_, left) = self.with_all_left(|state, pen| pen.map(|pen| Self::shut_pen(state, pen)));
+        (pen::take(self), left)
     }
 
     /// Empties a pen that nobody will have any more.

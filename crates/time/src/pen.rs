@@ -22,7 +22,8 @@
 //! P4. Another thread that removes or updates an entry of the pen leaves a note, under the lock. A note counts for the very
 //!     use of the place that its key names. It is read when the pen is filed, and that comes before the entry can fire. An
 //!     entry that is moved by a note keeps its place among its new equals.
-//! P5. No foreign code runs while the thread-local is borrowed: wakers that are left over are let go afterwards.
+//! P5. No foreign code runs while the thread-local is borrowed: wakers that are left over are let go afterwards. When a run is
+//!     left, that is once the loop does not borrow its park any more.
 
 use crate::engine::Engine;
 use crate::wheel::{HINTS, Wheel, When, hint_of, next_use};
@@ -30,6 +31,8 @@ use evenloop_core::WakeBatch;
 use evenloop_core::shim::{StdArc, thread_local};
 use std::cell::RefCell;
 use std::cmp::Ordering;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -80,7 +83,7 @@ pub(crate) enum Wanted {
     Updated(Instant, Option<Waker>),
 }
 
-/// The wakers that were left over when a pen was filed.
+/// The wakers that were left over when a pen was filed. Dropping it lets them go.
 #[derive(Default)]
 #[must_use = "to be let go after the lock"]
 pub(crate) struct LeftOver {
@@ -216,7 +219,7 @@ impl Pen {
         let place = self.places.get_mut(self.len)?;
         debug_assert!(place.key != NO_KEY && place.waker.is_none());
         place.deadline = deadline;
-        std::mem::swap(&mut place.waker, waker);
+        mem::swap(&mut place.waker, waker);
         self.len += 1;
         Some(place.key)
     }
@@ -252,7 +255,7 @@ impl Pen {
     /// Lets entries be set until it is shut. It is empty, and nothing is new in the wheel.
     pub(crate) fn open(&mut self, wheel: &mut Wheel<Instant, Waker>, news: usize) {
         debug_assert!(self.len == 0);
-        if !std::mem::replace(&mut self.has_nodes, true) {
+        if !mem::replace(&mut self.has_nodes, true) {
             for (hint, place) in self.places.iter_mut().enumerate().filter(|(_, place)| place.key == NO_KEY) {
                 place.key = wheel.lend(hint, place.deadline);
             }
@@ -286,7 +289,7 @@ impl Pen {
         when: impl Fn(Instant) -> When,
     ) -> Option<LeftOver> {
         let mut left = None;
-        for (hint, place) in self.places[..std::mem::take(&mut self.len)].iter_mut().enumerate() {
+        for (hint, place) in self.places[..mem::take(&mut self.len)].iter_mut().enumerate() {
             let Some(mut waker) = place.waker.take() else { continue };
             let mut deadline = place.deadline;
             match notes.take(place.key) {
@@ -298,12 +301,12 @@ impl Pen {
                 }
                 Some(Wanted::Updated(other, instead)) => {
                     deadline = other;
-                    let before = instead.map(|instead| std::mem::replace(&mut waker, instead));
+                    let before = instead.map(|instead| mem::replace(&mut waker, instead));
                     LeftOver::of(&mut left).dropped.extend(before);
                 }
             }
             if ended {
-                let waker = std::mem::replace(&mut waker, Waker::noop().clone());
+                let waker = mem::replace(&mut waker, Waker::noop().clone());
                 LeftOver::of(&mut left).ended.push(waker);
             }
             wheel.adopt(place.key, deadline, when(deadline), waker);
@@ -357,7 +360,7 @@ impl Notes {
             }
             (_, before, wanted) => {
                 note.key = key;
-                (true, std::mem::replace(before, wanted).waker())
+                (true, mem::replace(before, wanted).waker())
             }
         }
     }
@@ -388,9 +391,23 @@ impl LeftOver {
     /// Wakes and drops, with no lock held. Answers whether somebody may have been woken: a destructor may do so.
     #[cold]
     pub(crate) fn let_go(self) -> bool {
-        let woke = !(self.ended.is_empty() && self.dropped.is_empty());
-        wake_all(self.ended);
-        woke
+        !(self.ended.is_empty() && self.dropped.is_empty())
+    }
+}
+
+impl Drop for LeftOver {
+    /// One that panics does not keep the others from being let go; the first panic goes on afterwards.
+    fn drop(&mut self) {
+        let (ended, mut dropped) = (mem::take(&mut self.ended), mem::take(&mut self.dropped).into_iter());
+        let mut first_panic = catch_unwind(|| wake_all(ended)).err();
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| dropped.by_ref().for_each(drop))) {
+            first_panic.get_or_insert(panic);
+        }
+        match first_panic {
+            // Two panics at once would abort the process.
+            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+            _ => {}
+        }
     }
 }
 

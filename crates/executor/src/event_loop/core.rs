@@ -16,6 +16,7 @@
 
 use crate::current::Current;
 use crate::handle::Handle;
+use crate::quietly::drop_quietly;
 use crate::statistics::Statistics;
 use crate::task::sched::Sched;
 use crate::task::shared::Shared;
@@ -376,7 +377,10 @@ impl Parks {
 
 impl Drop for Parks {
     fn drop(&mut self) {
-        self.0.park.borrow_mut().end_run();
+        let left = self.0.park.borrow_mut().end_run();
+        if let Some(left) = left {
+            drop_quietly(left); // the run may be unwinding
+        }
     }
 }
 
