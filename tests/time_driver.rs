@@ -138,14 +138,30 @@ fn an_error_of_the_park_inside_goes_on_and_timers_fire_nevertheless() {
     }
 }
 
+/// A waker that panics.
+struct Wild;
+
+impl std::task::Wake for Wild {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+#[test]
+fn at_the_end_too_a_waker_that_panics_takes_nobody_with_it() {
+    let (stage, _clock) = Stage::paused();
+    let (woken, calm) = Woken::waker();
+    let wild = Waker::from(Arc::new(Wild));
+    let mut naps = (0..100).map(|_| sleep(MS)).collect::<Vec<_>>();
+    for (place, nap) in naps.iter_mut().enumerate() {
+        assert!(poll(nap, if place % 10 == 0 { &wild } else { &calm }).is_pending());
+    }
+    catch_unwind(AssertUnwindSafe(|| stage.timers().end())).expect_err("the first panic goes on");
+    assert_eq!(woken.times(), 90);
+}
+
 #[test]
 fn a_waker_that_panics_takes_nobody_with_it() {
-    struct Wild;
-    impl std::task::Wake for Wild {
-        fn wake(self: Arc<Self>) {
-            panic!("a waker that panics");
-        }
-    }
     let (mut stage, clock) = Stage::jumping();
     let (woken, calm) = Woken::waker();
     let wild = Waker::from(Arc::new(Wild));

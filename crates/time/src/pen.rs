@@ -29,6 +29,7 @@ use crate::engine::Engine;
 use crate::wheel::{HINTS, Wheel, When, hint_of, next_use};
 use evenloop_core::WakeBatch;
 use evenloop_core::shim::{StdArc, thread_local};
+use std::any::Any;
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::mem;
@@ -403,23 +404,30 @@ impl Drop for LeftOver {
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| dropped.by_ref().for_each(drop))) {
             first_panic.get_or_insert(panic);
         }
-        match first_panic {
-            // Two panics at once would abort the process.
-            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-            _ => {}
-        }
+        go_on(first_panic);
     }
 }
 
-/// Wakes any number, with no lock held.
+/// Wakes any number, with no lock held. One that panics does not silence the others; the first panic goes on afterwards.
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
-    let (mut wakers, mut batch) = (wakers.into_iter(), WakeBatch::new());
+    let (mut wakers, mut batch, mut first_panic) = (wakers.into_iter(), WakeBatch::new(), None);
     while wakers.len() > 0 {
         while !batch.is_full() {
             let Some(waker) = wakers.next() else { break };
             batch.push(waker);
         }
-        batch.wake_all();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| batch.wake_all())) {
+            first_panic.get_or_insert(panic);
+        }
+    }
+    go_on(first_panic);
+}
+
+/// Goes on with a panic, unless there is another one: two at once would abort the process.
+fn go_on(panic: Option<Box<dyn Any + Send>>) {
+    match panic {
+        Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+        _ => {}
     }
 }
 
