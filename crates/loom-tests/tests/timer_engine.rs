@@ -99,22 +99,27 @@ fn insert_races_park() {
 fn update_races_park() {
     model(|| {
         let (mut driver, clock) = driver();
-        let (timers, witness) = (driver.timers(), StdArc::new(Witness::new(0)));
-        let (count, waker) = Woken::waker();
-        let key = timers.insert(clock.now() + 10 * MS, &waker).unwrap();
-        let other = thread::spawn({
-            let witness = witness.clone();
-            move || {
-                witness.set(1);
-                assert_eq!(timers.update(key, clock.now(), None), Ok(true));
-            }
-        });
-        while count.times() == 0 {
-            driver.park(None).unwrap();
-        }
-        assert_eq!(witness.get(), 1);
-        other.join().unwrap();
+        moved_by_another_thread(&mut driver, clock);
     });
+}
+
+/// Parks until a timer wakes that another thread moves to the present.
+fn moved_by_another_thread(driver: &mut Driver<ThreadPark>, clock: VirtualClock) {
+    let (timers, witness) = (driver.timers(), StdArc::new(Witness::new(0)));
+    let (count, waker) = Woken::waker();
+    let key = timers.insert(clock.now() + 10 * MS, &waker).unwrap();
+    let other = thread::spawn({
+        let witness = witness.clone();
+        move || {
+            witness.set(1);
+            assert_eq!(timers.update(key, clock.now(), None), Ok(true));
+        }
+    });
+    while count.times() == 0 {
+        driver.park(None).unwrap();
+    }
+    assert_eq!(witness.get(), 1);
+    other.join().unwrap();
 }
 
 /// What a model needs in which one entry is due and the loop turns while another thread meddles with it.
@@ -330,22 +335,8 @@ fn update_races_reuse_of_the_place() {
 #[test]
 fn update_races_filing_and_park() {
     model(|| {
-        let (mut driver, timers, clock) = running();
-        let witness = StdArc::new(Witness::new(0));
-        let (count, waker) = Woken::waker();
-        let key = timers.insert(clock.now() + 10 * MS, &waker).unwrap();
-        let other = thread::spawn({
-            let witness = witness.clone();
-            move || {
-                witness.set(1);
-                assert_eq!(timers.update(key, clock.now(), None), Ok(true));
-            }
-        });
-        while count.times() == 0 {
-            driver.park(None).unwrap();
-        }
-        assert_eq!(witness.get(), 1);
-        other.join().unwrap();
+        let (mut driver, _, clock) = running();
+        moved_by_another_thread(&mut driver, clock);
         driver.end_run();
     });
 }
