@@ -6,13 +6,15 @@ use evenloop_core::{Park, ThreadPark, Unpark, Wait};
 use evenloop_executor::{EventLoop, create_task, current_statistics, to_thread, yield_now};
 use evenloop_sync::Queue;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::cell::Cell;
-use std::future::pending;
+use std::cell::{Cell, OnceCell};
+use std::future::{Future, pending};
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
@@ -152,6 +154,33 @@ fn a_loop_without_a_descriptor_calls_its_unparker() {
     assert_eq!(event_loop.run_once(ZERO), 2);
     // Without a part of its own a park lets nobody wait.
     assert_eq!(ThreadPark::new().hand_over(), Wait::Forever);
+}
+
+#[test]
+fn a_waker_may_ask_for_the_descriptor_while_the_loop_parks() {
+    thread_local! {
+        static ASKED: OnceCell<(EventLoop, Cell<bool>)> = const { OnceCell::new() };
+    }
+    struct Asks;
+    impl Wake for Asks {
+        fn wake(self: Arc<Self>) {
+            ASKED.with(|asked| {
+                let (event_loop, answered) = asked.get().unwrap();
+                answered.set(event_loop.descriptor().is_some());
+            });
+        }
+    }
+    ASKED.with(|asked| {
+        let event_loop = evenloop::event_loop_on(VirtualClock::new().into());
+        let (event_loop, answered) = asked.get_or_init(|| (event_loop, Cell::new(false)));
+        event_loop.run_until_complete(async {
+            let mut short = pin!(sleep(Duration::from_secs(1)));
+            let waker = Arc::new(Asks).into();
+            assert!(short.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            sleep(Duration::from_secs(2)).await;
+        });
+        assert!(answered.get());
+    });
 }
 
 #[test]

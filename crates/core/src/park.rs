@@ -66,7 +66,8 @@ pub trait Park {
         Wait::Ready
     }
 
-    /// The descriptor that becomes readable when a park has something to dispatch, if it waits on one.
+    /// The descriptor that becomes readable when a park has something to dispatch, if it waits on one. A loop asks once, when
+    /// it is built.
     fn descriptor(&self) -> Option<RawFd> {
         None
     }

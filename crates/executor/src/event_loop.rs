@@ -218,7 +218,7 @@ impl EventLoop {
     /// watch (see [`wait_elsewhere`](Self::wait_elsewhere)). It stays the loop's own, and valid for as long as the loop
     /// lives. `None` if the park waits on no descriptor.
     pub fn descriptor(&self) -> Option<RawFd> {
-        self.core.park.borrow().descriptor()
+        self.core.descriptor
     }
 
     /// What the loop looks like: how many tasks it has, what is ready, what is next. May be out of date by the time it

@@ -33,6 +33,7 @@ use evenloop_core::shim::StdArc;
 use evenloop_core::{Entered, Park, Runtime, Spawn, TimerKey, Timers, Wait, deadline_after};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::os::fd::RawFd;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::Waker;
@@ -52,7 +53,9 @@ const STANDSTILL: u32 = 100_000;
 pub(crate) struct Core {
     pub(super) sched: Sched,
     pub(super) handle: Handle,
-    pub(super) park: RefCell<Box<dyn Park>>,
+    park: RefCell<Box<dyn Park>>,
+    /// The park's, kept beside it: a waker may ask for it while the loop parks.
+    pub(super) descriptor: Option<RawFd>,
     runtime: Runtime,
     /// Asked to leave after this pass.
     stopping: Cell<bool>,
@@ -70,8 +73,16 @@ impl Core {
         runtime: Runtime,
         choose: Option<Box<ChooseHook>>,
     ) -> Self {
-        let (park, choose) = (RefCell::new(park), choose.map(RefCell::new));
-        Self { sched, handle, park, runtime, stopping: Cell::new(false), unlooked: Cell::new(0), choose }
+        Self {
+            sched,
+            handle,
+            descriptor: park.descriptor(),
+            park: RefCell::new(park),
+            runtime,
+            stopping: Cell::new(false),
+            unlooked: Cell::new(0),
+            choose: choose.map(RefCell::new),
+        }
     }
 
     pub(crate) fn sched(&self) -> &Sched {
