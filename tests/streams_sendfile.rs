@@ -3,13 +3,13 @@
 use evenloop_streams::pipe::pipe;
 use evenloop_streams::{
     Protocol, SendFileFailed, StreamWriter, TakesFiles, UnixStream, connect_accepted_socket, connect_stream,
-    sendfile,
+    connect_write_pipe, sendfile,
 };
 use evenloop_tests::{Log, connected, on_loop, on_reactor, until};
 use futures::future::join;
 use futures::{AsyncReadExt, AsyncWrite, AsyncWriteExt, poll};
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -254,6 +254,35 @@ fn a_transport_sends_a_file_between_what_is_written() {
             assert_eq!((sent, file.stream_position().unwrap()), (LENGTH as u64 - 5, LENGTH as u64 - 2));
             assert!(got == [&content[..], &content[3..LENGTH - 2], b"after"].concat(), "{}", got.len());
         }
+    });
+}
+
+#[test]
+fn a_transport_sends_a_file_into_a_pipe() {
+    let content = content();
+    let mut file = file(&content);
+    on_loop(async {
+        let (mut reads, writes) = io::pipe().unwrap();
+        let (transport, quiet) = connect_write_pipe(Quiet::default, writes).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            reads.read_to_end(&mut got).unwrap();
+            got
+        });
+        transport.write(b"before").unwrap();
+        assert_eq!(transport.sendfile(&mut file, 3, None).await.unwrap(), LENGTH as u64 - 3);
+        transport.write(b"after").unwrap();
+        transport.close();
+        until(|| quiet.0.has("in order")).await;
+        assert!(reader.join().unwrap() == [b"before", &content[3..], b"after"].concat());
+
+        let (reads, writes) = io::pipe().unwrap();
+        let (transport, quiet) = connect_write_pipe(Quiet::default, writes).unwrap();
+        let mut sending = pin!(transport.sendfile(&mut file, 0, None));
+        assert!(poll!(&mut sending).is_pending(), "nobody reads");
+        drop(reads);
+        assert!(sending.await.is_err());
+        until(|| quiet.0.has("BrokenPipe")).await;
     });
 }
 

@@ -6,19 +6,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Short for a limit, long beside what a busy machine takes to let a thread run.
+/// A limit that is reached soon, and one that is not.
 const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(600);
 
 /// The report of a test that hangs.
-fn report(virtual_clock: bool, test: impl Future<Output = ()>) -> String {
-    let run = || evenloop::entry::test_within(virtual_clock, SHORT, test);
+fn report(virtual_clock: bool, limit: Duration, test: impl Future<Output = ()>) -> String {
+    let run = || evenloop::entry::test_within(virtual_clock, limit, test);
     let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("it hangs");
     *panic.downcast::<String>().expect("a report")
 }
 
 #[test]
 fn a_deadlock_on_the_virtual_clock_is_reported_with_its_cycle() {
-    let text = report(true, async {
+    let text = report(true, LONG, async {
         let locks = Rc::new((Lock::new(()), Lock::new(())));
         let other = locks.clone();
         let task = create_task(async move {
@@ -40,7 +41,7 @@ fn a_deadlock_on_the_virtual_clock_is_reported_with_its_cycle() {
 #[test]
 fn a_test_that_takes_longer_than_its_limit_is_reported_on_either_clock() {
     for virtual_clock in [false, true] {
-        let text = report(virtual_clock, async {
+        let text = report(virtual_clock, SHORT, async {
             let task = create_task(async {
                 loop {
                     yield_now().await;

@@ -119,6 +119,23 @@ impl Wake for Woken {
     }
 }
 
+/// Panics when woken.
+#[derive(Debug)]
+pub struct Panics;
+
+impl Panics {
+    /// A waker that panics.
+    pub fn waker() -> Waker {
+        Waker::from(StdArc::new(Self))
+    }
+}
+
+impl Wake for Panics {
+    fn wake(self: StdArc<Self>) {
+        std::panic::resume_unwind(Box::new("woken"));
+    }
+}
+
 /// Polls once with `waker`.
 pub fn poll<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(waker))

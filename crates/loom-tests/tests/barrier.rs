@@ -1,11 +1,11 @@
 //! Models of sync's `Barrier`.
 
 use evenloop_core::shim::{StdArc, thread};
-use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
+use evenloop_loom_tests::{Outcomes, Panics, Witness, Woken, block_on, model, model_reaching, poll};
 use evenloop_sync::{Barrier, BrokenBarrier};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
 /// A barrier for two, and what each did before.
 struct Scene {
@@ -136,22 +136,13 @@ fn waker_moves_while_last_arrival() {
     });
 }
 
-/// Panics when woken.
-struct Panics;
-
-impl Wake for Panics {
-    fn wake(self: StdArc<Self>) {
-        std::panic::resume_unwind(Box::new("woken"));
-    }
-}
-
 /// When a waker panics at the release while the next generation gathers, has everybody of this one passed?
 #[test]
 fn waker_panics_while_wait() {
     model(|| {
         let scene = scene();
         let mut first = scene.barrier.wait();
-        assert!(poll(Pin::new(&mut first), &Waker::from(StdArc::new(Panics))).is_pending());
+        assert!(poll(Pin::new(&mut first), &Panics::waker()).is_pending());
         let arrival = thread::spawn({
             let scene = scene.clone();
             move || {

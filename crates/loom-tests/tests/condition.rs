@@ -2,11 +2,11 @@
 
 use evenloop_core::cancel::CancelScope;
 use evenloop_core::shim::{StdArc, thread};
-use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
+use evenloop_loom_tests::{Outcomes, Panics, Witness, Woken, block_on, model, model_reaching, poll};
 use evenloop_sync::{Condition, Lock};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 /// A value under a lock, and the condition that it has changed.
 struct Scene {
@@ -182,22 +182,13 @@ fn waker_moves_while_notify() {
     });
 }
 
-/// Panics when woken.
-struct Panics;
-
-impl Wake for Panics {
-    fn wake(self: StdArc<Self>) {
-        std::panic::resume_unwind(Box::new("woken"));
-    }
-}
-
 /// When the waker of the notified panics, and its task is dropped for it, is the next one notified?
 #[test]
 fn waker_panics_while_wait() {
     model(|| {
         let scene = scene();
         let mut first = scene.changed.wait(scene.value.try_acquire().expect("free"));
-        assert!(poll(Pin::new(&mut first), &Waker::from(StdArc::new(Panics))).is_pending());
+        assert!(poll(Pin::new(&mut first), &Panics::waker()).is_pending());
         let notifier = thread::spawn({
             let scene = scene.clone();
             move || {

@@ -2,11 +2,11 @@
 
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{StdArc, thread};
-use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
+use evenloop_loom_tests::{Outcomes, Panics, Witness, Woken, block_on, model, model_reaching, poll};
 use evenloop_sync::Event;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 /// An event, and what came before it was set.
 #[derive(Default)]
@@ -207,22 +207,13 @@ fn waker_moves_while_set() {
     });
 }
 
-/// Panics when woken.
-struct Panics;
-
-impl Wake for Panics {
-    fn wake(self: StdArc<Self>) {
-        std::panic::resume_unwind(Box::new("woken"));
-    }
-}
-
 /// When the first of several wakers panics, are the others woken all the same, those of later batches too?
 #[test]
 fn waker_panics_while_wait() {
     model(|| {
         let scene = StdArc::new(Scene::default());
         let mut first = scene.event.wait();
-        assert!(poll(Pin::new(&mut first), &Waker::from(StdArc::new(Panics))).is_pending());
+        assert!(poll(Pin::new(&mut first), &Panics::waker()).is_pending());
         let (_, waker) = Woken::waker();
         let mut rest = [(); 2].map(|()| scene.event.wait());
         assert!(rest.iter_mut().all(|wait| poll(Pin::new(wait), &waker).is_pending()));

@@ -1,11 +1,11 @@
 //! Models of sync's `Limiter`.
 
 use evenloop_core::shim::{StdArc, thread};
-use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
+use evenloop_loom_tests::{Outcomes, Panics, Witness, Woken, block_on, model, model_reaching, poll};
 use evenloop_sync::Limiter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 /// A limiter, and what only who has a token may touch.
 struct Scene {
@@ -129,22 +129,13 @@ fn waker_moves_while_set_total() {
     });
 }
 
-/// Panics when woken.
-struct Panics;
-
-impl Wake for Panics {
-    fn wake(self: StdArc<Self>) {
-        std::panic::resume_unwind(Box::new("woken"));
-    }
-}
-
 /// When the first of several wakers panics, are the others woken all the same?
 #[test]
 fn waker_panics_while_acquire() {
     model(|| {
         let scene = scene(0);
         let mut first = scene.limiter.acquire();
-        assert!(poll(Pin::new(&mut first), &Waker::from(StdArc::new(Panics))).is_pending());
+        assert!(poll(Pin::new(&mut first), &Panics::waker()).is_pending());
         let mut second = scene.limiter.acquire();
         let (_, waker) = Woken::waker();
         assert!(poll(Pin::new(&mut second), &waker).is_pending());

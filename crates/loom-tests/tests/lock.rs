@@ -2,11 +2,11 @@
 
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{StdArc, thread};
-use evenloop_loom_tests::{Outcomes, Witness, Woken, block_on, model, model_reaching, poll};
+use evenloop_loom_tests::{Outcomes, Panics, Witness, Woken, block_on, model, model_reaching, poll};
 use evenloop_sync::Lock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::task::{Poll, Wake, Waker};
+use std::task::{Poll, Waker};
 
 fn lock() -> StdArc<Lock<Witness>> {
     StdArc::new(Lock::new(Witness::new(0)))
@@ -132,15 +132,6 @@ fn waker_moves_while_release() {
     });
 }
 
-/// Panics when woken.
-struct Panics;
-
-impl Wake for Panics {
-    fn wake(self: StdArc<Self>) {
-        std::panic::resume_unwind(Box::new("woken"));
-    }
-}
-
 /// When a waiter's waker panics while another waiter joins, is the lock handed on all the same?
 #[test]
 fn waker_panics_while_acquire() {
@@ -148,7 +139,7 @@ fn waker_panics_while_acquire() {
         let lock = lock();
         let guard = lock.try_acquire_owned().expect("free");
         let mut first = Box::pin(lock.acquire_owned());
-        assert!(poll(first.as_mut(), &Waker::from(StdArc::new(Panics))).is_pending());
+        assert!(poll(first.as_mut(), &Panics::waker()).is_pending());
         let other = thread::spawn(move || {
             let panic = catch_unwind(AssertUnwindSafe(|| drop(guard)));
             assert!(panic.is_err());

@@ -97,7 +97,7 @@ impl Connection {
             Poll::Pending => {}
             Poll::Ready(Err(error)) => self.end(Some(error)),
             Poll::Ready(Ok(_)) => {
-                let lost = !self.unsent.borrow().is_empty();
+                let lost = !self.unsent.borrow().is_empty() || self.sends_file.get();
                 self.end(lost.then(|| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads any more")));
             }
         }
