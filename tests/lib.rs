@@ -16,7 +16,7 @@ mod mistakes;
 pub use counting::Counting;
 pub use log::Log;
 
-use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark};
+use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark, shim};
 use evenloop_executor::EventLoop;
 use evenloop_streams::{ReactorDriver, TcpListener, TcpStream};
 use evenloop_time::{Clock, Driver, Engine, VirtualClock};
@@ -257,8 +257,8 @@ pub fn descriptors() -> usize {
 
 /// Never drops it, and keeps where it lies, so that it is no leak to a tool that looks for some.
 pub fn never_drop<T>(value: T) {
-    static KEPT: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
-    KEPT.lock().expect("nothing panics meanwhile").push(Box::into_raw(Box::new(value)).expose_provenance());
+    static KEPT: shim::Mutex<Vec<usize>> = shim::Mutex::new(Vec::new());
+    KEPT.lock().push(Box::into_raw(Box::new(value)).expose_provenance());
 }
 
 /// The words of the panic that `f` ends with.
@@ -277,6 +277,9 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs the tasks that `scenario` makes on Evenloop's loop, on tokio's threads, on smol's, and each on a plain thread under
 /// a bare `block_on`. `scenario` makes new ones each time.
+///
+/// ThreadSanitizer does not see the order that the threads of those two keep (`FOREIGN` in `xtask/src/sanitize.rs`), so
+/// there each has one.
 pub fn everywhere(scenario: impl Fn() -> Vec<Task>) {
     evenloop::run(async {
         let tasks: Vec<_> = scenario().into_iter().map(evenloop::create_task).collect();
@@ -284,8 +287,11 @@ pub fn everywhere(scenario: impl Fn() -> Vec<Task>) {
             task.await;
         }
     });
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
-    tokio.block_on(async {
+    let mut tokio = match cfg!(evenloop_tsan) {
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    tokio.worker_threads(2).build().expect("a runtime").block_on(async {
         let tasks: Vec<_> = scenario().into_iter().map(tokio::spawn).collect();
         for task in tasks {
             task.await.expect("no panic");
@@ -294,7 +300,9 @@ pub fn everywhere(scenario: impl Fn() -> Vec<Task>) {
     let smol = smol::Executor::new();
     let (end, ended) = smol::channel::unbounded::<()>();
     std::thread::scope(|threads| {
-        threads.spawn(|| smol::block_on(smol.run(ended.recv())));
+        if !cfg!(evenloop_tsan) {
+            threads.spawn(|| smol::block_on(smol.run(ended.recv())));
+        }
         let tasks: Vec<_> = scenario().into_iter().map(|task| smol.spawn(task)).collect();
         smol::block_on(smol.run(async {
             for task in tasks {

@@ -4,6 +4,7 @@
 //! their turn.
 
 use crate::scene::{OnLoop, Row, Test, Waiting, end, on_loop, tell};
+use evenloop_core::shim::Mutex;
 use evenloop_core::{Reactor, Readiness, Ready, Runtime, SourceKey, Unwatched, WakeBatch};
 use evenloop_streams::tls::{TlsAcceptor, TlsConnector, pki_types, rustls};
 use evenloop_streams::{
@@ -20,7 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 const NOT_TOLD: &str = "how many wait is not told";
 const A_LIMIT: &str = "it keeps a waker for the descriptor and one for the limit";
@@ -37,7 +38,7 @@ struct Reticent(Mutex<Watched>);
 impl Reactor for Reticent {
     fn register(&self, fd: BorrowedFd<'_>, readiness: &Arc<Readiness>) -> io::Result<SourceKey> {
         let watched = (fd.try_clone_to_owned()?, readiness.clone());
-        let mut all = self.0.lock().unwrap();
+        let mut all = self.0.lock();
         all.0 += 1;
         let key = all.0;
         all.1.insert(key, watched);
@@ -45,7 +46,7 @@ impl Reactor for Reticent {
     }
 
     fn deregister(&self, _: BorrowedFd<'_>, key: SourceKey) {
-        let gone = self.0.lock().unwrap().1.remove(&key.into_raw());
+        let gone = self.0.lock().1.remove(&key.into_raw());
         let Some((_, readiness)) = gone else { return };
         let mut due = WakeBatch::new();
         while readiness.unwatch(Unwatched::Deregistered, &mut due) {
@@ -61,7 +62,7 @@ impl Reticent {
         let copied = |(fd, readiness): &(OwnedFd, Arc<Readiness>)| {
             (fd.try_clone().expect("a descriptor"), readiness.clone())
         };
-        let all: Vec<_> = self.0.lock().unwrap().1.values().map(copied).collect();
+        let all: Vec<_> = self.0.lock().1.values().map(copied).collect();
         for (fd, readiness) in all {
             poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None).expect("the connection ends");
             tell(&readiness, Ready::WRITE);

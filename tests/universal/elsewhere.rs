@@ -1,6 +1,7 @@
 //! Rows of what ends elsewhere: in a thread, in a child process, at a signal.
 
 use crate::scene::{OnLoop, Only, Row, Test, Waiting, end, on_loop};
+use evenloop_core::shim::{Condvar, Mutex};
 use evenloop_core::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned, Runtime, Spawn};
 use evenloop_executor::{Job, ctrl_c, to_thread, try_to_thread};
 use evenloop_streams::lookup_host;
@@ -11,7 +12,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, Weak};
+use std::sync::{Arc, Once, Weak};
 use std::task::Context;
 use std::thread::ThreadId;
 
@@ -36,7 +37,7 @@ struct Jobs(Mutex<Vec<BoxJob>>);
 impl Jobs {
     fn run(&self) {
         loop {
-            let job = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let job = self.0.lock().pop();
             let Some(job) = job else { return };
             job();
         }
@@ -59,7 +60,7 @@ impl Spawn for Jobs {
     }
 
     fn spawn_blocking(&self, job: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+        self.0.lock().push(job);
         Ok(())
     }
 }
@@ -161,7 +162,7 @@ static STARTING: Mutex<()> = Mutex::new(());
 
 /// A child that ends when it is told to.
 fn sleeper() -> Process {
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _starting = STARTING.lock();
     let sleep = Command::new("sleep").args(["1000000"]).stdio([PIPE, PIPE, PIPE]).on_drop(Ending::Kill);
     sleep.spawn().expect("every system has it")
 }
@@ -215,7 +216,7 @@ static FREE: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 impl OwnSignal {
     fn new() -> Self {
         static FILLED: Once = Once::new();
-        let free = || FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = || FREE.lock();
         FILLED.call_once(|| free().extend(40..60)); // those without a name
         Self(free().pop().expect("a scene has one at a time"))
     }
@@ -223,7 +224,7 @@ impl OwnSignal {
 
 impl Drop for OwnSignal {
     fn drop(&mut self) {
-        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        FREE.lock().push(self.0);
     }
 }
 
@@ -237,9 +238,9 @@ static LEFT: Condvar = Condvar::new();
 impl Alone {
     fn new() -> Self {
         let this = std::thread::current().id();
-        let mut owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owner = OWNER.lock();
         while owner.0.is_some_and(|owner| owner != this) {
-            owner = LEFT.wait(owner).unwrap_or_else(PoisonError::into_inner);
+            LEFT.wait(&mut owner);
         }
         *owner = (Some(this), owner.1 + 1);
         Self
@@ -248,7 +249,7 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        let mut owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owner = OWNER.lock();
         owner.1 -= 1;
         if owner.1 == 0 {
             owner.0 = None;

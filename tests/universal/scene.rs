@@ -1,6 +1,7 @@
 //! What a row of the table is made of.
 
 use evenloop::time::VirtualClock;
+use evenloop_core::shim::Mutex;
 use evenloop_core::{Readiness, Ready, WakeBatch};
 use evenloop_executor::EventLoop;
 use evenloop_streams::ReactorDriver;
@@ -9,7 +10,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -164,7 +165,7 @@ impl<P, G> Held<P, G> {
     }
 
     pub(crate) fn give_up(&self) {
-        let guard = self.guard.lock().unwrap().take();
+        let guard = self.guard.lock().take();
         drop(guard);
     }
 }
@@ -372,7 +373,7 @@ impl<T> Default for Apart<T> {
 impl<T> Apart<T> {
     /// Keeps an end until it serves, or the answer is dropped.
     pub(crate) fn join(&self, end: T) -> Joined<'_, T> {
-        let mut ends = self.ends.lock().unwrap();
+        let mut ends = self.ends.lock();
         ends.0 += 1;
         let number = ends.0;
         ends.1.push((number, false, end));
@@ -383,7 +384,7 @@ impl<T> Apart<T> {
         // One at a time: serving wakes, and who is woken may come here.
         loop {
             let first = {
-                let mut ends = self.ends.lock().unwrap();
+                let mut ends = self.ends.lock();
                 if ends.1.is_empty() { None } else { Some(ends.1.remove(0)) }
             };
             let Some((_, _, first)) = first else { return };
@@ -392,16 +393,16 @@ impl<T> Apart<T> {
     }
 
     pub(crate) fn count(&self, which: impl Fn(&T) -> bool) -> usize {
-        self.ends.lock().unwrap().1.iter().filter(|(_, _, end)| which(end)).count()
+        self.ends.lock().1.iter().filter(|(_, _, end)| which(end)).count()
     }
 
     pub(crate) fn count_in(&self, number: usize) {
-        let mut ends = self.ends.lock().unwrap();
+        let mut ends = self.ends.lock();
         ends.1.iter_mut().filter(|(other, ..)| *other == number).for_each(|end| end.1 = true);
     }
 
     pub(crate) fn counted(&self) -> usize {
-        self.ends.lock().unwrap().1.iter().filter(|(_, counted, _)| *counted).count()
+        self.ends.lock().1.iter().filter(|(_, counted, _)| *counted).count()
     }
 }
 
@@ -410,7 +411,7 @@ pub(crate) struct Joined<'a, T>(pub(crate) usize, &'a Apart<T>);
 
 impl<T> Drop for Joined<'_, T> {
     fn drop(&mut self) {
-        let mut ends = self.1.ends.lock().unwrap();
+        let mut ends = self.1.ends.lock();
         let place = ends.1.iter().position(|(number, ..)| *number == self.0);
         let gone = place.map(|place| ends.1.remove(place));
         drop(ends);

@@ -83,6 +83,9 @@ const ALONE: &[&str] = &[
     "without_processes_it_says_so",
 ];
 
+/// Tests that count system calls: ThreadSanitizer has a thread that makes some, now and then.
+const COUNTING: &str = "system_call";
+
 /// Tests under executors of other projects that have several threads. Those keep their queues under locks of std's, which is
 /// not instrumented: ThreadSanitizer does not see who waited for such a lock, and reports what tokio and smol's crates do with
 /// what it guards. With one thread, and under the other sanitizers, the same tests run.
@@ -100,7 +103,7 @@ fn thread() -> Outcome {
     // It puts off a signal that comes to a thread in a bare system call, as the harness's main thread is in: for ever.
     // It keeps a stack of its own of 65,536 calls.
     test.args(["--skip", "ctrl_c", "--skip", "ten_thousand_nested_groups"]);
-    test.args(ALONE.iter().chain(FOREIGN).flat_map(|test| ["--skip", test]));
+    test.args(ALONE.iter().chain(FOREIGN).chain([&COUNTING]).flat_map(|test| ["--skip", test]));
     let suppressions = sh::root().join("xtask/tsan.supp");
     test.env("TSAN_OPTIONS", format!("suppressions={} halt_on_error=1", suppressions.display()));
     sh::run(&mut test)
