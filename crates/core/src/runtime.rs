@@ -15,11 +15,13 @@ use crate::reactor::Reactor;
 use crate::shim::{GlobalMutex, OnceLock, StdArc, StdWeak};
 use crate::spawn::Spawn;
 use crate::timers::Timers;
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// The seams that one host offers. Cheap to clone; clones are the same runtime.
@@ -271,6 +273,35 @@ impl Runtime {
         let debugging = |runtime: &Self| runtime.0.spawn.clone().filter(|host| host.is_debug());
         if let Some(Some(host)) = Self::with_current(debugging) {
             host.report(&what());
+        }
+    }
+
+    /// Tells the host of this thread of a panic that falls on nobody, such as a waker's; prints it if there is no host.
+    ///
+    /// From destructors too. Never panics: what the panic carries is dropped, and so is what that may panic with.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use evenloop_core::Runtime;
+    ///
+    /// if let Err(panic) = std::panic::catch_unwind(|| panic!("out of ink")) {
+    ///     Runtime::report_panic("a printer panicked", panic); // a printer panicked: out of ink
+    /// }
+    /// ```
+    #[cold]
+    pub fn report_panic(what: &str, panic: Box<dyn Any + Send>) {
+        let words = match panic.downcast_ref::<&'static str>() {
+            Some(words) => words,
+            None => panic.downcast_ref::<String>().map_or("(no message)", String::as_str),
+        };
+        let host = Self::with_current(|runtime| runtime.0.spawn.clone());
+        match host.flatten() {
+            Some(host) => host.report(&format_args!("{what}: {words}")),
+            None => eprintln!("{what}: {words}"),
+        }
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(another); // it might go on for ever
         }
     }
 

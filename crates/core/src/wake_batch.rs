@@ -5,6 +5,7 @@
 //! goes round: lock, fill, unlock, wake, until nothing is left.
 
 use smallvec::SmallVec;
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
@@ -73,16 +74,26 @@ impl WakeBatch {
     ///
     /// A waker that panics does not keep the others from being woken; the first panic goes on afterwards.
     pub fn wake_all(&mut self) {
+        match self.try_wake_all() {
+            // Two panics at once would abort the process.
+            Err(panic) if !std::thread::panicking() => resume_unwind(panic),
+            _ => {}
+        }
+    }
+
+    /// As [`wake_all`](Self::wake_all), for those on whom no waker's panic may fall: they tell it
+    /// ([`Runtime::report_panic`](crate::Runtime::report_panic)) and go on.
+    ///
+    /// # Errors
+    ///
+    /// What the first waker that panicked did so with.
+    pub fn try_wake_all(&mut self) -> Result<(), Box<dyn Any + Send>> {
         let mut due = self.wakers.drain(..);
         let mut first_panic = None;
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| due.by_ref().for_each(Waker::wake))) {
             first_panic.get_or_insert(panic);
         }
-        match first_panic {
-            // Two panics at once would abort the process.
-            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-            _ => {}
-        }
+        first_panic.map_or(Ok(()), Err)
     }
 }
 

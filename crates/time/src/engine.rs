@@ -13,7 +13,8 @@
 //!
 //! E1. A tick is a millisecond since `origin`. Deadlines are rounded up to ticks and the present down: never early, at most
 //!     one tick late.
-//! E2. No foreign code under the lock: wakers are cloned before it, and woken and dropped after it.
+//! E2. No foreign code under the lock: wakers are cloned before it, and woken and dropped after it. One that panics falls on
+//!     nobody, neither on the others that are due nor on whoever turns: its panic is reported.
 //! E3. `asleep_until` is 0 while the host is awake. It is set under the lock in which the host learnt how long it may
 //!     sleep, so an earlier insert either is seen by the host or sees that it has to rouse it. Who moves the clock fires
 //!     what is due, and leaves the host asleep: what is inserted from then on rouses it, for that may be due already.
@@ -175,7 +176,7 @@ impl Engine {
                 }
                 state.wheel.has_due()
             });
-            batch.wake_all(); // E2
+            pen::wake_batch(&mut batch); // E2
         }
         true
     }

@@ -27,13 +27,12 @@
 
 use crate::engine::Engine;
 use crate::wheel::{HINTS, Wheel, When, hint_of, next_use};
-use evenloop_core::WakeBatch;
 use evenloop_core::shim::{StdArc, thread_local};
-use std::any::Any;
+use evenloop_core::{Runtime, WakeBatch};
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -397,37 +396,32 @@ impl LeftOver {
 }
 
 impl Drop for LeftOver {
-    /// One that panics does not keep the others from being let go; the first panic goes on afterwards.
+    /// One that panics does not keep the others from being let go.
     fn drop(&mut self) {
-        let (ended, mut dropped) = (mem::take(&mut self.ended), mem::take(&mut self.dropped).into_iter());
-        let mut first_panic = catch_unwind(|| wake_all(ended)).err();
+        wake_all(mem::take(&mut self.ended));
+        let mut dropped = mem::take(&mut self.dropped).into_iter();
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| dropped.by_ref().for_each(drop))) {
-            first_panic.get_or_insert(panic);
+            Runtime::report_panic("a waker panicked when it was dropped", panic);
         }
-        go_on(first_panic);
     }
 }
 
-/// Wakes any number, with no lock held. One that panics does not silence the others; the first panic goes on afterwards.
+/// Wakes any number, with no lock held.
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
-    let (mut wakers, mut batch, mut first_panic) = (wakers.into_iter(), WakeBatch::new(), None);
+    let (mut wakers, mut batch) = (wakers.into_iter(), WakeBatch::new());
     while wakers.len() > 0 {
         while !batch.is_full() {
             let Some(waker) = wakers.next() else { break };
             batch.push(waker);
         }
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| batch.wake_all())) {
-            first_panic.get_or_insert(panic);
-        }
+        wake_batch(&mut batch);
     }
-    go_on(first_panic);
 }
 
-/// Goes on with a panic, unless there is another one: two at once would abort the process.
-fn go_on(panic: Option<Box<dyn Any + Send>>) {
-    match panic {
-        Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-        _ => {}
+/// Wakes a batch, with no lock held. A waker that panics silences no other, and does not end whoever turns the timers.
+pub(crate) fn wake_batch(batch: &mut WakeBatch) {
+    if let Err(panic) = batch.try_wake_all() {
+        Runtime::report_panic("a waker panicked", panic);
     }
 }
 

@@ -152,6 +152,7 @@ list! {
         what_is_ready_at_once_never_times_out
         an_interval_keeps_its_rhythm
         a_far_deadline_is_accepted
+        a_waker_that_panics_ends_nobodys_sleep
     }
     sync {
         a_lock_is_held_by_one_task_at_a_time

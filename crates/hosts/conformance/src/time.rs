@@ -8,6 +8,7 @@ use evenloop_time::{Clock, Elapsed, VirtualClock, interval, sleep, sleep_on, sle
 use futures_util::future::{join_all, join3};
 use futures_util::poll;
 use std::future::{Future, pending, ready};
+use std::task::{Context, Wake};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -188,5 +189,24 @@ pub fn a_far_deadline_is_accepted<H: Host>() {
         assert!(poll!(far.as_mut()).is_pending());
         sleep(MS).await;
         assert!(poll!(far.as_mut()).is_pending());
+    });
+}
+
+/// Neither that of others nor one that begins afterwards: the host tells somebody, and keeps the time.
+pub fn a_waker_that_panics_ends_nobodys_sleep<H: Host>() {
+    struct Wild;
+    impl Wake for Wild {
+        fn wake(self: StdArc<Self>) {
+            panic!("a waker's, on purpose");
+        }
+    }
+    H::run(Clock::Real, async {
+        let other = spawn(sleep(3 * MS));
+        let mut wild = Box::pin(sleep(MS));
+        let polled = wild.as_mut().poll(&mut Context::from_waker(&StdArc::new(Wild).into()));
+        assert!(polled.is_pending());
+        other.await;
+        wild.await;
+        sleep(MS).await;
     });
 }
