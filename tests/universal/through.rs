@@ -31,12 +31,12 @@ pub(crate) const THROUGH: &[Through] = &[
         "it is not cancel safe, by its contract: a block given up breaks those after it; see `universal::u4_a_turn_of_a_sequencer_stands_hostile_wakers`",
     ),
     (
-        &[
-            "evenloop::settled",
-            "executor::checkpoint",
-            "executor::checkpoint_if_cancelled",
-            "executor::yield_now",
-        ],
+        &["executor::settled"],
+        &[],
+        "it waits for the loop to come to rest, and nobody else serves it: see `test_kit::any_number_may_wait_until_nothing_moves`",
+    ),
+    (
+        &["executor::checkpoint", "executor::checkpoint_if_cancelled", "executor::yield_now"],
         &[],
         "it waits for the next pass: it wakes itself, and nobody serves it",
     ),

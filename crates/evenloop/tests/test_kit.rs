@@ -2,6 +2,7 @@
 
 use evenloop::test_kit::{Sequencer, settled};
 use evenloop::{create_task, gather_settled, sleep, yield_now};
+use futures::{join, poll};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,6 +25,33 @@ async fn settled_waits_for_all_that_can_run_and_comes_before_a_jump_of_the_clock
     assert_eq!((steps.get(), evenloop::time::now()), (10, start));
     sleep(Duration::from_secs(2)).await;
     assert_eq!(steps.get(), 100);
+}
+
+#[evenloop::test(virtual_clock)]
+async fn any_number_may_wait_until_nothing_moves() {
+    let steps = Rc::new(Cell::new(0));
+    let busy = async |steps: Rc<Cell<u32>>| {
+        for _ in 0..10 {
+            steps.set(steps.get() + 1);
+            yield_now().await;
+        }
+    };
+    let seen = async |steps: Rc<Cell<u32>>| {
+        settled().await;
+        steps.get()
+    };
+    let start = evenloop::time::now();
+    let mut given_up = settled();
+    assert!(poll!(&mut given_up).is_pending());
+    drop(given_up);
+    // In one task, in another, and beside what runs in the same task.
+    let (first, second) = (seen(steps.clone()), seen(steps.clone()));
+    let task = create_task(async { join!(first, second) });
+    assert_eq!(join!(seen(steps.clone()), busy(steps.clone()), seen(steps.clone())), (10, (), 10));
+    assert_eq!((task.await, evenloop::time::now()), ((10, 10), start));
+    sleep(Duration::from_secs(1)).await;
+    busy(steps.clone()).await;
+    assert_eq!(seen(steps).await, 20);
 }
 
 #[evenloop::test(virtual_clock)]

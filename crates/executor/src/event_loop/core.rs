@@ -17,6 +17,7 @@
 use crate::current::Current;
 use crate::handle::Handle;
 use crate::quietly::drop_quietly;
+use crate::settled::Lulls;
 use crate::statistics::Statistics;
 use crate::task::sched::Sched;
 use crate::task::shared::Shared;
@@ -34,7 +35,7 @@ use evenloop_core::{Entered, Park, Runtime, Spawn, TimerKey, Timers, Wait, deadl
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::RawFd;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -61,6 +62,7 @@ pub(crate) struct Core {
     stopping: Cell<bool>,
     /// Polls since the last look at the park (E2).
     unlooked: Cell<usize>,
+    lulls: Rc<Lulls>,
     /// Who chooses the next task, if it is not the one that was ready first (E1).
     choose: Option<RefCell<Box<ChooseHook>>>,
 }
@@ -81,6 +83,7 @@ impl Core {
             runtime,
             stopping: Cell::new(false),
             unlooked: Cell::new(0),
+            lulls: Rc::default(),
             choose: choose.map(RefCell::new),
         }
     }
@@ -95,6 +98,23 @@ impl Core {
 
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    pub(crate) fn lulls(&self) -> &Rc<Lulls> {
+        &self.lulls
+    }
+
+    /// Whether nothing is ready, also when those have been told who wait for that.
+    fn rests(&self) -> bool {
+        if self.sched.ready() == 0 && self.lulls.are_awaited() {
+            self.lulls.tell(|waker| {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                    Unhandled::new("a waker panicked", None, Some(&*panic)).report(self.sched.hook());
+                    drop_quietly(panic);
+                }
+            });
+        }
+        self.sched.ready() == 0
     }
 
     pub(crate) fn stop(&self) {
@@ -225,7 +245,7 @@ impl Core {
     /// As [`pass`](Self::pass); whether somebody chooses is looked at once a run, so that those who do not pay nothing.
     fn pass_as<const CHOSEN: bool>(&self, timeout: Option<Duration>) -> usize {
         self.sched.drain();
-        if self.sched.ready() == 0 {
+        if self.rests() {
             self.park(timeout);
         } else if self.unlooked.get() >= LOOK_EVERY {
             self.park(Some(Duration::ZERO));
@@ -242,7 +262,7 @@ impl Core {
     pub(super) fn wait_elsewhere(&self) -> Wait {
         self.unlooked.set(LOOK_EVERY);
         self.sched.drain();
-        if self.sched.ready() > 0 || !self.sched.prepare_park() {
+        if !self.rests() || !self.sched.prepare_park() {
             return Wait::Ready;
         }
         self.park.borrow_mut().hand_over()
