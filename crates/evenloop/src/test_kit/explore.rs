@@ -1,12 +1,12 @@
 //! A small test in every order.
 //!
-//! A schedule is a list of choices, one for each step at which several tasks were ready: which of them ran, counted from
-//! the one that was ready first. A choice other than 0 is a *deviation* from first come, first served.
+//! At each step at which several tasks are ready there is a choice: which of them runs, counted from the one that was ready
+//! first. A choice other than 0 is a *deviation* from first come, first served; a schedule is a list of them.
 //!
 //! ```text
-//! to be run:  [] ─► runs with 0 from the end of the list on ─► for each step after the end of the list, and each other choice:
-//!              ▲                                                the steps before it, and that choice ─┐  if that is within
-//!              └──────────────────────────────────────────────────────────────────────────────────────┘  the bound
+//! to be run:  [] ─► runs, and deviates as it says ─► for each step after its last deviation, and each other choice there:
+//!              ▲                                      its deviations, and that one ─┐  if they are within the bound
+//!              └────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! X1. Each schedule is run once: it comes from the one that lacks its last deviation.
@@ -92,17 +92,24 @@ pub fn explore<F: Future<Output: TestOutcome>>(bound: usize, test: impl Fn() -> 
     let mut count = 0;
     while let Some(schedule) = to_run.pop_front() {
         count += 1;
-        assert!(count <= SCHEDULES, "`explore`: there are more than {SCHEDULES} schedules: lower the bound");
         let steps = run(&schedule, &test);
-        if schedule.deviations == bound {
+        assert!(
+            steps.len() >= schedule.end(),
+            "`explore`: the test does not do the same each time: there was a choice at {} steps at least, and now at {}",
+            schedule.end(),
+            steps.len()
+        );
+        if schedule.0.len() == bound {
             continue;
         }
-        let before = |end: usize| steps[..end].iter().map(|step| step.chosen);
-        for (end, step) in steps.iter().enumerate().skip(schedule.choices.len()) {
-            for other in 1..step.ready.len() {
-                let choices = before(end).chain([other]).collect();
-                to_run.push_back(Schedule { choices, deviations: schedule.deviations + 1 });
-            }
+        for (at, step) in steps.iter().enumerate().skip(schedule.end()) {
+            let others = 1..step.ready.len();
+            to_run.extend(others.map(|choice| schedule.and(Deviation { at, choice })));
+            let known = count + to_run.len();
+            assert!(
+                known <= SCHEDULES,
+                "`explore`: there are more than {SCHEDULES} schedules: lower the bound"
+            );
         }
     }
     count
@@ -116,17 +123,38 @@ pub fn explore<F: Future<Output: TestOutcome>>(bound: usize, test: impl Fn() -> 
 #[track_caller]
 pub fn replay<F: Future<Output: TestOutcome>>(schedule: &str, test: impl Fn() -> F) {
     let choices: Result<_, _> = schedule.split(',').map(|choice| choice.trim().parse()).collect();
-    let choices = choices.unwrap_or_else(|_: std::num::ParseIntError| {
+    let choices: Vec<usize> = choices.unwrap_or_else(|_: std::num::ParseIntError| {
         panic!("`replay`: a schedule is numbers with commas between them, and not {schedule:?} ({VARIABLE})")
     });
-    run(&Schedule { choices, deviations: 0 }, &test);
+    let deviations = choices.into_iter().enumerate().filter(|&(_, choice)| choice > 0);
+    run(&Schedule(deviations.map(|(at, choice)| Deviation { at, choice }).collect()), &test);
 }
 
-/// The first choices of a run; the others are 0.
-#[derive(Default)]
-struct Schedule {
-    choices: Vec<usize>,
-    deviations: usize,
+/// Where a run deviates, first step first.
+#[derive(Clone, Default)]
+struct Schedule(Vec<Deviation>);
+
+#[derive(Clone, Copy)]
+struct Deviation {
+    /// At which of the steps at which there is a choice.
+    at: usize,
+    choice: usize,
+}
+
+impl Schedule {
+    fn choice(&self, at: usize) -> usize {
+        self.0.binary_search_by_key(&at, |deviation| deviation.at).map_or(0, |found| self.0[found].choice)
+    }
+
+    /// The step after the last deviation.
+    fn end(&self) -> usize {
+        self.0.last().map_or(0, |deviation| deviation.at + 1)
+    }
+
+    /// This one, and another deviation after its end.
+    fn and(&self, another: Deviation) -> Self {
+        Self(self.0.iter().copied().chain([another]).collect())
+    }
 }
 
 /// A step at which there was a choice.
@@ -148,7 +176,7 @@ struct Run {
 }
 
 impl Run {
-    fn choose(&self, schedule: &[usize], ready: &[TaskInfo]) -> usize {
+    fn choose(&self, schedule: &Schedule, ready: &[TaskInfo]) -> usize {
         if self.over.get() {
             return 0;
         }
@@ -158,7 +186,7 @@ impl Run {
             return 0;
         }
         let mut steps = self.steps.borrow_mut();
-        let chosen = schedule.get(steps.len()).copied().unwrap_or(0);
+        let chosen = schedule.choice(steps.len());
         assert!(
             chosen < ready.len(),
             "`explore`: the test does not do the same each time: at step {} there were more than {chosen} tasks ready, \
@@ -179,9 +207,9 @@ fn run<F: Future<Output: TestOutcome>>(schedule: &Schedule, test: &impl Fn() -> 
     let driver = Driver::new(LonelyPark::new(number.clone()), VirtualClock::new().into());
     let runtime = Runtime::builder("evenloop").timers(driver.timers());
     let builder = EventLoop::builder().runtime(runtime).park(Box::new(driver)).watch(true).debug(false);
-    let (chooses, unseen, choices) = (shared.clone(), shared.clone(), schedule.choices.clone());
+    let (chooses, unseen, schedule) = (shared.clone(), shared.clone(), schedule.clone());
     let event_loop = builder
-        .choose_next(move |ready| chooses.choose(&choices, ready))
+        .choose_next(move |ready| chooses.choose(&schedule, ready))
         .on_unhandled(move |error| {
             unseen.unseen.borrow_mut().get_or_insert_with(|| error.to_string());
         })

@@ -50,7 +50,8 @@ pub(crate) fn chooser(seed: u64) -> impl FnMut(&[TaskInfo]) -> usize {
 
 /// Runs `once` with each seed until one fails: see [`test_seeds`](crate::entry::test_seeds).
 pub(crate) fn each<T: TestOutcome>(seeds: Range<u64>, mut once: impl FnMut(u64) -> T) -> T {
-    let mut seeds = from_environment().map_or(seeds, |seed| seed..seed.saturating_add(1));
+    let alone = from_environment();
+    let mut seeds = alone.into_iter().chain(if alone.is_none() { seeds } else { 0..0 });
     let mut last = None;
     while last.as_ref().is_none_or(|last: &T| !last.has_failed()) {
         let Some(seed) = seeds.next() else { break };

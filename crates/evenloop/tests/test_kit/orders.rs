@@ -168,6 +168,20 @@ fn a_test_that_is_not_the_same_each_time_or_never_ends_is_refused() {
         })
     });
     assert!(text.contains("not over after 100000 steps"), "{text}");
+    let text = words(|| {
+        explore(3, || async {
+            let busy = async || {
+                for _ in 0..5 {
+                    yield_now().await;
+                }
+            };
+            let tasks = [(); 100].map(|()| create_task(busy()));
+            for task in tasks {
+                task.await;
+            }
+        })
+    });
+    assert!(text.contains("there are more than 1000000 schedules: lower the bound"), "{text}");
     let text = words(|| replay("0,x", lost_update));
     assert!(text.contains("a schedule is numbers with commas between them, and not \"0,x\""), "{text}");
 }
@@ -206,6 +220,8 @@ fn a_seed_that_fails_is_named_and_fails_alone() {
         "{again}"
     );
     assert_eq!(again.matches("one run").count(), 1, "{again}");
+    let last = failure_of_its_own_process(Some(&u64::MAX.to_string()));
+    assert!(last.is_none_or(|text| text.contains("an update was lost")), "the last seed is one as well");
     let text = failure_of_its_own_process(Some("many")).expect("it is no seed");
     assert!(
         text.contains("EVENLOOP_TEST_SEED is a seed, a number from 0 to 2^64 - 1, and not \"many\""),
