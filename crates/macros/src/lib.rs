@@ -12,7 +12,7 @@ use quote::{quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Error, Expr, ExprLit, Ident, ItemFn, Lit, Meta, Token};
+use syn::{AttrStyle, Error, Expr, ExprLit, Ident, ItemFn, Lit, Meta, Token};
 
 /// Runs an async `main` on an event loop of its own.
 ///
@@ -55,6 +55,8 @@ fn expand(entry: &'static str, flags: Tokens, function: Tokens) -> Result<Tokens
             format!("`#[evenloop::{entry}]` calls the function itself, so it has no generic parameters");
         return Err(Error::new(parameter.span(), message));
     }
+    let (inner, outer): (Vec<_>, Vec<_>) =
+        attrs.iter().partition(|it| matches!(it.style, AttrStyle::Inner(_)));
     let test = (entry == "test").then(|| quote!(#[::core::prelude::v1::test]));
     // Errors about the body's type point at its last expression, as they would without the attribute.
     let span = block.stmts.last().map_or_else(|| block.span(), Spanned::span);
@@ -74,8 +76,9 @@ fn expand(entry: &'static str, flags: Tokens, function: Tokens) -> Result<Tokens
     };
     Ok(quote! {
         #test
-        #(#attrs)*
+        #(#outer)*
         #vis #sig {
+            #(#inner)*
             #call
         }
     })
@@ -174,6 +177,27 @@ mod tests {
             #[should_panic]
             pub(crate) fn name() -> Result<(), Error> {
                 ::evenloop::entry::test(true, async move { Ok(()) })
+            }
+        };
+        assert_eq!(expanded.unwrap().to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn inner_attributes_stay_inside() {
+        let expanded = expand(
+            "main",
+            quote!(),
+            quote!(
+                async fn main() {
+                    #![allow(unused)]
+                    let x = 1;
+                }
+            ),
+        );
+        let expected = quote! {
+            fn main() {
+                #![allow(unused)]
+                ::evenloop::entry::main(false, async move { let x = 1; })
             }
         };
         assert_eq!(expanded.unwrap().to_string(), expected.to_string());

@@ -300,7 +300,7 @@ impl State {
         for _ in 0..=RESENDS {
             let late = jitter.mul_f64(random.fraction());
             if random.fraction() >= loss {
-                return Ok(deadline_after(sent, latency + late));
+                return Ok(deadline_after(sent, latency.saturating_add(late)));
             }
             sent = deadline_after(sent, pause);
             pause = pause.saturating_mul(2);

@@ -176,3 +176,12 @@ fn a_perfect_link_needs_no_runtime_and_ends_on_any_thread() {
 fn a_loss_is_a_share() {
     let _ = Link::new().loss(10.0);
 }
+
+#[evenloop::test(virtual_clock)]
+async fn a_connection_may_take_for_ever() {
+    let (mut client, mut server) = stream_pair(Link::new().latency(Duration::MAX).jitter(Duration::MAX));
+    client.write_all(b"lost in space").await.unwrap();
+    let mut buf = [0];
+    let hour = Duration::from_secs(3600);
+    assert!(timeout(hour, server.read(&mut buf)).await.is_err());
+}
