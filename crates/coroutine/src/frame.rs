@@ -34,15 +34,16 @@
 //!     `begin` makes it, which lets nobody else look). It is dropped exactly once and before the exchange; Done follows,
 //!     also when a destructor panics, and is final. A future out of which a panic came is not polled any more: either it
 //!     was dropped at once, or the state is one that no poll leaves behind. Therefore whoever holds a link, destructors
-//!     included, finds the exchange alive.
+//!     included, finds the exchange alive. And `closing` is empty only as long as the state is Fresh.
 //! F5. The exchange is only ever borrowed as shared, and it is `!Unpin`, so that an exclusive borrow of the frame does
 //!     not claim that nobody else points into it. What lies in it is never borrowed: values are moved in and out.
 //! F6. Resumer and body never touch the exchange at once: the resumer does so before and after a poll, the body within.
 //!     If the body lends its handle to another thread, that is a scoped thread (F3) which ends before the poll does.
-//! F7. The state says what lies in the slot: an `R` when Answered or Argument, a `Y` when Placed, Offered or Crowded, else
-//!     nothing; with Waiting added, the same. [`Frame::run`] takes an Offered `Y` at once, and whoever lets the body go on
-//!     answers first. A body that is dropped there finds Taken. Whoever moves a value in or out changes the state with it,
-//!     and lets no foreign code (destructors) run between the two.
+//! F7. The state says what lies in the slot: an `R` when Answered, Argument or OwnedArgument, a `Y` when Placed,
+//!     PlacedFirst, Offered or Crowded, else nothing; with Waiting added, the same. An Argument is of a type without
+//!     destructor, so a yield may put its value over it. [`Frame::run`] takes an Offered `Y` at once, and whoever lets the
+//!     body go on answers first. A body that is dropped there finds Taken. Whoever moves a value in or out changes the state
+//!     with it, and lets no foreign code (destructors) run between the two.
 //! F8. There is one yield at a time: the one way to the slot from within, the handle, is lent to it until it is dropped.
 //!     So as long as it is there the state is its own: Placed before its first poll, then Offered, then Answered (or
 //!     Taken, when the body is dropped instead), and Running once it gave its answer. A yield that is forgotten
@@ -107,10 +108,11 @@ pub enum Stop<R, Y, T> {
 /// The one word: where the body stands, and what lies in the slot (F7).
 ///
 /// The numbers are such that each step of the usual way is one instruction in memory, which asks as well. A yield subtracts
-/// [`STEP`](Self::STEP) and borrows unless it was Running, the greatest of those that are met in a poll. A poll of it takes
-/// three bits and leaves zero if it was Answered; that step leads from Placed to Offered, where it stays, however often it is
-/// polled, and from Running to Overpolled. What follows the poll of the body subtracts one and leaves zero if it was Offered.
-/// What lets a waiting body go on subtracts [`WAITING`](Self::WAITING) and borrows if it was not waiting.
+/// [`STEP`](Self::STEP) and borrows unless it was Running or Argument, the greatest of those that are met in a poll. A poll of
+/// it takes three bits and leaves zero if it was Answered; that step leads from Placed to Offered, where it stays, however
+/// often it is polled, and from Running to Overpolled. What follows the poll of the body subtracts one and leaves zero if it
+/// was Offered. What lets a waiting body go on subtracts [`WAITING`](Self::WAITING) and borrows if it was not waiting. A yield
+/// that is dropped compares with Taken: in a state below, there is something to take back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State(u8);
 
@@ -124,8 +126,10 @@ impl State {
     const ANSWERED: Self = Self(0b0000_0010);
     /// As Running, and the `Y` of a yield that has not been polled lies there.
     const PLACED: Self = Self(0b0000_0011);
-    /// As Running, and the `R` of the first resume lies there, which nobody has asked for yet.
-    const ARGUMENT: Self = Self(0b0000_0100);
+    /// As Argument, but it needs a drop.
+    const OWNED_ARGUMENT: Self = Self(0b0000_0100);
+    /// As Placed, by a yield that found an Argument.
+    const PLACED_FIRST: Self = Self(0b0000_0101);
     /// Never polled; the slot is empty.
     const FRESH: Self = Self(0b0000_1000);
     /// Dropped; the slot is empty.
@@ -133,19 +137,26 @@ impl State {
     /// As Offered, but in a body that is being dropped, and the slot is empty. Also when that yield is gone.
     const TAKEN: Self = Self(0b0100_0000);
     /// As Offered, and there has been another yield since. For good: it is reported where the body stops.
-    const CROWDED: Self = Self(0b0010_0001);
+    const CROWDED: Self = Self(0b0100_0001);
     /// As Running, and a yield has been polled after it had given its value. For good: it is reported where the body stops.
     const OVERPOLLED: Self = Self(0b0110_0001);
     /// Being polled or dropped; the slot is empty.
     const RUNNING: Self = Self(0b0110_0111);
+    /// As Running, and the `R` of the first resume lies there, which nobody has asked for yet.
+    const ARGUMENT: Self = Self(0b0110_1001);
 
     /// From Running down to Placed.
     const STEP: u8 = Self::RUNNING.0 - Self::PLACED.0;
 
     /// Added to one of those "as Running" between polls: stopped at an await that is not a yield.
-    const WAITING: u8 = Self::RUNNING.0 + 1;
+    const WAITING: u8 = Self::ARGUMENT.0 + 1;
 
-    /// A yield: from Running to Placed. Whether it was something else.
+    /// Argument or OwnedArgument, as it is for an `R`.
+    const fn argument<R>() -> Self {
+        if mem::needs_drop::<R>() { Self::OWNED_ARGUMENT } else { Self::ARGUMENT }
+    }
+
+    /// A yield: from Running to Placed, from Argument to PlacedFirst. Whether it was something else.
     #[inline(always)]
     const fn yielding(self) -> (Self, bool) {
         let (state, was_else) = self.0.overflowing_sub(State::STEP);
@@ -157,7 +168,7 @@ impl State {
         Self(self.0.wrapping_add(State::STEP))
     }
 
-    /// The poll of a yield: from Placed to Offered, from Running to Overpolled. Whether it was Answered.
+    /// The poll of a yield: from Placed or PlacedFirst to Offered, from Running to Overpolled. Whether it was Answered.
     #[inline(always)]
     const fn polled(self) -> (Self, bool) {
         let state = self.0 & Self::OVERPOLLED.0;
@@ -192,6 +203,11 @@ impl State {
         (Self(state), was_else)
     }
 
+    /// Whether a yield that is dropped leaves something to take back.
+    const fn is_withdrawn(self) -> bool {
+        self.0 < State::TAKEN.0
+    }
+
     /// Whether it is to be reported where the body stops.
     const fn is_misuse(self) -> bool {
         matches!(self, State::CROWDED | State::OVERPOLLED)
@@ -201,9 +217,11 @@ impl State {
 // What the numbers have to be.
 const _: () = {
     assert!(matches!(State::RUNNING.yielding(), (State::PLACED, false)));
+    assert!(matches!(State::ARGUMENT.yielding(), (State::PLACED_FIRST, false)));
     assert!(State::OVERPOLLED.yielding().1 && State::CROWDED.yielding().1 && State::TAKEN.yielding().1);
     assert!(State::ANSWERED.polled().1);
     assert!(matches!(State::PLACED.polled(), (State::OFFERED, false)));
+    assert!(matches!(State::PLACED_FIRST.polled(), (State::OFFERED, false)));
     assert!(matches!(State::OFFERED.polled(), (State::OFFERED, false)));
     assert!(matches!(State::CROWDED.polled(), (State::CROWDED, false)));
     assert!(matches!(State::TAKEN.polled(), (State::TAKEN, false)));
@@ -211,7 +229,13 @@ const _: () = {
     assert!(matches!(State::OVERPOLLED.polled(), (State::OVERPOLLED, false)));
     assert!(matches!(State::ANSWERED.waiting().going_on(), (State::ANSWERED, false)));
     assert!(matches!(State::RUNNING.waiting().going_on(), (State::RUNNING, false)));
-    assert!(State::RUNNING.going_on().1 && State::AT_YIELD.going_on().1);
+    assert!(matches!(State::ARGUMENT.waiting().going_on(), (State::ARGUMENT, false)));
+    assert!(State::RUNNING.going_on().1 && State::ARGUMENT.going_on().1 && State::AT_YIELD.going_on().1);
+    assert!(State::OFFERED.is_withdrawn() && State::ANSWERED.is_withdrawn());
+    assert!(State::PLACED.is_withdrawn() && State::PLACED_FIRST.is_withdrawn());
+    assert!(
+        !State::RUNNING.is_withdrawn() && !State::OVERPOLLED.is_withdrawn() && !State::CROWDED.is_withdrawn()
+    );
 };
 
 /// How far closing an asynchronous generator has come.
@@ -241,8 +265,9 @@ struct Exchange<R, Y> {
     small: UnsafeCell<MaybeUninit<u8>>,
     /// Whether an answer was dropped without having been heard.
     missed: Cell<bool>,
-    /// The generator's, which keeps it here because there is room.
-    closing: Cell<Closing>,
+    /// The generator's, which keeps it here because there is room. Empty as long as the body is Fresh (F4): asked here and
+    /// not of the state, so that the compiler knows the answer where it sees what is made and resumed in one function.
+    closing: Cell<Option<Closing>>,
     value: UnsafeCell<MaybeUninit<Value<R, Y>>>,
     _pinned: PhantomPinned,
 }
@@ -251,9 +276,9 @@ impl<R, Y> Exchange<R, Y> {
     fn new() -> Self {
         Self {
             state: Cell::new(State::FRESH),
-            small: UnsafeCell::new(MaybeUninit::uninit()),
+            small: UnsafeCell::new(MaybeUninit::new(0)), // so that these four are one store
             missed: Cell::new(false),
-            closing: Cell::new(Closing::No),
+            closing: Cell::new(None),
             value: UnsafeCell::new(MaybeUninit::uninit()),
             _pinned: PhantomPinned,
         }
@@ -280,7 +305,7 @@ impl<R, Y> Exchange<R, Y> {
     /// Moves the argument out, if there is one.
     #[inline]
     fn argument(&self) -> Option<R> {
-        if self.state.get() != State::ARGUMENT {
+        if self.state.get() != const { State::argument::<R>() } {
             return None;
         }
         self.state.set(State::RUNNING);
@@ -306,7 +331,7 @@ impl<R, Y> Exchange<R, Y> {
         Some(unsafe { self.value.get().cast::<Y>().read() })
     }
 
-    /// Moves the value of a yield in. The slot is empty, or what lies there is forgotten.
+    /// Moves the value of a yield in. The slot is empty, or what lies there is forgotten, as an Argument is.
     #[inline(always)]
     fn put_value(&self, value: Y) {
         // SAFETY: F5, F6: nobody else looks at it now, and no reference to it exists; the union has room for a `Y`.
@@ -332,45 +357,44 @@ impl<R, Y> Exchange<R, Y> {
     /// way a register; and without a panic, for which the body would keep one, too.
     #[inline(always)]
     fn make_room(&self) {
-        // First what every coroutine meets once. Read twice, so that the compiler does not ask it last.
-        let next = if self.state_again().not_yielding() == State::ARGUMENT {
-            State::PLACED
-        } else {
-            match self.state_again().not_yielding() {
-                State::OFFERED | State::CROWDED => State::CROWDED,
-                State::OVERPOLLED => State::OVERPOLLED,
-                State::ANSWERED => {
-                    self.missed.set(true);
-                    State::PLACED
-                }
-                _ => State::PLACED,
+        let next = match self.state_again().not_yielding() {
+            State::OFFERED | State::CROWDED => State::CROWDED,
+            State::OVERPOLLED => State::OVERPOLLED,
+            State::ANSWERED => {
+                self.missed.set(true);
+                State::PLACED
             }
+            _ => State::PLACED,
         };
         self.state.set(next);
     }
 
-    /// The state, read from memory once more. Volatile, so that the compiler compares it where it lies rather than in a
-    /// register that all ways then share.
+    /// The state, read once more.
     #[inline(always)]
     fn state_again(&self) -> State {
-        // SAFETY: the cell's own place, and there is no reference to what is in it.
-        unsafe { self.state.as_ptr().read_volatile() }
+        again(&self.state)
     }
 
     /// Drops what the state says lies there; it is `next` then. The body runs or is being dropped.
     #[inline]
     fn empty(&self, next: State) {
-        match self.state.replace(next) {
-            state @ (State::ANSWERED | State::ARGUMENT) => {
+        self.empty_of(self.state.get(), next);
+    }
+
+    /// The same of a state that has just been read.
+    #[inline]
+    fn empty_of(&self, state: State, next: State) {
+        self.state.set(next);
+        match state {
+            State::ANSWERED | State::ARGUMENT | State::OWNED_ARGUMENT => {
                 if state == State::ANSWERED {
                     self.missed.set(true);
                 }
-                // SAFETY: F7: it was Answered or Argument, so an `R` lies there; F5, F6: nobody else looks at it,
-                // and it is read this once.
+                // SAFETY: F7: it was one of these, so an `R` lies there; F5, F6: nobody else looks at it, and it is read this
+                // once.
                 drop(unsafe { self.answer_place().read() });
             }
-            state if state.is_misuse() && next == State::RUNNING => self.state.set(state), // to be reported
-            State::OFFERED | State::PLACED | State::CROWDED => {
+            State::OFFERED | State::PLACED | State::PLACED_FIRST | State::CROWDED => {
                 // SAFETY: F7: it was one of these, so a `Y` lies there; F5, F6: nobody else looks at it, and it is read this
                 // once.
                 drop(unsafe { self.value.get().cast::<Y>().read() });
@@ -382,11 +406,19 @@ impl<R, Y> Exchange<R, Y> {
     /// Drops what is left by a yield that is dropped, if it had no answer.
     #[inline]
     fn withdraw(&self) {
-        // Taken is what most find that are dropped with their body, and it may stay.
-        if !matches!(self.state.get(), State::RUNNING | State::TAKEN) {
-            self.empty(State::RUNNING);
+        // Taken is what most find that are dropped with their body, and it may stay; a misuse does, to be reported.
+        if self.state.get().is_withdrawn() {
+            self.empty_of(self.state_again(), State::RUNNING);
         }
     }
+}
+
+/// What lies in the cell, read once more. Volatile, so that the compiler compares it where it lies rather than in a register
+/// that all ways then share.
+#[inline(always)]
+fn again<T: Copy>(cell: &Cell<T>) -> T {
+    // SAFETY: the cell's own place, and there is no reference to what is in it.
+    unsafe { cell.as_ptr().read_volatile() }
 }
 
 /// Tells the compiler where to put what follows: out of the way.
@@ -617,30 +649,32 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
     #[inline(always)]
     fn begin(self: Pin<&mut Self>, answer: R, takes_argument: bool) -> Result<(), R> {
         rarely();
-        // G5 of `async_generator.rs`. What takes an argument is no generator.
-        if !takes_argument && self.exchange.closing.get() != Closing::No {
-            return Err(answer);
-        }
-        let (state, was_else) = self.exchange.state_again().going_on();
-        self.exchange.state.set(state);
-        if !was_else {
-            return Ok(());
+        let closing = &self.exchange.closing;
+        if takes_argument {
+            // No generator: it is not closed but at once.
+            if closing.get().is_some() {
+                return self.go_on(answer);
+            }
+        } else {
+            if closing.get() == Some(Closing::No) {
+                return self.go_on(answer);
+            }
+            // G5 of `async_generator.rs`.
+            if again(closing).is_some() {
+                return Err(answer);
+            }
         }
         rarely();
-        if self.exchange.state_again() != State::FRESH.going_on().0 {
-            let state = self.exchange.state.get().waiting(); // as it was
-            self.exchange.state.set(state);
-            return Err(if state == State::DONE { answer } else { self.panicked(answer) });
-        }
         // SAFETY: nothing is moved out below but the start, which is not pinned.
         let this = unsafe { self.get_unchecked_mut() };
         let exchange = &this.exchange;
+        exchange.closing.set(Some(Closing::No));
         exchange.state.set(State::RUNNING);
         let over = Over(exchange);
         if takes_argument {
-            exchange.put_answer(answer, State::ARGUMENT);
+            exchange.put_answer(answer, const { State::argument::<R>() });
         }
-        // SAFETY: F4: it was Fresh, so the start is there.
+        // SAFETY: F4: it was Fresh, since `closing` was empty; so the start is there.
         let start = unsafe { &mut this.code.start };
         // SAFETY: it is taken this once, since it is not Fresh any more.
         let start = unsafe { ManuallyDrop::take(start) };
@@ -648,6 +682,20 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
         this.code.future = ManuallyDrop::new(start.start(co));
         mem::forget(over);
         Ok(())
+    }
+
+    /// `begin` where it has begun.
+    #[inline(always)]
+    fn go_on(self: Pin<&mut Self>, answer: R) -> Result<(), R> {
+        let (state, was_else) = self.exchange.state_again().going_on();
+        self.exchange.state.set(state);
+        if !was_else {
+            return Ok(());
+        }
+        rarely();
+        let state = self.exchange.state_again().waiting(); // as it was
+        self.exchange.state.set(state);
+        Err(if state == State::DONE { answer } else { self.panicked(answer) })
     }
 
     /// Drops a body out of which a panic came. Hands the answer through, so that no register has to keep it meanwhile.
@@ -738,19 +786,16 @@ impl<R, Y, S: Start<R, Y>, E> Frame<R, Y, S, E> {
         )
     }
 
-    /// Drops the body in place, then what lies in the slot.
+    /// Drops a body that has not begun.
     ///
     /// # Safety
     ///
-    /// It is not Done, nor in `begin` (F4); if it is Offered, a `Y` lies there (F7).
+    /// It is Fresh.
     #[inline]
-    unsafe fn end(self: Pin<&mut Self>) {
-        if self.exchange.state.get() != State::FRESH {
-            // SAFETY: F4: it is neither Fresh nor Done, so the future is there; the rest is as the caller says.
-            return unsafe { self.end_future() };
-        }
+    unsafe fn end_fresh(self: Pin<&mut Self>) {
         // SAFETY: nothing is moved out below.
         let this = unsafe { self.get_unchecked_mut() };
+        this.exchange.closing.set(Some(Closing::No));
         let _over = Over(&this.exchange);
         // SAFETY: F4: it is Fresh, so the start is there.
         let start = unsafe { &mut this.code.start };
@@ -788,11 +833,11 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
 
     #[inline]
     fn closing(&self) -> Closing {
-        self.exchange.closing.get()
+        self.exchange.closing.get().unwrap_or(Closing::No)
     }
 
     fn set_closing(self: Pin<&mut Self>, closing: Closing) {
-        self.exchange.closing.set(closing);
+        self.exchange.closing.set(Some(closing));
     }
 
     fn answer(self: Pin<&mut Self>, answer: R) {
@@ -804,15 +849,19 @@ impl<R, Y, S: Start<R, Y>, E> Held<R> for Frame<R, Y, S, E> {
         self.exchange.missed.take()
     }
 
+    #[inline]
     fn close(self: Pin<&mut Self>) {
         match self.exchange.state.get() {
             State::DONE => return,
+            // SAFETY: it is.
+            State::FRESH => return unsafe { self.end_fresh() },
             State::AT_YIELD => self.exchange.state.set(State::TAKEN), // F7: this is between polls
             state if state.is_waiting() => self.exchange.state.set(state.going_on().0),
-            _ => {} // Fresh; or a panic came out of it, and what lies there is as it was then
+            _ => {} // a panic came out of it, and what lies there is as it was then
         }
-        // SAFETY: F4: it is not Done, and `begin` is over or was never called, since it had this exclusively.
-        unsafe { self.end() }
+        // SAFETY: F4: it is neither Fresh nor Done, and `begin` is over, since it had this exclusively: so the future is
+        // there. F7: what lies in the slot is as the state says.
+        unsafe { self.end_future() }
     }
 }
 
