@@ -1,8 +1,8 @@
 //! A semaphore that nobody can release too often.
 
-use crate::permits::Permits;
+use crate::permits::MAX;
 use crate::semaphore::{
-    Lender, OwnedPermit, Permit, SemaphoreAcquire, SemaphoreAcquireOwned, SemaphoreStatistics,
+    Lender, OwnedPermit, Permit, SemaphoreAcquire, SemaphoreAcquireOwned, SemaphoreStatistics, Stock,
     TryAcquireError,
 };
 use evenloop_core::shim::StdArc;
@@ -12,7 +12,8 @@ use std::fmt;
 /// A [`Semaphore`](crate::Semaphore) whose free permits never exceed its first value.
 ///
 /// Permits that are acquired and dropped cannot exceed it; the bound is for programs that
-/// [forget](Permit::forget) permits and [`release`](Self::release) them elsewhere, once too often.
+/// [forget](Permit::forget) permits and [`release`](Self::release) them elsewhere, once too often. A permit that was released
+/// though somebody has it still comes back once, not twice.
 ///
 /// # Examples
 ///
@@ -27,8 +28,8 @@ use std::fmt;
 /// # }).unwrap();
 /// ```
 pub struct BoundedSemaphore {
-    permits: Permits,
-    bound: usize,
+    /// Its limit is the bound.
+    stock: Stock,
 }
 
 /// More permits were released than had been acquired.
@@ -45,16 +46,16 @@ impl BoundedSemaphore {
     #[track_caller]
     pub const fn new(bound: usize) -> Self {
         assert!(
-            bound <= crate::permits::MAX,
+            bound <= MAX,
             "`BoundedSemaphore::new`: the bound is more than `Semaphore::MAX_PERMITS`"
         );
-        Self { permits: Permits::new(bound), bound }
+        Self { stock: Stock::new(bound, bound) }
     }
 
     /// A semaphore with `bound` free permits, and never more; 0 is allowed.
     #[cfg(evenloop_loom)]
     pub fn new(bound: usize) -> Self {
-        Self { permits: Permits::new(bound), bound }
+        Self { stock: Stock::new(bound, bound) }
     }
 
     /// Waits for a permit.
@@ -69,7 +70,7 @@ impl BoundedSemaphore {
     /// [`SemaphoreClosed`](crate::SemaphoreClosed), at once or while waiting.
     #[inline]
     pub fn acquire(&self) -> SemaphoreAcquire<'_> {
-        SemaphoreAcquire::new(&self.permits, 1)
+        SemaphoreAcquire::new(&self.stock, 1)
     }
 
     /// Waits until `count` permits are free and takes them all. None is taken before that, and nobody behind this is
@@ -90,7 +91,7 @@ impl BoundedSemaphore {
     #[track_caller]
     pub fn acquire_many(&self, count: u32) -> SemaphoreAcquire<'_> {
         self.assert_possible(count, "BoundedSemaphore::acquire_many");
-        SemaphoreAcquire::new(&self.permits, count)
+        SemaphoreAcquire::new(&self.stock, count)
     }
 
     /// As [`acquire`](Self::acquire), with a permit that keeps the semaphore alive and may go anywhere.
@@ -144,7 +145,7 @@ impl BoundedSemaphore {
     /// [`TryAcquireError`] tells "not now" from "never again".
     #[inline]
     pub fn try_acquire_many(&self, count: u32) -> Result<Permit<'_>, TryAcquireError> {
-        Permit::try_new(&self.permits, count)
+        Permit::try_new(&self.stock, count)
     }
 
     /// As [`try_acquire`](Self::try_acquire), with a permit that keeps the semaphore alive and may go anywhere.
@@ -163,44 +164,44 @@ impl BoundedSemaphore {
     ///
     /// [`ReleasedTooOften`], and nothing is added, if more than the bound would be free.
     pub fn release(&self, count: usize) -> Result<(), ReleasedTooOften> {
-        self.permits.release(count, self.bound).map_err(|_| ReleasedTooOften)
+        self.stock.permits.release(count, self.stock.limit).map_err(|_| ReleasedTooOften)
     }
 
     #[track_caller]
     fn assert_possible(&self, count: u32, call: &str) {
-        let bound = self.bound;
+        let bound = self.bound();
         assert!(count as usize <= bound, "`{call}`: {count} permits are never free with a bound of {bound}");
     }
 
     /// The greatest number of free permits: the value it began with.
     pub fn bound(&self) -> usize {
-        self.bound
+        self.stock.limit
     }
 
     /// How many permits are free. May be out of date by the time it returns.
     pub fn value(&self) -> usize {
-        self.permits.free()
+        self.stock.permits.free()
     }
 
     /// Whether [`acquire`](Self::acquire) would have to wait: no permit is free, or somebody is in line. May be out of date
     /// by the time it returns.
     pub fn locked(&self) -> bool {
-        self.permits.is_locked()
+        self.stock.permits.is_locked()
     }
 
     /// Refuses everybody who is in line, and every newcomer, for good. Permits that were given out stay good.
     pub fn close(&self) {
-        self.permits.close();
+        self.stock.permits.close();
     }
 
     /// Whether the semaphore was closed. Never goes back.
     pub fn is_closed(&self) -> bool {
-        self.permits.is_closed()
+        self.stock.permits.is_closed()
     }
 
     /// What the semaphore looks like. May be out of date by the time it returns.
     pub fn statistics(&self) -> SemaphoreStatistics {
-        SemaphoreStatistics::of(&self.permits)
+        SemaphoreStatistics::of(&self.stock)
     }
 }
 
@@ -212,8 +213,8 @@ impl fmt::Debug for BoundedSemaphore {
 
 impl Lender for BoundedSemaphore {
     #[inline]
-    fn permits(&self) -> &Permits {
-        &self.permits
+    fn stock(&self) -> &Stock {
+        &self.stock
     }
 }
 
@@ -228,6 +229,13 @@ impl Error for ReleasedTooOften {}
 #[cfg(all(test, not(evenloop_loom)))]
 mod tests {
     use super::*;
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
 
     #[test]
     fn free_permits_never_exceed_the_bound() {
@@ -239,6 +247,32 @@ mod tests {
         held.forget();
         assert_eq!(semaphore.release(2), Ok(()));
         assert_eq!(semaphore.value(), 2);
+    }
+
+    /// Showed as two inside a bound of one.
+    #[test]
+    fn a_permit_that_was_released_beside_its_guard_comes_back_once() {
+        let semaphore = std::sync::Arc::new(BoundedSemaphore::new(3));
+        let held = semaphore.try_acquire_many(2).expect("3 are free");
+        assert_eq!(semaphore.release(1), Ok(()), "nobody can know yet that it is one too many");
+        let mut all = semaphore.acquire_many(3);
+        assert!(poll(&mut all).is_pending());
+        drop(held);
+        assert!(poll(&mut all).is_ready(), "what fits came back");
+        assert_eq!(semaphore.value(), 3);
+
+        let held = semaphore.try_acquire_owned().expect("3 are free");
+        assert_eq!(semaphore.release(1), Ok(()));
+        drop(held);
+        assert_eq!(semaphore.value(), 3);
+
+        let held = semaphore.try_acquire_many(3).expect("3 are free");
+        let mut granted = semaphore.acquire();
+        assert!(poll(&mut granted).is_pending());
+        drop(held);
+        assert_eq!(semaphore.release(1), Ok(()));
+        drop(granted);
+        assert_eq!(semaphore.value(), 3);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! Discussion: no owner is recorded and no guard is told from another, so a task that acquires twice waits for itself for
 //! ever, as in asyncio. The name of whoever holds a lock belongs to tools that see tasks; this crate knows no tasks.
 
-use crate::permits::{Bet, Call, Permits, Place};
+use crate::permits::{Bet, Call, MAX, Permits, Place};
 use evenloop_core::shim::{StdArc, UnsafeCell};
 use std::fmt;
 use std::future::Future;
@@ -246,7 +246,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1, HELD);
+        self.lock.permits.put_back(1, MAX, HELD);
     }
 }
 
@@ -300,7 +300,7 @@ impl<T> DerefMut for OwnedLockGuard<T> {
 impl<T> Drop for OwnedLockGuard<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1, HELD);
+        self.lock.permits.put_back(1, MAX, HELD);
     }
 }
 
@@ -342,7 +342,7 @@ impl<'a, T> Future for LockAcquire<'a, T> {
 impl<T> Drop for LockAcquire<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place, 1);
+        self.lock.permits.leave(&mut self.place, 1, MAX);
     }
 }
 
@@ -375,7 +375,7 @@ impl<T> Future for LockAcquireOwned<T> {
 impl<T> Drop for LockAcquireOwned<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place, 1);
+        self.lock.permits.leave(&mut self.place, 1, MAX);
     }
 }
 

@@ -430,10 +430,19 @@ impl Permits {
         }
     }
 
-    /// Gives back what a guard or permit stands for. Beyond [`MAX`] free permits nothing is added.
+    /// Gives back what a guard or permit stands for, but no more than make `limit` (at most [`MAX`]) free: the others were
+    /// released by somebody else already.
     #[inline(always)]
-    pub(crate) fn put_back(&self, count: u32, bet: Bet) {
-        let _more_than_anybody_can_take = self.release_from(count as usize, MAX, bet);
+    pub(crate) fn put_back(&self, count: u32, limit: usize, bet: Bet) {
+        if self.release_from(count as usize, limit, bet).is_err() {
+            self.put_back_what_fits(count as usize, limit);
+        }
+    }
+
+    #[cold]
+    fn put_back_what_fits(&self, count: usize, limit: usize) {
+        // Others may take and give meanwhile.
+        while self.release(count.min(limit - self.free()), limit).is_err() {}
     }
 
     /// Gives back if nobody is in line; answers whether it did.
@@ -487,16 +496,17 @@ impl Permits {
         watch::grant(watch::address(self), number);
     }
 
-    /// Gives the place of a future that asks for `count` permits up: its drop. Permits that it was granted go to the next in line.
+    /// Gives the place of a future that asks for `count` permits up: its drop. Permits that it was granted go to the next in line,
+    /// as in [`put_back`](Self::put_back).
     #[inline]
-    pub(crate) fn leave(&self, place: &mut Place, count: u32) {
+    pub(crate) fn leave(&self, place: &mut Place, count: u32, limit: usize) {
         if let Place::Waiting { .. } = place {
-            self.leave_slow(place, count);
+            self.leave_slow(place, count, limit);
         }
     }
 
     #[inline(never)]
-    fn leave_slow(&self, place: &mut Place, count: u32) {
+    fn leave_slow(&self, place: &mut Place, count: u32, limit: usize) {
         let Place::Waiting { key, ticket } = std::mem::replace(place, Place::Done) else { return };
         let mut waiters = self.waiters.lock();
         if ticket & TOLD != 0 {
@@ -504,7 +514,7 @@ impl Permits {
         }
         if self.is_granted(ticket) {
             drop(waiters);
-            let _more_than_anybody_can_take = self.release_from(count as usize, MAX, Bet::None);
+            self.put_back(count, limit, Bet::None);
         } else if !self.is_closed() {
             let _left = waiters.leave(key); // dropped in the end (P5)
             // ORDERING: Relaxed, as in `settle`.

@@ -11,7 +11,7 @@
 //! Unsafe code lives here beside `lock.rs` because the guards differ in what they lend; through one shared cell type, the
 //! reasons would stand in another file than the permits that they rest on.
 
-use crate::permits::{Bet, Call, Permits, Place};
+use crate::permits::{Bet, Call, MAX, Permits, Place};
 use evenloop_core::shim::{StdArc, UnsafeCell};
 use std::fmt;
 use std::future::Future;
@@ -248,7 +248,7 @@ impl<T> Deref for ReadGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1, Bet::None);
+        self.lock.permits.put_back(1, MAX, Bet::None);
     }
 }
 
@@ -279,7 +279,7 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(READERS, WRITTEN);
+        self.lock.permits.put_back(READERS, MAX, WRITTEN);
     }
 }
 
@@ -302,7 +302,7 @@ impl<T> Deref for OwnedReadGuard<T> {
 impl<T> Drop for OwnedReadGuard<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1, Bet::None);
+        self.lock.permits.put_back(1, MAX, Bet::None);
     }
 }
 
@@ -333,7 +333,7 @@ impl<T> DerefMut for OwnedWriteGuard<T> {
 impl<T> Drop for OwnedWriteGuard<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(READERS, WRITTEN);
+        self.lock.permits.put_back(READERS, MAX, WRITTEN);
     }
 }
 
@@ -372,7 +372,7 @@ impl<'a, T> Future for RwLockRead<'a, T> {
 impl<T> Drop for RwLockRead<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place, 1);
+        self.lock.permits.leave(&mut self.place, 1, MAX);
     }
 }
 
@@ -409,7 +409,7 @@ impl<'a, T> Future for RwLockWrite<'a, T> {
 impl<T> Drop for RwLockWrite<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place, READERS);
+        self.lock.permits.leave(&mut self.place, READERS, MAX);
     }
 }
 
@@ -446,7 +446,7 @@ impl<T> Future for RwLockReadOwned<T> {
 impl<T> Drop for RwLockReadOwned<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place, 1);
+        self.lock.permits.leave(&mut self.place, 1, MAX);
     }
 }
 
@@ -483,7 +483,7 @@ impl<T> Future for RwLockWriteOwned<T> {
 impl<T> Drop for RwLockWriteOwned<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.leave(&mut self.place, READERS);
+        self.lock.permits.leave(&mut self.place, READERS, MAX);
     }
 }
 

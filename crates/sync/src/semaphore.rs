@@ -4,8 +4,9 @@
 //!
 //! S1. A [`Permit`] stands for permits that are not free; dropping it puts them back, [`Permit::forget`] does not.
 //! S2. Closing is for good, whatever is released or forgotten afterwards.
+//! S3. Never more permits are free than the [`Stock`] may hold, whoever releases what somebody else's [`Permit`] stands for.
 
-use crate::permits::{Bet, Call, Permits, Place, Refused};
+use crate::permits::{Bet, Call, MAX, Permits, Place, Refused};
 use evenloop_core::shim::StdArc;
 use std::error::Error;
 use std::fmt;
@@ -36,7 +37,14 @@ use std::task::{Context, Poll};
 /// # }).unwrap();
 /// ```
 pub struct Semaphore {
-    permits: Permits,
+    stock: Stock,
+}
+
+/// What a semaphore hands out.
+pub(crate) struct Stock {
+    pub(crate) permits: Permits,
+    /// How many may be free (S3), at most [`MAX`].
+    pub(crate) limit: usize,
 }
 
 /// What a semaphore looked like a moment ago.
@@ -66,7 +74,7 @@ pub enum TryAcquireError {
 
 impl Semaphore {
     /// The greatest number of permits that may be free at a time.
-    pub const MAX_PERMITS: usize = crate::permits::MAX;
+    pub const MAX_PERMITS: usize = MAX;
 
     /// A semaphore with `value` free permits; 0 is allowed.
     ///
@@ -80,13 +88,13 @@ impl Semaphore {
             value <= Self::MAX_PERMITS,
             "`Semaphore::new`: the value is more than `Semaphore::MAX_PERMITS`"
         );
-        Self { permits: Permits::new(value) }
+        Self { stock: Stock::new(value, MAX) }
     }
 
     /// A semaphore with `value` free permits; 0 is allowed.
     #[cfg(evenloop_loom)]
     pub fn new(value: usize) -> Self {
-        Self { permits: Permits::new(value) }
+        Self { stock: Stock::new(value, MAX) }
     }
 
     /// Waits for a permit.
@@ -113,7 +121,7 @@ impl Semaphore {
     /// ```
     #[inline]
     pub fn acquire(&self) -> SemaphoreAcquire<'_> {
-        SemaphoreAcquire::new(&self.permits, 1)
+        SemaphoreAcquire::new(&self.stock, 1)
     }
 
     /// Waits until `count` permits are free and takes them all. None is taken before that, and nobody behind this is
@@ -139,7 +147,7 @@ impl Semaphore {
     /// ```
     #[inline]
     pub fn acquire_many(&self, count: u32) -> SemaphoreAcquire<'_> {
-        SemaphoreAcquire::new(&self.permits, count)
+        SemaphoreAcquire::new(&self.stock, count)
     }
 
     /// As [`acquire`](Self::acquire), with a permit that keeps the semaphore alive and may go anywhere.
@@ -187,7 +195,7 @@ impl Semaphore {
     /// [`TryAcquireError`] tells "not now" from "never again".
     #[inline]
     pub fn try_acquire_many(&self, count: u32) -> Result<Permit<'_>, TryAcquireError> {
-        Permit::try_new(&self.permits, count)
+        Permit::try_new(&self.stock, count)
     }
 
     /// As [`try_acquire`](Self::try_acquire), with a permit that keeps the semaphore alive and may go anywhere.
@@ -221,7 +229,7 @@ impl Semaphore {
     #[track_caller]
     #[doc(alias = "add_permits")]
     pub fn release(&self, count: usize) {
-        if self.permits.release(count, Self::MAX_PERMITS).is_err() {
+        if self.stock.permits.release(count, Self::MAX_PERMITS).is_err() {
             panic!("`Semaphore::release`: more than `Semaphore::MAX_PERMITS` would be free");
         }
     }
@@ -229,28 +237,28 @@ impl Semaphore {
     /// How many permits are free. May be out of date by the time it returns.
     #[doc(alias = "available_permits")]
     pub fn value(&self) -> usize {
-        self.permits.free()
+        self.stock.permits.free()
     }
 
     /// Whether [`acquire`](Self::acquire) would have to wait: no permit is free, or somebody is in line. May be out of date
     /// by the time it returns.
     pub fn locked(&self) -> bool {
-        self.permits.is_locked()
+        self.stock.permits.is_locked()
     }
 
     /// Refuses everybody who is in line, and every newcomer, for good. Permits that were given out stay good.
     pub fn close(&self) {
-        self.permits.close();
+        self.stock.permits.close();
     }
 
     /// Whether the semaphore was closed. Never goes back.
     pub fn is_closed(&self) -> bool {
-        self.permits.is_closed()
+        self.stock.permits.is_closed()
     }
 
     /// What the semaphore looks like. May be out of date by the time it returns.
     pub fn statistics(&self) -> SemaphoreStatistics {
-        SemaphoreStatistics::of(&self.permits)
+        SemaphoreStatistics::of(&self.stock)
     }
 }
 
@@ -260,8 +268,31 @@ impl fmt::Debug for Semaphore {
     }
 }
 
+impl Stock {
+    #[cfg(not(evenloop_loom))]
+    pub(crate) const fn new(free: usize, limit: usize) -> Self {
+        Self { permits: Permits::new(free), limit }
+    }
+
+    #[cfg(evenloop_loom)]
+    pub(crate) fn new(free: usize, limit: usize) -> Self {
+        Self { permits: Permits::new(free), limit }
+    }
+
+    #[inline]
+    fn put_back(&self, count: u32) {
+        self.permits.put_back(count, self.limit, Bet::None);
+    }
+
+    #[inline]
+    fn leave(&self, place: &mut Place, count: u32) {
+        self.permits.leave(place, count, self.limit);
+    }
+}
+
 impl SemaphoreStatistics {
-    pub(crate) fn of(permits: &Permits) -> Self {
+    pub(crate) fn of(stock: &Stock) -> Self {
+        let permits = &stock.permits;
         let waiters = permits.waiters();
         Self { value: permits.free(), waiters, is_closed: permits.is_closed() }
     }
@@ -274,13 +305,13 @@ impl SemaphoreStatistics {
 
 /// Who lends permits from behind an `Arc`.
 pub(crate) trait Lender: Send + Sync {
-    fn permits(&self) -> &Permits;
+    fn stock(&self) -> &Stock;
 }
 
 impl Lender for Semaphore {
     #[inline]
-    fn permits(&self) -> &Permits {
-        &self.permits
+    fn stock(&self) -> &Stock {
+        &self.stock
     }
 }
 
@@ -290,15 +321,15 @@ impl Lender for Semaphore {
 #[must_use = "dropping the permit gives it back"]
 #[doc(alias = "SemaphorePermit")]
 pub struct Permit<'a> {
-    permits: &'a Permits,
+    stock: &'a Stock,
     count: u32,
 }
 
 impl<'a> Permit<'a> {
     #[inline]
-    pub(crate) fn try_new(permits: &'a Permits, count: u32) -> Result<Self, TryAcquireError> {
-        permits.try_acquire(count, Bet::None)?;
-        Ok(Self { permits, count })
+    pub(crate) fn try_new(stock: &'a Stock, count: u32) -> Result<Self, TryAcquireError> {
+        stock.permits.try_acquire(count, Bet::None)?;
+        Ok(Self { stock, count })
     }
 }
 
@@ -330,7 +361,7 @@ impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.count != 0 {
-            self.permits.put_back(self.count, Bet::None);
+            self.stock.put_back(self.count);
         }
     }
 }
@@ -354,7 +385,7 @@ impl OwnedPermit {
         lender: &StdArc<S>,
         count: u32,
     ) -> Result<Self, TryAcquireError> {
-        lender.permits().try_acquire(count, Bet::None)?;
+        lender.stock().permits.try_acquire(count, Bet::None)?;
         Ok(Self { lender: lender.clone(), count })
     }
 
@@ -373,7 +404,7 @@ impl Drop for OwnedPermit {
     #[inline]
     fn drop(&mut self) {
         if self.count != 0 {
-            self.lender.permits().put_back(self.count, Bet::None);
+            self.lender.stock().put_back(self.count);
         }
     }
 }
@@ -389,15 +420,15 @@ impl fmt::Debug for OwnedPermit {
 /// The future of [`Semaphore::acquire`] and its kin.
 #[must_use = "futures do nothing unless awaited"]
 pub struct SemaphoreAcquire<'a> {
-    permits: &'a Permits,
+    stock: &'a Stock,
     count: u32,
     place: Place,
 }
 
 impl<'a> SemaphoreAcquire<'a> {
     #[inline]
-    pub(crate) fn new(permits: &'a Permits, count: u32) -> Self {
-        Self { permits, count, place: Place::New }
+    pub(crate) fn new(stock: &'a Stock, count: u32) -> Self {
+        Self { stock, count, place: Place::New }
     }
 }
 
@@ -406,11 +437,15 @@ impl<'a> Future for SemaphoreAcquire<'a> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { permits, count, place } = self.get_mut();
-        let poll =
-            permits.poll_acquire(place, *count, cx, const { &Call::new("Semaphore::acquire", Bet::None) });
+        let Self { stock, count, place } = self.get_mut();
+        let poll = stock.permits.poll_acquire(
+            place,
+            *count,
+            cx,
+            const { &Call::new("Semaphore::acquire", Bet::None) },
+        );
         poll.map(|outcome| match outcome {
-            Ok(()) => Ok(Permit { permits, count: *count }),
+            Ok(()) => Ok(Permit { stock, count: *count }),
             Err(_) => Err(SemaphoreClosed),
         })
     }
@@ -419,7 +454,7 @@ impl<'a> Future for SemaphoreAcquire<'a> {
 impl Drop for SemaphoreAcquire<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.permits.leave(&mut self.place, self.count);
+        self.stock.leave(&mut self.place, self.count);
     }
 }
 
@@ -449,7 +484,7 @@ impl Future for SemaphoreAcquireOwned {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { lender, count, place } = self.get_mut();
-        let poll = lender.permits().poll_acquire(
+        let poll = lender.stock().permits.poll_acquire(
             place,
             *count,
             cx,
@@ -465,7 +500,7 @@ impl Future for SemaphoreAcquireOwned {
 impl Drop for SemaphoreAcquireOwned {
     #[inline]
     fn drop(&mut self) {
-        self.lender.permits().leave(&mut self.place, self.count);
+        self.lender.stock().leave(&mut self.place, self.count);
     }
 }
 
