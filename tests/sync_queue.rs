@@ -575,6 +575,28 @@ fn a_sink_puts_and_gives_back_what_a_shutdown_refuses() {
     block_on(sink.close()).unwrap();
 }
 
+/// Showed as a slot that nobody could have: the closed sink kept it.
+#[test]
+fn a_sink_that_is_closed_gives_up_its_slot_and_its_place_in_line() {
+    let queue = Queue::new(1);
+    let mut sink = queue.sink();
+    block_on(futures::future::poll_fn(|cx| sink.poll_ready_unpin(cx))).unwrap();
+    block_on(sink.close()).unwrap();
+    assert_eq!(queue.put_nowait(0), Ok(()));
+
+    let mut sinks = [queue.sink(), queue.sink()];
+    for sink in &mut sinks {
+        assert!(futures::future::poll_fn(|cx| sink.poll_ready_unpin(cx)).now_or_never().is_none());
+    }
+    let mut put = pending(queue.put(1));
+    let [waits, chosen] = &mut sinks;
+    block_on(waits.close()).unwrap();
+    assert_eq!(queue.get_nowait(), Ok(0), "the other sink is promised the slot");
+    assert!(poll(&mut put, Waker::noop()).is_pending());
+    block_on(chosen.close()).unwrap();
+    ready(&mut put).unwrap();
+}
+
 #[test]
 fn debug_shows_the_state() {
     let queue = Queue::new(1);

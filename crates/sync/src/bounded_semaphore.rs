@@ -45,10 +45,7 @@ impl BoundedSemaphore {
     #[cfg(not(evenloop_loom))]
     #[track_caller]
     pub const fn new(bound: usize) -> Self {
-        assert!(
-            bound <= MAX,
-            "`BoundedSemaphore::new`: the bound is more than `Semaphore::MAX_PERMITS`"
-        );
+        assert!(bound <= MAX, "`BoundedSemaphore::new`: the bound is more than `Semaphore::MAX_PERMITS`");
         Self { stock: Stock::new(bound, bound) }
     }
 

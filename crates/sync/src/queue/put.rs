@@ -103,6 +103,10 @@ impl<'a, T, O: Order<T>> QueueReserve<'a, T, O> {
     pub(super) fn new(queue: &'a Queue<T, O>) -> Self {
         Self { turn: Turn::new(queue) }
     }
+
+    pub(super) fn queue(&self) -> &'a Queue<T, O> {
+        self.turn.queue
+    }
 }
 
 impl<'a, T, O: Order<T>> Future for QueueReserve<'a, T, O> {

@@ -103,6 +103,7 @@ impl<T, O: Order<T>> Sink<T> for QueueSink<'_, T, O> {
 
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.slot = None;
+        self.reserve = QueueReserve::new(self.reserve.queue()); // out of the line
         Poll::Ready(Ok(()))
     }
 }
