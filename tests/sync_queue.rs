@@ -458,6 +458,39 @@ fn an_item_may_use_its_queue_when_it_is_dropped() {
     queue.shutdown(true);
 }
 
+/// A waker that panics.
+struct Wild;
+
+impl std::task::Wake for Wild {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+/// Showed as an item that nobody had, for which `join` waited for ever.
+#[test]
+fn a_waker_that_panics_takes_no_item_with_it() {
+    let get_one: fn(&Queue<u8>) -> u8 = |queue| ready(&mut queue.get()).unwrap();
+    let get_nowait: fn(&Queue<u8>) -> u8 = |queue| queue.get_nowait().unwrap();
+    let get_many: fn(&Queue<u8>) -> u8 = |queue| {
+        let mut items = vec![];
+        assert_eq!(ready(&mut queue.get_many(&mut items, 1)), Ok(1));
+        items[0]
+    };
+    for get in [get_one, get_nowait, get_many] {
+        let queue = Queue::new(1);
+        queue.put_nowait(1).unwrap();
+        let mut put = queue.put(2);
+        assert!(poll(&mut put, &Waker::from(Arc::new(Wild))).is_pending());
+        assert_eq!(get(&queue), 1);
+        ready(&mut put).unwrap();
+        assert_eq!(get(&queue), 2);
+        queue.task_done();
+        queue.task_done();
+        ready(&mut queue.join());
+    }
+}
+
 /// Panics when it is compared, if it is told to.
 struct Touchy(Rc<Cell<bool>>);
 

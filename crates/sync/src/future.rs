@@ -17,6 +17,7 @@
 //! current runtime's [`Spawn`](evenloop_core::Spawn) takes them as one job, so that their order holds. Without a runtime
 //! they run on the setter's thread, before the call returns.
 
+use crate::report::report;
 use crate::wait_list::{Place, Waiters, wake_due};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
@@ -399,7 +400,9 @@ impl<T, E> Drop for Shared<T, E> {
         }
         if let Some(Outcome::Exception { error, show, set_at }) = self.outcome.get() {
             // A panic here could be the second one at once.
-            let _ = catch_unwind(AssertUnwindSafe(|| report(&Unseen { error, show: *show, set_at })));
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                report("Future::set_exception", &Unseen { error, show: *show, set_at });
+            }));
         }
     }
 }
@@ -416,13 +419,6 @@ impl<E> fmt::Display for Unseen<'_, E> {
         f.write_str("future failed, and nobody has seen the error: ")?;
         (self.show)(self.error, f)?;
         write!(f, " (set at {})", self.set_at)
-    }
-}
-
-fn report(what: &dyn fmt::Display) {
-    match Runtime::current_spawn("Future::set_exception") {
-        Ok(spawn) => spawn.report(what),
-        Err(_) => eprintln!("{what}"),
     }
 }
 

@@ -18,9 +18,12 @@
 //! # Under the hood
 //!
 //! Wakers and destructors of user values run after the inner lock is released, so they may call back into the same
-//! primitive. Nothing is allocated per wait once a primitive has seen its usual number of waiters; a
-//! [`Condition::wait`] inside a cancel scope needs a node of the scope's tree. Inner locks are held for a few instructions;
-//! a thread that finds one taken gives way soon, and sleeps if that does not help, so real-time priorities are safe.
+//! primitive. A waker that panics keeps nobody else from being woken. The panic goes on in the call that woke; where that puts
+//! or gets an item of a queue it is [reported](evenloop_core::Spawn::report) instead, for it would take the item along.
+//!
+//! Nothing is allocated per wait once a primitive has seen its usual number of waiters; a [`Condition::wait`] inside a cancel
+//! scope needs a node of the scope's tree. Inner locks are held for a few instructions; a thread that finds one taken gives
+//! way soon, and sleeps if that does not help, so real-time priorities are safe.
 //!
 //! What asyncio has and this crate has not: a lock bound to one event loop, and the error of using it from another. trio's
 //! `ParkingLot` is the private wait list here: an [`Event`], a [`Condition`] or a [`Semaphore`] serves.
@@ -32,6 +35,8 @@
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+mod report;
 
 mod wait_list;
 

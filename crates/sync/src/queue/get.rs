@@ -4,9 +4,11 @@ use super::order::Order;
 use super::state::{Admission, Due, Getters, State};
 use super::turn::{Act, Turn};
 use super::{Queue, QueueShutDown};
+use crate::report::report_waker;
 use crate::wait_list::wake_due;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -115,7 +117,10 @@ struct DuePutters<'a, T, O: Order<T>> {
 impl<T, O: Order<T>> Drop for DuePutters<'_, T, O> {
     fn drop(&mut self) {
         if self.some {
-            wake_due(None, &self.queue.state, State::putters);
+            let woken = AssertUnwindSafe(|| wake_due(None, &self.queue.state, State::putters));
+            if let Err(panic) = catch_unwind(woken) {
+                report_waker("Queue", panic); // as in `Due`
+            }
         }
     }
 }

@@ -15,9 +15,11 @@
 //!     again takes that back.
 
 use super::order::Order;
+use crate::report::report_waker;
 use crate::spin_lock::Shows;
-use crate::wait_list::{self, Key, Waiters};
+use crate::wait_list::{Key, Waiters};
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 pub(crate) struct State<T, O> {
@@ -114,8 +116,16 @@ impl Drop for Due {
     #[inline(always)]
     fn drop(&mut self) {
         if let Some(waker) = self.0.take() {
-            wait_list::wake(waker);
+            wake(waker);
         }
+    }
+}
+
+/// A panic of the waker goes no further: it would take along what the caller has got.
+#[inline(never)]
+fn wake(waker: Waker) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        report_waker("Queue", panic);
     }
 }
 
