@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -553,6 +554,63 @@ fn a_comparison_that_panics_in_a_get_keeps_no_putter_waiting() {
     assert_eq!(woken[1].0.times(), 1, "an item is gone");
     ready(&mut puts[1]).unwrap();
     assert_eq!((queue.qsize(), queue.full()), (3, true));
+}
+
+/// Looks at its queue when it is dropped.
+struct Looker {
+    touchy: Touchy,
+    queue: std::sync::Weak<PriorityQueue<Looker>>,
+    /// How many items it has seen there.
+    seen: Rc<Cell<usize>>,
+}
+
+impl Ord for Looker {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.touchy.cmp(&other.touchy)
+    }
+}
+
+impl PartialOrd for Looker {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Looker {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Looker {}
+
+impl Drop for Looker {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.upgrade() {
+            self.seen.set(queue.qsize());
+        }
+    }
+}
+
+/// Showed as a destructor that waited for the lock its own thread held.
+#[test]
+fn an_item_that_a_comparison_loses_may_use_its_queue_when_it_is_dropped() {
+    let get_nowait: fn(&PriorityQueue<Looker>) = |queue| drop(queue.get_nowait());
+    let get: fn(&PriorityQueue<Looker>) = |queue| drop(queue.get().now_or_never());
+    let get_many: fn(&PriorityQueue<Looker>) =
+        |queue| assert!(queue.get_many(&mut vec![], 1).now_or_never().is_none());
+    for get in [get_nowait, get, get_many] {
+        let queue = Arc::new(PriorityQueue::new(0));
+        let (panics, seen) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+        for _ in 0..5 {
+            let touchy = Touchy(panics.clone());
+            let item = Looker { touchy, queue: Arc::downgrade(&queue), seen: seen.clone() };
+            queue.put_nowait(item).ok().unwrap();
+        }
+        panics.set(true);
+        catch_unwind(AssertUnwindSafe(|| get(&queue))).expect_err("the comparison's panic");
+        assert_eq!(seen.get(), 4);
+    }
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// [`QueueShutDown`](PutNowaitError::QueueShutDown): the queue was shut down. The item comes back.
     #[doc(alias = "try_send")]
     pub fn put_nowait(&self, item: T) -> Result<(), PutNowaitError<T>> {
-        let mut due = Due::default();
+        let mut due = Due::nothing();
         let mut state = self.state.lock();
         match state.admit_putter() {
             Admission::Now => {
@@ -249,7 +249,7 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// [`QueueShutDown`](GetNowaitError::QueueShutDown): the queue was shut down and is empty.
     #[doc(alias = "try_recv")]
     pub fn get_nowait(&self) -> Result<T, GetNowaitError> {
-        let mut due = Due::default();
+        let mut due = Due::nothing();
         let mut state = self.state.lock();
         match state.admit_getter() {
             Admission::Now => Ok(state.get(&mut due)),

@@ -50,7 +50,7 @@ impl<T, O: Order<T>> Act<T, O> for TakeOne {
     type Done = Result<T, QueueShutDown>;
 
     #[inline(always)]
-    fn act(&mut self, state: &mut State<T, O>, due: &mut Due) -> Option<Self::Done> {
+    fn act(&mut self, state: &mut State<T, O>, due: &mut Due<T>) -> Option<Self::Done> {
         match state.admit_getter() {
             Admission::Now => Some(Ok(state.get(due))),
             Admission::Later => None,
@@ -95,11 +95,11 @@ struct TakeMany<'a, T> {
 impl<T, O: Order<T>> Act<T, O> for TakeMany<'_, T> {
     type Done = Result<usize, QueueShutDown>;
 
-    fn act(&mut self, state: &mut State<T, O>, _: &mut Due) -> Option<Self::Done> {
+    fn act(&mut self, state: &mut State<T, O>, due: &mut Due<T>) -> Option<Self::Done> {
         match state.admit_getter() {
             Admission::Now => {
                 let before = self.items.len();
-                state.get_many(self.items, self.limit, self.chose);
+                state.get_many(self.items, self.limit, self.chose, due);
                 Some(Ok(self.items.len() - before))
             }
             Admission::Later => None,

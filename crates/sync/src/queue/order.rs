@@ -4,7 +4,8 @@ use crate::spin_lock::{Shows, SpinLock};
 use crate::wait_list::Guarding;
 use evenloop_core::shim::Mutex;
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
 /// The order in which a [`Queue`](crate::Queue) gives its items out. Implemented by [`Fifo`], [`Lifo`] and [`Priority`]
 /// alone.
@@ -34,8 +35,8 @@ pub trait Container<T>: Default {
     /// Puts an item in.
     fn push(&mut self, item: T);
 
-    /// Takes the next item out.
-    fn pop(&mut self) -> Option<T>;
+    /// Takes the next item out. Where that compares items, the one to come out is `leaving` meanwhile.
+    fn pop(&mut self, leaving: &mut Option<T>) -> Option<T>;
 
     /// How many there are.
     fn len(&self) -> usize;
@@ -66,7 +67,7 @@ impl<T> Container<T> for Fifo<T> {
     }
 
     #[inline]
-    fn pop(&mut self) -> Option<T> {
+    fn pop(&mut self, _: &mut Option<T>) -> Option<T> {
         self.0.pop_front()
     }
 
@@ -101,7 +102,7 @@ impl<T> Container<T> for Lifo<T> {
     }
 
     #[inline]
-    fn pop(&mut self) -> Option<T> {
+    fn pop(&mut self, _: &mut Option<T>) -> Option<T> {
         self.0.pop()
     }
 
@@ -134,11 +135,14 @@ impl<T: Ord> Container<T> for Priority<T> {
     fn push(&mut self, item: T) {
         let rank = self.next;
         self.next += 1;
-        self.heap.push(Ranked { item, rank });
+        self.heap.push(Ranked { item: Some(item), rank });
     }
 
-    fn pop(&mut self) -> Option<T> {
-        self.heap.pop().map(|ranked| ranked.item)
+    fn pop(&mut self, leaving: &mut Option<T>) -> Option<T> {
+        let mut next = self.heap.peek_mut()?;
+        *leaving = next.item.take();
+        PeekMut::pop(next);
+        leaving.take()
     }
 
     fn len(&self) -> usize {
@@ -149,7 +153,8 @@ impl<T: Ord> Container<T> for Priority<T> {
 /// An item with its place among equals. The greatest is the one to come out.
 #[derive(Debug)]
 struct Ranked<T> {
-    item: T,
+    /// None while it comes out.
+    item: Option<T>,
     rank: u64,
 }
 

@@ -69,7 +69,7 @@ impl<T, O: Order<T>> Act<T, O> for Bring<'_, T> {
     type Done = Result<(), QueueShutDown<T>>;
 
     #[inline(always)]
-    fn act(&mut self, state: &mut State<T, O>, due: &mut Due) -> Option<Self::Done> {
+    fn act(&mut self, state: &mut State<T, O>, due: &mut Due<T>) -> Option<Self::Done> {
         let admission = state.admit_putter();
         if admission == Admission::Later {
             return None;
@@ -123,7 +123,7 @@ struct TakeSlot<'a, T, O: Order<T>>(&'a Queue<T, O>);
 impl<'a, T, O: Order<T>> Act<T, O> for TakeSlot<'a, T, O> {
     type Done = Result<QueueSlot<'a, T, O>, QueueShutDown>;
 
-    fn act(&mut self, state: &mut State<T, O>, _: &mut Due) -> Option<Self::Done> {
+    fn act(&mut self, state: &mut State<T, O>, _: &mut Due<T>) -> Option<Self::Done> {
         match state.admit_putter() {
             Admission::Later => None,
             Admission::Never => Some(Err(QueueShutDown(()))),
@@ -152,7 +152,7 @@ impl<T, O: Order<T>> QueueSlot<'_, T, O> {
     pub fn put(self, item: T) -> Result<(), QueueShutDown<T>> {
         let queue = self.queue;
         std::mem::forget(self); // the slot is claimed here, not returned
-        let mut due = Due::default();
+        let mut due = Due::nothing();
         let mut state = queue.state.lock();
         state.claim::<Putters>();
         if state.is_shut_down() {
@@ -165,7 +165,7 @@ impl<T, O: Order<T>> QueueSlot<'_, T, O> {
 
 impl<T, O: Order<T>> Drop for QueueSlot<'_, T, O> {
     fn drop(&mut self) {
-        let mut due = Due::default();
+        let mut due = Due::nothing();
         self.queue.state.lock().hand_on::<Putters>(&mut due);
     }
 }

@@ -109,13 +109,24 @@ pub(super) enum Admission {
 
 /// Wakes whom it was given when it is dropped. Declared before the guard of the lock, it acts after it, also when
 /// something under the lock panics.
-#[derive(Default)]
-pub(super) struct Due(Option<Waker>);
+pub(super) struct Due<T> {
+    waker: Option<Waker>,
+    /// An item on its way out, while others are compared. It stays here if comparing them panics, and is dropped after the
+    /// lock.
+    item: Option<T>,
+}
 
-impl Drop for Due {
+impl<T> Due<T> {
+    #[inline(always)]
+    pub(super) fn nothing() -> Self {
+        Self { waker: None, item: None }
+    }
+}
+
+impl<T> Drop for Due<T> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(waker) = self.0.take() {
+        if let Some(waker) = self.waker.take() {
             wake(waker);
         }
     }
@@ -212,9 +223,9 @@ impl<T, O: Order<T>> State<T, O> {
     }
 
     /// Hands a promise on to the first in line, because its owner is gone. Without a line it ends.
-    pub(super) fn hand_on<S: Side>(&mut self, due: &mut Due) {
+    pub(super) fn hand_on<S: Side>(&mut self, due: &mut Due<T>) {
         self.claim::<S>();
-        due.0 = self.promise::<S>();
+        due.waker = self.promise::<S>();
     }
 
     /// Ends a promise, because its owner is here: what was promised is free until this critical section ends.
@@ -249,28 +260,28 @@ impl<T, O: Order<T>> State<T, O> {
 
     /// Puts an item into a free slot.
     #[inline(always)]
-    pub(super) fn put(&mut self, item: T, due: &mut Due) {
+    pub(super) fn put(&mut self, item: T, due: &mut Due<T>) {
         self.unfinished += 1;
         // Promised first: comparing items may panic, and the item is in the queue all the same.
         if self.items() == self.promised_items {
-            due.0 = self.promise::<Getters>(); // Q2
+            due.waker = self.promise::<Getters>(); // Q2
         }
         self.items.push(item);
     }
 
     /// Takes a free item.
     #[inline(always)]
-    pub(super) fn get(&mut self, due: &mut Due) -> T {
+    pub(super) fn get(&mut self, due: &mut Due<T>) -> T {
         // Promised first: comparing items may panic, and the item is out of the queue all the same.
         if self.items() >= self.room {
-            due.0 = self.promise::<Putters>(); // Q2; after the shutdown nobody is in line (Q3)
+            due.waker = self.promise::<Putters>(); // Q2; after the shutdown nobody is in line (Q3)
         }
-        self.items.pop().expect("an item is free")
+        self.items.pop(&mut due.item).expect("an item is free")
     }
 
     /// Takes free items, at most `limit`, and chooses as many putters. `chose` becomes true once some of those are to be
     /// woken, also if comparing items panics.
-    pub(super) fn get_many(&mut self, into: &mut Vec<T>, limit: usize, chose: &mut bool) {
+    pub(super) fn get_many(&mut self, into: &mut Vec<T>, limit: usize, chose: &mut bool, due: &mut Due<T>) {
         let count = self.free_items().min(limit);
         into.reserve(count);
         for _ in 0..count {
@@ -283,7 +294,7 @@ impl<T, O: Order<T>> State<T, O> {
                     self.shown &= !Putters::WAITS;
                 }
             }
-            into.extend(self.items.pop());
+            into.extend(self.items.pop(&mut due.item));
         }
     }
 

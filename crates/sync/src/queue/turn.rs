@@ -15,7 +15,7 @@ pub(super) trait Act<T, O> {
     type Done;
 
     /// Looks for itself what is free, and answers None to get in line.
-    fn act(&mut self, state: &mut State<T, O>, due: &mut Due) -> Option<Self::Done>;
+    fn act(&mut self, state: &mut State<T, O>, due: &mut Due<T>) -> Option<Self::Done>;
 }
 
 /// A place in one of the two lines. Dropped while it is chosen, it hands on what it was promised.
@@ -39,7 +39,7 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
         if matches!(self.place, Place::New) {
             ready!(poll_spend(cx));
             if self.queue.state.shown() & S::WAITS == 0 {
-                let mut due = Due::default();
+                let mut due = Due::nothing();
                 let mut state = self.queue.state.lock();
                 if let Some(done) = act.act(&mut state, &mut due) {
                     return Poll::Ready(done);
@@ -55,7 +55,7 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
     #[inline(never)]
     fn join<A: Act<T, O>>(&mut self, waker: &Waker, mut act: A) -> Poll<A::Done> {
         let fresh = waker.clone();
-        let mut due = Due::default();
+        let mut due = Due::nothing();
         let mut state = self.queue.state.lock();
         if let Some(done) = act.act(&mut state, &mut due) {
             drop(state);
@@ -72,7 +72,7 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
     #[inline(never)]
     fn poll_waiting<A: Act<T, O>>(&mut self, waker: &Waker, mut act: A) -> Poll<A::Done> {
         let Self { queue, ref mut place, .. } = *self;
-        let mut due = Due::default();
+        let mut due = Due::nothing();
         let turn = place.poll_then(&queue.state, S::line, waker, |state| {
             state.claim::<S>();
             act.act(state, &mut due).expect("what was promised is there")
@@ -100,7 +100,7 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
     #[cold]
     fn leave(&mut self) {
         let Self { queue, ref mut place, .. } = *self;
-        let mut due = Due::default();
+        let mut due = Due::nothing();
         let left = place.leave_then(&queue.state, S::line, |state, chosen| {
             if chosen {
                 state.hand_on::<S>(&mut due);
