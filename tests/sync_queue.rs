@@ -4,7 +4,7 @@ use evenloop_sync::{
     GetNowaitError, LifoQueue, PriorityQueue, PutNowaitError, Queue, QueueGet, QueueJoin, QueuePut,
     QueueReserve, QueueShutDown, QueueSink, QueueSlot, QueueStream,
 };
-use evenloop_tests::{Woken, poll};
+use evenloop_tests::{Woken, panic_of, poll};
 use futures::executor::block_on;
 use futures::stream::FusedStream;
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -613,13 +613,48 @@ fn an_item_that_a_comparison_loses_may_use_its_queue_when_it_is_dropped() {
     }
 }
 
+/// Showed as a stream that panicked for ever, where it had waited before.
 #[test]
-#[should_panic(expected = "`Queue::put` was polled after it had finished")]
-fn a_put_that_is_polled_again_says_so() {
-    let queue = Queue::new(0);
-    let mut put = queue.put(1);
-    ready(&mut put).unwrap();
-    let _ = poll(&mut put, Waker::noop());
+fn a_stream_goes_on_after_a_comparison_that_panics() {
+    for waits in [false, true] {
+        let queue = PriorityQueue::new(0);
+        let panics = Rc::new(Cell::new(false));
+        let mut stream = queue.stream();
+        if waits {
+            assert!(stream.next().now_or_never().is_none());
+        }
+        (0..4).try_for_each(|_| queue.put_nowait(Touchy(panics.clone()))).ok().unwrap();
+        panics.set(true);
+        catch_unwind(AssertUnwindSafe(|| stream.next().now_or_never().is_some()))
+            .expect_err("the comparison's panic");
+        panics.set(false);
+        (0..3).for_each(|_| assert!(block_on(stream.next()).is_some()));
+        assert!(stream.next().now_or_never().is_none(), "one item is gone");
+    }
+}
+
+#[test]
+fn a_future_that_is_polled_after_its_end_says_so_and_touches_nothing() {
+    fn again<F: Future + Unpin>(mut future: F) -> String {
+        let _ended = ready(&mut future);
+        panic_of(|| poll(&mut future, Waker::noop()).is_ready())
+    }
+    let queue = Queue::new(4);
+    let end = |call| format!("`Queue::{call}` was polled after it had finished");
+    assert_eq!(again(queue.put(1)), end("put"));
+    assert_eq!(again(queue.reserve()), end("reserve"));
+    (2..4).try_for_each(|item| queue.put_nowait(item)).unwrap();
+    assert_eq!(again(queue.get()), end("get"));
+    assert_eq!(again(queue.get_many(&mut vec![], 1)), end("get_many"));
+    let mut waiting = pending({
+        assert_eq!(queue.get_nowait(), Ok(3));
+        queue.get()
+    });
+    queue.put_nowait(4).unwrap();
+    queue.put_nowait(5).unwrap();
+    assert_eq!(ready(&mut waiting), Ok(4));
+    assert_eq!(panic_of(|| poll(&mut waiting, Waker::noop()).is_ready()), end("get"));
+    assert_eq!(queue.get_nowait(), Ok(5));
 }
 
 // === Stream and sink ===

@@ -33,6 +33,11 @@ impl<'a, T, O: Order<T>> QueueGet<'a, T, O> {
     pub(super) fn new(queue: &'a Queue<T, O>) -> Self {
         Self { turn: Turn::new(queue) }
     }
+
+    /// See [`Turn::renew`].
+    pub(super) fn renew(&mut self) {
+        self.turn.renew();
+    }
 }
 
 impl<T, O: Order<T>> Future for QueueGet<'_, T, O> {
@@ -48,6 +53,7 @@ struct TakeOne;
 
 impl<T, O: Order<T>> Act<T, O> for TakeOne {
     type Done = Result<T, QueueShutDown>;
+    const CALL: &'static str = "Queue::get";
 
     #[inline(always)]
     fn act(&mut self, state: &mut State<T, O>, due: &mut Due<T>) -> Option<Self::Done> {
@@ -94,6 +100,7 @@ struct TakeMany<'a, T> {
 
 impl<T, O: Order<T>> Act<T, O> for TakeMany<'_, T> {
     type Done = Result<usize, QueueShutDown>;
+    const CALL: &'static str = "Queue::get_many";
 
     fn act(&mut self, state: &mut State<T, O>, due: &mut Due<T>) -> Option<Self::Done> {
         match state.admit_getter() {

@@ -67,6 +67,7 @@ struct Bring<'a, T>(&'a mut Option<T>);
 
 impl<T, O: Order<T>> Act<T, O> for Bring<'_, T> {
     type Done = Result<(), QueueShutDown<T>>;
+    const CALL: &'static str = "Queue::put";
 
     #[inline(always)]
     fn act(&mut self, state: &mut State<T, O>, due: &mut Due<T>) -> Option<Self::Done> {
@@ -74,7 +75,7 @@ impl<T, O: Order<T>> Act<T, O> for Bring<'_, T> {
         if admission == Admission::Later {
             return None;
         }
-        let item = self.0.take().expect("`Queue::put` was polled after it had finished");
+        let item = self.0.take().expect("it is brought once");
         Some(match admission {
             Admission::Never => Err(QueueShutDown(item)),
             _ => {
@@ -107,6 +108,11 @@ impl<'a, T, O: Order<T>> QueueReserve<'a, T, O> {
     pub(super) fn queue(&self) -> &'a Queue<T, O> {
         self.turn.queue
     }
+
+    /// See [`Turn::renew`].
+    pub(super) fn renew(&mut self) {
+        self.turn.renew();
+    }
 }
 
 impl<'a, T, O: Order<T>> Future for QueueReserve<'a, T, O> {
@@ -122,6 +128,7 @@ struct TakeSlot<'a, T, O: Order<T>>(&'a Queue<T, O>);
 
 impl<'a, T, O: Order<T>> Act<T, O> for TakeSlot<'a, T, O> {
     type Done = Result<QueueSlot<'a, T, O>, QueueShutDown>;
+    const CALL: &'static str = "Queue::reserve";
 
     fn act(&mut self, state: &mut State<T, O>, _: &mut Due<T>) -> Option<Self::Done> {
         match state.admit_putter() {

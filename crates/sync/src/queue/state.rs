@@ -42,9 +42,6 @@ pub(crate) struct State<T, O> {
 
 /// One of the two lines.
 pub(super) trait Side {
-    /// What its waiters called.
-    const CALL: &'static str;
-
     /// What a state shows when this side would have to wait (Q6).
     const WAITS: u8;
 
@@ -61,7 +58,6 @@ pub(super) trait Side {
 pub(super) struct Getters;
 
 impl Side for Getters {
-    const CALL: &'static str = "Queue::get";
     const WAITS: u8 = 1;
 
     fn line<T, O>(state: &mut State<T, O>) -> &mut Waiters<()> {
@@ -81,7 +77,6 @@ impl Side for Getters {
 pub(super) struct Putters;
 
 impl Side for Putters {
-    const CALL: &'static str = "Queue::put";
     const WAITS: u8 = 2;
 
     fn line<T, O>(state: &mut State<T, O>) -> &mut Waiters<()> {

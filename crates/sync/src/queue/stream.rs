@@ -51,6 +51,7 @@ impl<T, O: Order<T>> Stream for QueueStream<'_, T, O> {
         if self.ended {
             return Poll::Ready(None);
         }
+        self.get.renew();
         let item = ready!(Pin::new(&mut self.get).poll(cx)).ok();
         self.ended = item.is_none();
         Poll::Ready(item)
@@ -86,6 +87,7 @@ impl<T, O: Order<T>> Sink<T> for QueueSink<'_, T, O> {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         if self.slot.is_none() {
+            self.reserve.renew();
             let slot = ready!(Pin::new(&mut self.reserve).poll(cx));
             self.slot = Some(slot.map_err(|QueueShutDown(())| QueueShutDown(None))?);
         }

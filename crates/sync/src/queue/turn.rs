@@ -14,6 +14,9 @@ use std::task::{Context, Poll, Waker, ready};
 pub(super) trait Act<T, O> {
     type Done;
 
+    /// What the user called.
+    const CALL: &'static str;
+
     /// Looks for itself what is free, and answers None to get in line.
     fn act(&mut self, state: &mut State<T, O>, due: &mut Due<T>) -> Option<Self::Done>;
 }
@@ -31,9 +34,15 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
         Self { queue, place: Place::New, side: PhantomData }
     }
 
+    /// As new, if it had come to its end: to be polled again, for the next.
+    #[inline]
+    pub(super) fn renew(&mut self) {
+        if matches!(self.place, Place::Done) {
+            self.place = Place::New;
+        }
+    }
+
     /// Ready with what `act` did when it was this one's turn.
-    ///
-    /// After Ready this is as new.
     #[inline(always)]
     pub(super) fn poll<A: Act<T, O>>(&mut self, cx: &mut Context<'_>, mut act: A) -> Poll<A::Done> {
         if matches!(self.place, Place::New) {
@@ -42,6 +51,7 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
                 let mut due = Due::nothing();
                 let mut state = self.queue.state.lock();
                 if let Some(done) = act.act(&mut state, &mut due) {
+                    self.place = Place::Done;
                     return Poll::Ready(done);
                 }
             }
@@ -60,11 +70,12 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
         if let Some(done) = act.act(&mut state, &mut due) {
             drop(state);
             drop(fresh);
+            self.place = Place::Done;
             return Poll::Ready(done);
         }
         self.place = Place::Waiting(state.wait::<S>(fresh));
         drop(state);
-        self.note(waker);
+        self.note(waker, A::CALL);
         Poll::Pending
     }
 
@@ -72,18 +83,18 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
     #[inline(never)]
     fn poll_waiting<A: Act<T, O>>(&mut self, waker: &Waker, mut act: A) -> Poll<A::Done> {
         let Self { queue, ref mut place, .. } = *self;
+        if matches!(place, Place::Done) {
+            panic!("`{}` was polled after it had finished", A::CALL);
+        }
         let mut due = Due::nothing();
         let turn = place.poll_then(&queue.state, S::line, waker, |state| {
             state.claim::<S>();
             act.act(state, &mut due).expect("what was promised is there")
         });
         match turn {
-            Poll::Ready(((), done)) => {
-                *place = Place::New;
-                Poll::Ready(done)
-            }
+            Poll::Ready(((), done)) => Poll::Ready(done),
             Poll::Pending => {
-                self.note(waker);
+                self.note(waker, A::CALL);
                 Poll::Pending
             }
         }
@@ -91,9 +102,9 @@ impl<'a, T, O: Order<T>, S: Side> Turn<'a, T, O, S> {
 
     /// Tells whoever asks what this waits for.
     #[inline(always)]
-    fn note(&self, waker: &Waker) {
+    fn note(&self, waker: &Waker, call: &'static str) {
         let queue = self.queue;
-        watch::wait(waker, S::CALL, || On::counted(queue, queue.qsize(), queue.maxsize()));
+        watch::wait(waker, call, || On::counted(queue, queue.qsize(), queue.maxsize()));
     }
 
     /// Leaves the line, and hands on what was promised.
