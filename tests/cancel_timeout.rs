@@ -60,7 +60,7 @@ fn of_nested_timeouts_with_one_deadline_only_the_outer_reports() {
             }
         }));
         assert_eq!((end, took), (Err::<(), _>(Elapsed), SECOND));
-        assert_eq!(*expired.borrow(), catches, "an inner one that is dropped at once does not look");
+        assert!(*expired.borrow(), "its deadline was met as well");
     }
 }
 

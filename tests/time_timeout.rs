@@ -1,5 +1,6 @@
 //! `timeout` and `timeout_at`, as a user sees them.
 
+use evenloop_core::cancel::catch_cancel;
 use evenloop_tests::{Stage, Woken, poll};
 use evenloop_time::{Elapsed, Timeout, sleep, timeout, timeout_at, timeout_at_on, timeout_on};
 use std::cell::Cell;
@@ -68,31 +69,45 @@ fn a_deadline_that_has_passed_ends_what_waits_in_the_next_turn() {
     let (mut stage, clock) = Stage::jumping();
     let past = clock.now();
     clock.advance(SECOND);
-    assert_eq!(stage.block_on(timeout(Duration::ZERO, pending::<()>())), (Err(Elapsed), 2));
-    assert_eq!(stage.block_on(timeout_at(past, sleep(SECOND))), (Err(Elapsed), 2));
+    assert_eq!(stage.block_on(timeout(Duration::ZERO, pending::<()>())), (Err(Elapsed), 3));
+    assert_eq!(stage.block_on(timeout_at(past, sleep(SECOND))), (Err(Elapsed), 3));
     assert_eq!(clock.elapsed(), SECOND);
 }
 
 #[test]
-fn when_both_are_ready_the_deadline_wins() {
-    let (mut stage, clock) = Stage::jumping();
-    let mut first = true;
-    let both = poll_fn(|cx| {
-        if std::mem::take(&mut first) {
-            clock.advance(SECOND);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    });
-    let mut limited = pin!(timeout(SECOND, both));
-    let (outcome, _) = stage.block_on(async {
-        // The advance inside the first poll comes before the timer is set; so let a turn pass.
-        assert!(futures::poll!(limited.as_mut()).is_pending());
-        sleep(MS).await;
-        limited.as_mut().await
-    });
-    assert_eq!(outcome, Err(Elapsed));
+fn what_is_ready_when_the_deadline_is_met_is_given() {
+    let (stage, clock) = Stage::paused();
+    let waker = std::task::Waker::noop();
+    let (mut bare, mut caught) =
+        (timeout(10 * MS, sleep(20 * MS)), timeout(10 * MS, catch_cancel(sleep(20 * MS))));
+    let mut nested = timeout(10 * MS, timeout(20 * MS, sleep(15 * MS)));
+    assert!(poll(&mut bare, waker).is_pending());
+    assert!(poll(&mut caught, waker).is_pending());
+    assert!(poll(&mut nested, waker).is_pending());
+    clock.advance(SECOND);
+    assert_eq!((poll(&mut bare, waker), bare.expired()), (Poll::Ready(Ok(())), false));
+    assert!(matches!(poll(&mut caught, waker), Poll::Ready(Ok(Ok(())))));
+    assert_eq!(poll(&mut nested, waker), Poll::Ready(Ok(Ok(()))));
+    assert_eq!(stage.timers().pending(), 0);
+}
+
+#[test]
+fn what_is_not_ready_then_has_no_second_chance() {
+    let (_stage, clock) = Stage::paused();
+    let (woken, waker) = Woken::waker();
+    let polls = Cell::new(0);
+    let mut limited = timeout(
+        MS,
+        poll_fn(|_| {
+            polls.set(polls.get() + 1);
+            if polls.get() < 3 { Poll::Pending } else { Poll::Ready(()) }
+        }),
+    );
+    assert!(poll(&mut limited, &waker).is_pending());
+    clock.advance(MS);
+    assert_eq!((poll(&mut limited, &waker), limited.expired()), (Poll::Pending, true));
+    assert_eq!(woken.times(), 2, "by its timer, and by itself");
+    assert_eq!((poll(&mut limited, &waker), polls.get()), (Poll::Ready(Err(Elapsed)), 2));
 }
 
 #[test]
@@ -130,6 +145,7 @@ fn the_deadline_can_be_moved_or_taken_away() {
     limited.as_mut().reschedule(clock.now() + MS);
     clock.advance(MS);
     assert_eq!(woken.times(), 1);
+    assert!(limited.as_mut().poll(&mut cx).is_pending());
     assert_eq!(limited.as_mut().poll(&mut cx), Poll::Ready(Err(Elapsed)));
     assert!(limited.expired());
 }
@@ -168,7 +184,9 @@ fn a_runtime_can_be_given() {
     });
     let mut limits = set.join().unwrap();
     clock.advance(MS);
+    assert!(poll(&mut limits.0, std::task::Waker::noop()).is_pending() && limits.0.expired());
     assert_eq!(poll(&mut limits.0, std::task::Waker::noop()), Poll::Ready(Err(Elapsed)));
+    assert!(poll(&mut limits.1, std::task::Waker::noop()).is_pending() && limits.1.expired());
     assert_eq!(poll(&mut limits.1, std::task::Waker::noop()), Poll::Ready(Err(Elapsed)));
 }
 

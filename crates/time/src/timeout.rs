@@ -1,12 +1,13 @@
 //! `timeout` and `timeout_at`: a future with a deadline.
 //!
-//! T1. The first poll asks the inner future first: code without a pending await never times out.
-//! T2. Every later poll asks the timer first: an inner future that is always woken cannot run past the deadline.
+//! T1. Every poll asks the inner future first: what is ready is given, and code without a pending await never times out.
+//! T2. When it is pending the timer is asked: an inner future that is always woken cannot run past the deadline.
 //! T3. The timer is set only once the inner future was pending.
-//! T4. When the deadline is met, that is a request on the timeout's own scope: who catches inside is asked first, and may
-//!     clean up; then the inner future is dropped, before `Elapsed` is given. If it gives a value all the same, that wins.
+//! T4. When the deadline is met, that is a request on the timeout's own scope, from the next poll on: who catches inside is
+//!     asked first, and may clean up; then the inner future is dropped, before `Elapsed` is given. If it gives a value all the
+//!     same, that wins.
 //! T5. While a scope around the timeout is being left, the timeout reports nothing: of nested timeouts with one deadline
-//!     only the outer one reports.
+//!     only the outer one reports. Its request comes with the next poll, as theirs do, and goes before them.
 
 use crate::entry::{Entry, or_panic};
 use evenloop_core::cancel::{Reason, Scope};
@@ -23,8 +24,9 @@ use std::time::{Duration, Instant};
 ///
 /// The future runs as part of the calling task. If it is pending when the time is over, it is dropped, after whoever
 /// catches inside it (`catch_cancel`, an awaited task) was asked and has cleaned up. A future that is
-/// ready at its first poll always gives its value, even with `Duration::ZERO`; after that the deadline comes first if both
-/// are met. Never early; the resolution is 1 ms, rounded up. `Duration::MAX` is about thirty years.
+/// ready when its turn comes gives its value, even with `Duration::ZERO`, and even if the deadline has been met by then: asyncio
+/// throws that value away. One that is woken again and again cannot run past the deadline. Never early; the resolution is 1 ms,
+/// rounded up. `Duration::MAX` is about thirty years.
 ///
 /// # Cancel safety
 ///
@@ -235,15 +237,6 @@ impl<F: Future> Future for Timeout<F> {
             let now = this.entry.now("timeout");
             *this.limit = now.map_or(*this.limit, |now| Limit::At(deadline_after(now, duration)));
         }
-        let waits = this.scope.is_running() && !*this.expired;
-        let set = this.entry.is_set();
-        if let (true, true, Limit::At(deadline)) = (waits, set, *this.limit) {
-            // T2
-            if or_panic(this.entry.poll("timeout", deadline, cx.waker())) {
-                *this.expired = true;
-                this.scope.ask(DEADLINE); // T4
-            }
-        }
         let deadline = match *this.limit {
             Limit::At(deadline) => Some(deadline),
             Limit::Never | Limit::After(_) => None,
@@ -252,16 +245,18 @@ impl<F: Future> Future for Timeout<F> {
             this.entry.clear();
             return Poll::Ready(outcome.map_err(|_| Elapsed));
         }
-        match *this.limit {
-            Limit::Never => {}
-            Limit::At(_) if set || *this.expired => {}
-            Limit::At(deadline) => {
-                // T3: only now; what has passed already fires in the next turn.
-                let fired = or_panic(this.entry.poll("timeout", deadline, cx.waker()));
-                debug_assert!(!fired, "an entry fires in a turn, not when it is set");
-            }
-            Limit::After(_) => {
-                or_panic(this.entry.now("timeout").map(drop));
+        if this.scope.is_running() && !*this.expired {
+            match *this.limit {
+                Limit::Never => {}
+                // T2, T3. What has passed already fires in the next turn.
+                Limit::At(deadline) => {
+                    if or_panic(this.entry.poll("timeout", deadline, cx.waker())) {
+                        *this.expired = true;
+                        this.scope.ask(DEADLINE); // T4
+                        cx.waker().wake_by_ref();
+                    }
+                }
+                Limit::After(_) => or_panic(this.entry.now("timeout").map(drop)),
             }
         }
         watch::wait_many(cx.waker(), "timeout", || match *this.limit {
