@@ -1,13 +1,15 @@
 //! `timeout` and `timeout_at`, as a user sees them.
 
+use evenloop::{create_task, yield_now};
 use evenloop_core::cancel::catch_cancel;
-use evenloop_tests::{Stage, Woken, poll};
-use evenloop_time::{Elapsed, Timeout, sleep, timeout, timeout_at, timeout_at_on, timeout_on};
-use std::cell::Cell;
+use evenloop_tests::{Stage, Woken, on_virtual_clock, poll};
+use evenloop_time::{Elapsed, Timeout, now, sleep, timeout, timeout_at, timeout_at_on, timeout_on};
+use std::cell::{Cell, RefCell};
 use std::future::{Ready, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -136,18 +138,62 @@ fn the_deadline_can_be_moved_or_taken_away() {
     clock.advance(19 * MS);
     assert_eq!(woken.times(), 0);
     limited.as_mut().reschedule(None);
-    assert_eq!((limited.when(), stage.timers().pending()), (None, 0));
+    assert_eq!(limited.when(), None);
     clock.advance(SECOND);
+    assert_eq!((woken.times(), stage.timers().pending()), (1, 0), "to wait without a timer from now on");
     assert!(limited.as_mut().poll(&mut cx).is_pending());
+    assert_eq!((format!("{limited:?}").as_str(), limited.expired()), ("Timeout [waiting]", false));
 
     limited.as_mut().reschedule(clock.now() + 5 * MS);
-    assert!(limited.as_mut().poll(&mut cx).is_pending()); // sets it again
+    assert_eq!(woken.times(), 2, "to set one again");
+    assert!(limited.as_mut().poll(&mut cx).is_pending());
     limited.as_mut().reschedule(clock.now() + MS);
     clock.advance(MS);
-    assert_eq!(woken.times(), 1);
+    assert_eq!(woken.times(), 3);
     assert!(limited.as_mut().poll(&mut cx).is_pending());
     assert_eq!(limited.as_mut().poll(&mut cx), Poll::Ready(Err(Elapsed)));
     assert!(limited.expired());
+}
+
+/// One task waits, another one moves the deadline, which hung.
+#[test]
+fn a_deadline_that_was_taken_away_or_never_was_can_be_given_again() {
+    for (first, pauses) in [(Some(5), false), (Some(5), true), (None, false), (None, true)] {
+        let (ended, took) = on_virtual_clock(async {
+            let start = now();
+            let first = first.map(|seconds| start + seconds * SECOND);
+            let limited = Rc::new(RefCell::new(Box::pin(timeout_at(first, pending::<()>()))));
+            let waits = limited.clone();
+            let waits = create_task(poll_fn(move |cx| waits.borrow_mut().as_mut().poll(cx)));
+            sleep(SECOND).await;
+            for deadline in [None, None, Some(start + 4 * SECOND), None, Some(start + 3 * SECOND)] {
+                limited.borrow_mut().as_mut().reschedule(deadline);
+                if pauses {
+                    yield_now().await;
+                    yield_now().await;
+                }
+            }
+            timeout(3600 * SECOND, waits).await
+        });
+        assert_eq!((ended, took), (Ok(Err(Elapsed)), 3 * SECOND), "{first:?}, {pauses}");
+    }
+}
+
+/// Nothing of the task that waited stays behind.
+#[test]
+fn one_that_waited_without_a_limit_keeps_no_waker_after_its_end() {
+    let (woken, waker) = Woken::waker();
+    let ready = Cell::new(false);
+    let mut limited =
+        timeout_at(None, poll_fn(|_| if ready.get() { Poll::Ready(()) } else { Poll::Pending }));
+    assert_eq!(format!("{limited:?}"), "Timeout [new]");
+    for _ in 0..3 {
+        assert!(poll(&mut limited, &waker).is_pending());
+    }
+    assert_eq!((format!("{limited:?}").as_str(), Arc::strong_count(&woken)), ("Timeout [waiting]", 3));
+    ready.set(true);
+    assert!(poll(&mut limited, &waker).is_ready());
+    assert_eq!((Arc::strong_count(&woken), woken.times()), (2, 0));
 }
 
 #[test]

@@ -91,6 +91,15 @@ impl Entry {
         self.renew(call, deadline, None);
     }
 
+    /// Has an entry that is set fire at the next turn.
+    pub(crate) fn ring(&mut self, call: &'static str) {
+        if self.is_set() {
+            if let Ok(now) = self.now(call) {
+                self.move_to(call, now);
+            }
+        }
+    }
+
     /// Answers whether the entry is pending; `None` if it is not set, or its runtime has ended. Only a pending one stays
     /// set.
     fn renew(&mut self, call: &'static str, deadline: Instant, waker: Option<&Waker>) -> Option<bool> {

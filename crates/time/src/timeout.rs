@@ -8,6 +8,7 @@
 //!     same, that wins.
 //! T5. While a scope around the timeout is being left, the timeout reports nothing: of nested timeouts with one deadline
 //!     only the outer one reports. Its request comes with the next poll, as theirs do, and goes before them.
+//! T6. One that waits without a deadline keeps its waker, so that whoever gives it one can have the timer set.
 
 use crate::entry::{Entry, or_panic};
 use evenloop_core::cancel::{Reason, Scope};
@@ -16,8 +17,9 @@ use evenloop_core::{Elapsed, Runtime, deadline_after};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::{Future, IntoFuture};
+use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Waits for `future`, but no longer than `duration`, counted from this call.
@@ -175,9 +177,9 @@ pin_project! {
     }
 }
 
-#[derive(Clone, Copy)]
 enum Limit {
-    Never,
+    /// With the waker of whoever waits (T6).
+    Never(Option<Waker>),
     /// From the first poll on.
     After(Duration),
     At(Instant),
@@ -187,33 +189,48 @@ impl Limit {
     fn after(duration: Duration, entry: &Entry) -> Self {
         entry.now("timeout").map_or(Self::After(duration), |now| Self::At(deadline_after(now, duration)))
     }
+
+    fn deadline(&self) -> Option<Instant> {
+        match *self {
+            Self::At(deadline) => Some(deadline),
+            Self::Never(_) | Self::After(_) => None,
+        }
+    }
 }
 
 impl From<Option<Instant>> for Limit {
     fn from(deadline: Option<Instant>) -> Self {
-        deadline.map_or(Self::Never, Self::At)
+        deadline.map_or(Self::Never(None), Self::At)
     }
 }
 
 impl<F> Timeout<F> {
     /// The deadline, if there is one and it is known yet.
     pub fn when(&self) -> Option<Instant> {
-        match self.limit {
-            Limit::At(deadline) => Some(deadline),
-            Limit::Never | Limit::After(_) => None,
-        }
+        self.limit.deadline()
     }
 
     /// Gives it another deadline, or none. Does nothing once it has expired or ended; asyncio raises.
+    ///
+    /// Who waits already is held to the new deadline, and not to the old one unless that has just been met.
     pub fn reschedule(self: Pin<&mut Self>, deadline: impl Into<Option<Instant>>) {
         let this = self.project();
         if *this.expired || !this.scope.is_running() {
             return;
         }
-        *this.limit = deadline.into().into();
-        match *this.limit {
-            Limit::At(deadline) => this.entry.move_to("timeout", deadline),
-            Limit::Never | Limit::After(_) => this.entry.clear(),
+        match (deadline.into(), &*this.limit) {
+            (None, Limit::Never(_)) => {}
+            (None, _) => {
+                *this.limit = Limit::Never(None);
+                this.entry.ring("timeout"); // so that who waits is polled, and kept (T6)
+            }
+            (Some(deadline), _) => {
+                let before = mem::replace(this.limit, Limit::At(deadline));
+                this.entry.move_to("timeout", deadline);
+                if let Limit::Never(Some(waits)) = before {
+                    waits.wake(); // to set the timer
+                }
+            }
         }
     }
 
@@ -235,22 +252,27 @@ impl<F: Future> Future for Timeout<F> {
         if let Limit::After(duration) = *this.limit {
             // Before the future has its turn, which may take a while.
             let now = this.entry.now("timeout");
-            *this.limit = now.map_or(*this.limit, |now| Limit::At(deadline_after(now, duration)));
+            *this.limit = now.map_or(Limit::After(duration), |now| Limit::At(deadline_after(now, duration)));
         }
-        let deadline = match *this.limit {
-            Limit::At(deadline) => Some(deadline),
-            Limit::Never | Limit::After(_) => None,
-        };
-        if let Poll::Ready(outcome) = this.scope.poll_until(deadline, this.inner, cx) {
+        if let Poll::Ready(outcome) = this.scope.poll_until(this.limit.deadline(), this.inner, cx) {
             this.entry.clear();
+            if let Limit::Never(waits) = this.limit {
+                *waits = None;
+            }
             return Poll::Ready(outcome.map_err(|_| Elapsed));
         }
         if this.scope.is_running() && !*this.expired {
-            match *this.limit {
-                Limit::Never => {}
+            match this.limit {
+                Limit::Never(waits) => {
+                    this.entry.clear();
+                    match waits {
+                        Some(kept) => kept.clone_from(cx.waker()),
+                        None => *waits = Some(cx.waker().clone()),
+                    }
+                }
                 // T2, T3. What has passed already fires in the next turn.
                 Limit::At(deadline) => {
-                    if or_panic(this.entry.poll("timeout", deadline, cx.waker())) {
+                    if or_panic(this.entry.poll("timeout", *deadline, cx.waker())) {
                         *this.expired = true;
                         this.scope.ask(DEADLINE); // T4
                         cx.waker().wake_by_ref();
@@ -259,10 +281,7 @@ impl<F: Future> Future for Timeout<F> {
                 Limit::After(_) => or_panic(this.entry.now("timeout").map(drop)),
             }
         }
-        watch::wait_many(cx.waker(), "timeout", || match *this.limit {
-            Limit::At(deadline) => On::Until(deadline),
-            Limit::Never | Limit::After(_) => On::Nothing,
-        });
+        watch::wait_many(cx.waker(), "timeout", || this.limit.deadline().map_or(On::Nothing, On::Until));
         Poll::Pending
     }
 }
@@ -276,7 +295,7 @@ impl<F> fmt::Debug for Timeout<F> {
             None if self.expired => "expired",
             None => "done",
             Some(_) if self.expired => "expiring",
-            Some(_) if self.entry.is_set() => "waiting",
+            Some(_) if self.entry.is_set() || matches!(self.limit, Limit::Never(Some(_))) => "waiting",
             Some(_) => "new",
         };
         write!(f, "Timeout [{state}]")
