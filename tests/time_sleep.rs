@@ -2,10 +2,14 @@
 
 use evenloop_core::{Park, Runtime, ThreadPark};
 use evenloop_tests::{Stage, Woken, poll};
-use evenloop_time::{Clock, Driver, Sleep, VirtualClock, sleep, sleep_on, sleep_until, sleep_until_on};
+use evenloop_time::{
+    Clock, Driver, Sleep, VirtualClock, sleep, sleep_on, sleep_until, sleep_until_on, timeout,
+};
 use futures::future::{join_all, join3};
 use std::cell::RefCell;
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -202,6 +206,42 @@ fn polled_and_reset_under_another_runtime_it_stays_at_home() {
     }
     clock.advance(5 * MS);
     assert!(poll(&mut nap, &waker).is_ready());
+}
+
+#[test]
+fn reset_after_it_has_fired_it_stays_at_home() {
+    let (home, clock) = Stage::paused();
+    let (woken, waker) = Woken::waker();
+    let (mut nap, mut limited) = (sleep(MS), timeout(MS, pending::<()>()));
+    assert!(poll(&mut nap, &waker).is_pending() && poll(&mut limited, &waker).is_pending());
+    clock.advance(MS);
+    nap.reset(clock.now() + MS);
+    Pin::new(&mut limited).reschedule(clock.now() + MS);
+    let (away, _) = Stage::paused();
+    assert!(poll(&mut nap, &waker).is_pending() && poll(&mut limited, &waker).is_pending());
+    assert_eq!((home.timers().pending(), away.timers().pending()), (2, 0));
+    clock.advance(MS);
+    assert_eq!(woken.times(), 4);
+    assert!(poll(&mut nap, &waker).is_ready());
+    assert!(poll(&mut limited, &waker).is_pending() && limited.expired());
+    nap.reset(clock.now() + MS);
+    assert!(poll(&mut nap, &waker).is_pending(), "one that is done begins anew, where it is polled");
+    assert_eq!((home.timers().pending(), away.timers().pending()), (0, 1));
+}
+
+#[test]
+fn reset_twice_after_it_has_fired_it_is_ready_when_it_is_asked_at_last() {
+    let (_stage, clock) = Stage::paused();
+    let (woken, waker) = Woken::waker();
+    let mut nap = sleep(MS);
+    assert!(poll(&mut nap, &waker).is_pending());
+    for _ in 0..2 {
+        clock.advance(MS);
+        nap.reset(clock.now() + MS);
+    }
+    clock.advance(MS);
+    assert!(poll(&mut nap, &waker).is_ready());
+    assert_eq!(woken.times(), 1, "it has not been polled since");
 }
 
 #[test]

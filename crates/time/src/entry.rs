@@ -1,8 +1,9 @@
 //! One leaf's entry with the timers of some runtime: where it is, and how it gets out again.
 //!
 //! N1. `set` names a pending entry, or one that fired and was not asked about since. Dropping the entry removes it.
-//! N2. An entry stays with the runtime that first polled it, from whatever thread it is polled later. If that one has
-//!     ended, it goes on with the one that is current where it is polled next.
+//! N2. An entry stays with the runtime that first polled it, from whatever thread it is polled later, also when it is moved
+//!     after it has fired and before it was asked about. If that one has ended, it goes on with the one that is current where
+//!     it is polled next.
 
 use evenloop_core::watch;
 use evenloop_core::{NoRuntime, Runtime, RuntimeId, TimerKey, TimersEnded};
@@ -88,7 +89,12 @@ impl Entry {
 
     /// Moves the deadline of an entry that is set.
     pub(crate) fn move_to(&mut self, call: &'static str, deadline: Instant) {
-        self.renew(call, deadline, None);
+        let Some((home, _)) = self.set else { return };
+        if self.renew(call, deadline, None) == Some(false) {
+            // N2. Whoever was woken brings its waker when it asks.
+            let again = |runtime: &Runtime| runtime.timers()?.insert(deadline, Waker::noop()).ok();
+            self.set = self.with_home(home, again).flatten().map(|key| (home, key));
+        }
     }
 
     /// Has an entry that is set fire at the next turn.
