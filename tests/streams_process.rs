@@ -74,9 +74,14 @@ fn exists(pid: u32) -> bool {
     rustix::process::test_kill_process(Pid::from_raw(pid as i32).unwrap()).is_ok()
 }
 
-/// Waits until no process has that number any more.
+/// Waits until a grandchild is dead. Who reaps it, and when, is not ours: init, or nobody.
 async fn gone(pid: u32) {
-    while exists(pid) {
+    let lives = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let state = stat.ok().and_then(|stat| stat.rsplit(')').next()?.trim_start().chars().next());
+        !matches!(state, None | Some('Z' | 'X'))
+    };
+    while lives() {
         evenloop_executor::yield_now().await;
     }
 }
