@@ -4,7 +4,7 @@ use evenloop_sync::{
     Barrier, BoundedSemaphore, Condition, Event, Future, LifoQueue, Limiter, Lock, PriorityQueue, Queue,
     RwLock, Semaphore, TryAcquireError, oneshot,
 };
-use evenloop_tests::{Woken, on_a_small_stack, poll};
+use evenloop_tests::{Woken, on_a_small_stack, panic_of, poll};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -21,6 +21,31 @@ fn pending<F: std::future::Future + Unpin>(mut future: F) -> F {
 
 fn is_ready<F: std::future::Future + Unpin>(future: &mut F) -> bool {
     poll(future, Waker::noop()).is_ready()
+}
+
+// === What they say ===
+
+#[test]
+fn what_is_polled_after_its_end_names_the_call() {
+    fn again<F: std::future::Future + Unpin>(mut future: F) -> String {
+        let _ended = poll(&mut future, Waker::noop());
+        panic_of(|| poll(&mut future, Waker::noop()).is_ready())
+    }
+    let end = |call| format!("`{call}` was polled after it had finished");
+    let semaphore = Arc::new(Semaphore::new(9));
+    assert_eq!(again(semaphore.acquire()), end("Semaphore::acquire"));
+    assert_eq!(again(semaphore.acquire_owned()), end("Semaphore::acquire_owned"));
+    let bounded = Arc::new(BoundedSemaphore::new(9));
+    assert_eq!(again(bounded.acquire()), end("BoundedSemaphore::acquire"));
+    assert_eq!(again(bounded.acquire_owned()), end("BoundedSemaphore::acquire_owned"));
+    let limiter = Limiter::new(9);
+    assert_eq!(again(limiter.acquire()), end("Limiter::acquire"));
+    assert_eq!(again(limiter.acquire_on_behalf_of(1)), end("Limiter::acquire_on_behalf_of"));
+    let (lock, condition) = (Lock::new(0), Condition::new());
+    let mut catching = pending(condition.wait_catching(lock.try_acquire().unwrap()));
+    condition.notify(1);
+    assert!(is_ready(&mut catching));
+    assert_eq!(panic_of(|| is_ready(&mut catching)), end("Condition::wait_catching"));
 }
 
 // === Making them ===

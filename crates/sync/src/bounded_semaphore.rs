@@ -2,7 +2,7 @@
 
 use crate::permits::MAX;
 use crate::semaphore::{
-    Lender, OwnedPermit, Permit, SemaphoreAcquire, SemaphoreAcquireOwned, SemaphoreStatistics, Stock,
+    Calls, Lender, OwnedPermit, Permit, SemaphoreAcquire, SemaphoreAcquireOwned, SemaphoreStatistics, Stock,
     TryAcquireError,
 };
 use evenloop_core::shim::StdArc;
@@ -32,6 +32,8 @@ pub struct BoundedSemaphore {
     stock: Stock,
 }
 
+const CALLS: &Calls = &Calls::new("BoundedSemaphore::acquire", "BoundedSemaphore::acquire_owned");
+
 /// More permits were released than had been acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReleasedTooOften;
@@ -46,13 +48,13 @@ impl BoundedSemaphore {
     #[track_caller]
     pub const fn new(bound: usize) -> Self {
         assert!(bound <= MAX, "`BoundedSemaphore::new`: the bound is more than `Semaphore::MAX_PERMITS`");
-        Self { stock: Stock::new(bound, bound) }
+        Self { stock: Stock::new(bound, bound, CALLS) }
     }
 
     /// A semaphore with `bound` free permits, and never more; 0 is allowed.
     #[cfg(evenloop_loom)]
     pub fn new(bound: usize) -> Self {
-        Self { stock: Stock::new(bound, bound) }
+        Self { stock: Stock::new(bound, bound, CALLS) }
     }
 
     /// Waits for a permit.

@@ -307,27 +307,28 @@ impl<T> ConditionWaitCatching<'_, T> {
     }
 }
 
-impl<'a, T> Future for ConditionWaitCatching<'a, T> {
-    type Output = Result<LockGuard<'a, T>, (LockGuard<'a, T>, Cancelled)>;
+/// The guard, or the guard and what was caught.
+type Caught<'a, T> = Result<LockGuard<'a, T>, (LockGuard<'a, T>, Cancelled)>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
+impl<'a, T> ConditionWaitCatching<'a, T> {
+    /// Polls it for a user who called `call`.
+    fn poll_as(&mut self, cx: &mut Context<'_>, call: &'static str) -> Poll<Caught<'a, T>> {
+        let this = self;
         match &mut this.stage {
             Stage::New(guard) => {
                 let waiting = Stage::Waiting(LockGuard::lock(guard), this.condition.join(cx.waker().clone()));
                 // Here the lock is released: C1, C3.
                 drop(std::mem::replace(&mut this.stage, waiting));
                 this.catch(cx);
-                watch::wait(cx.waker(), "Condition::wait", || On::object(this.condition));
+                watch::wait(cx.waker(), call, || On::object(this.condition));
                 return Poll::Pending;
             }
             Stage::Waiting(..) | Stage::Locking(_) => this.catch(cx),
-            Stage::Done => panic!("`Condition::wait` was polled after it had finished"),
+            Stage::Done => panic!("`{call}` was polled after it had finished"),
         }
         if let Stage::Waiting(lock, place) = &mut this.stage {
             let polled = place.poll(&this.condition.waiters, |waiters| waiters, cx.waker());
-            this.notified =
-                ready!(watch::noted(polled, cx, "Condition::wait", || On::object(this.condition)));
+            this.notified = ready!(watch::noted(polled, cx, call, || On::object(this.condition)));
             this.stage = Stage::Locking(lock.acquire());
         }
         let Stage::Locking(acquire) = &mut this.stage else { unreachable!("it left the line above") };
@@ -339,6 +340,14 @@ impl<'a, T> Future for ConditionWaitCatching<'a, T> {
             None => Ok(guard),
             Some(cancelled) => Err((guard, cancelled)),
         })
+    }
+}
+
+impl<'a, T> Future for ConditionWaitCatching<'a, T> {
+    type Output = Result<LockGuard<'a, T>, (LockGuard<'a, T>, Cancelled)>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().poll_as(cx, "Condition::wait_catching")
     }
 }
 
@@ -370,7 +379,7 @@ impl<'a, T> Future for ConditionWait<'a, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.passing_on.is_none() {
-            match ready!(Pin::new(&mut this.wait).poll(cx)) {
+            match ready!(this.wait.poll_as(cx, "Condition::wait")) {
                 Ok(guard) => return Poll::Ready(guard),
                 Err((guard, cancelled)) => {
                     this.passing_on = Some(cancelled.resume());

@@ -353,7 +353,12 @@ struct Borrowing<'a> {
 }
 
 impl<'a> Borrowing<'a> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LimiterToken<'a>, AlreadyBorrowing>> {
+    /// `call` is what the user called.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: &'static str,
+    ) -> Poll<Result<LimiterToken<'a>, AlreadyBorrowing>> {
         let polled = match self.place {
             Place::New => {
                 ready!(poll_spend(cx));
@@ -365,9 +370,9 @@ impl<'a> Borrowing<'a> {
                     .poll(state, |state| &mut state.waiters, cx.waker())
                     .map(|_borrower| Ok(self.token()))
             }
-            Place::Done => panic!("`Limiter::acquire` was polled after it had finished"),
+            Place::Done => panic!("`{call}` was polled after it had finished"),
         };
-        watch::noted(polled, cx, "Limiter::acquire", || On::object(self.limiter))
+        watch::noted(polled, cx, call, || On::object(self.limiter))
     }
 
     /// Borrows at once, or joins the line, or is refused.
@@ -418,7 +423,7 @@ impl<'a> Future for LimiterAcquire<'a> {
     type Output = LimiterToken<'a>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map(|lent| lent.expect("nobody in particular is never refused"))
+        self.0.poll(cx, "Limiter::acquire").map(|lent| lent.expect("nobody in particular is never refused"))
     }
 }
 
@@ -436,7 +441,7 @@ impl<'a> Future for LimiterAcquireFor<'a> {
     type Output = Result<LimiterToken<'a>, AlreadyBorrowing>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx)
+        self.0.poll(cx, "Limiter::acquire_on_behalf_of")
     }
 }
 

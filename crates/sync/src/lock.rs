@@ -334,7 +334,7 @@ impl<'a, T> Future for LockAcquire<'a, T> {
         // Never closed, so Ready means granted.
         this.lock
             .permits
-            .poll_acquire(&mut this.place, 1, cx, const { &Call::new("Lock::acquire", FREE) })
+            .poll_acquire(&mut this.place, 1, cx, FREE, || const { &Call::new("Lock::acquire", FREE) })
             .map(|_| LockGuard::new(this.lock))
     }
 }
@@ -367,7 +367,7 @@ impl<T> Future for LockAcquireOwned<T> {
         let this = self.get_mut();
         this.lock
             .permits
-            .poll_acquire(&mut this.place, 1, cx, const { &Call::new("Lock::acquire_owned", FREE) })
+            .poll_acquire(&mut this.place, 1, cx, FREE, || const { &Call::new("Lock::acquire_owned", FREE) })
             .map(|_| OwnedLockGuard { lock: this.lock.clone(), _lends: PhantomData })
     }
 }

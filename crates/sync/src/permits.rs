@@ -248,30 +248,31 @@ impl Permits {
         }
     }
 
-    /// Polls for `count` permits. After Ready, `place` is Done.
+    /// Polls for `count` permits. After Ready, `place` is Done. `call` has the same `bet`, and is asked for on the slow paths.
     #[inline(always)]
     pub(crate) fn poll_acquire(
         &self,
         place: &mut Place,
         count: u32,
         cx: &mut Context<'_>,
-        call: &'static Call,
+        bet: Bet,
+        call: impl FnOnce() -> &'static Call,
     ) -> Poll<Result<(), Closed>> {
         match *place {
             Place::New => {
                 ready!(poll_spend(cx));
-                if self.try_acquire(count, call.bet).is_ok() {
+                if self.try_acquire(count, bet).is_ok() {
                     *place = Place::Done;
                     return Poll::Ready(Ok(()));
                 }
                 let polled = self.join_slow(place, count, cx.waker());
-                polled.unwrap_or_else(|| self.join_told(place, count, cx.waker(), call))
+                polled.unwrap_or_else(|| self.join_told(place, count, cx.waker(), call()))
             }
             Place::Waiting { ticket, .. } if ticket & TOLD == 0 && self.is_granted(ticket) => {
                 *place = Place::Done;
                 Poll::Ready(Ok(()))
             }
-            _ => self.poll_in_line(place, cx.waker(), call),
+            _ => self.poll_in_line(place, cx.waker(), call()),
         }
     }
 

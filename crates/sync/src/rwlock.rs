@@ -359,12 +359,9 @@ impl<'a, T> Future for RwLockRead<'a, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Never closed, so Ready means granted.
-        let granted = this.lock.permits.poll_acquire(
-            &mut this.place,
-            1,
-            cx,
-            const { &Call::new("RwLock::read", Bet::None) },
-        );
+        let granted = this.lock.permits.poll_acquire(&mut this.place, 1, cx, Bet::None, || {
+            const { &Call::new("RwLock::read", Bet::None) }
+        });
         granted.map(|_| ReadGuard { lock: this.lock, _lends: PhantomData })
     }
 }
@@ -396,12 +393,10 @@ impl<'a, T> Future for RwLockWrite<'a, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Never closed, so Ready means granted.
-        let granted = this.lock.permits.poll_acquire(
-            &mut this.place,
-            READERS,
-            cx,
-            const { &Call::new("RwLock::write", FREE) },
-        );
+        let granted = this
+            .lock
+            .permits
+            .poll_acquire(&mut this.place, READERS, cx, FREE, || const { &Call::new("RwLock::write", FREE) });
         granted.map(|_| WriteGuard { lock: this.lock, _lends: PhantomData })
     }
 }
@@ -433,12 +428,9 @@ impl<T> Future for RwLockReadOwned<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Never closed, so Ready means granted.
-        let granted = this.lock.permits.poll_acquire(
-            &mut this.place,
-            1,
-            cx,
-            const { &Call::new("RwLock::read_owned", Bet::None) },
-        );
+        let granted = this.lock.permits.poll_acquire(&mut this.place, 1, cx, Bet::None, || {
+            const { &Call::new("RwLock::read_owned", Bet::None) }
+        });
         granted.map(|_| OwnedReadGuard { lock: this.lock.clone() })
     }
 }
@@ -470,12 +462,9 @@ impl<T> Future for RwLockWriteOwned<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Never closed, so Ready means granted.
-        let granted = this.lock.permits.poll_acquire(
-            &mut this.place,
-            READERS,
-            cx,
-            const { &Call::new("RwLock::write_owned", FREE) },
-        );
+        let granted = this.lock.permits.poll_acquire(&mut this.place, READERS, cx, FREE, || {
+            const { &Call::new("RwLock::write_owned", FREE) }
+        });
         granted.map(|_| OwnedWriteGuard { lock: this.lock.clone() })
     }
 }

@@ -45,7 +45,22 @@ pub(crate) struct Stock {
     pub(crate) permits: Permits,
     /// How many may be free (S3), at most [`MAX`].
     pub(crate) limit: usize,
+    calls: &'static Calls,
 }
+
+/// What its users call to wait.
+pub(crate) struct Calls {
+    acquire: Call,
+    acquire_owned: Call,
+}
+
+impl Calls {
+    pub(crate) const fn new(acquire: &'static str, acquire_owned: &'static str) -> Self {
+        Self { acquire: Call::new(acquire, Bet::None), acquire_owned: Call::new(acquire_owned, Bet::None) }
+    }
+}
+
+const CALLS: &Calls = &Calls::new("Semaphore::acquire", "Semaphore::acquire_owned");
 
 /// What a semaphore looked like a moment ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +103,13 @@ impl Semaphore {
             value <= Self::MAX_PERMITS,
             "`Semaphore::new`: the value is more than `Semaphore::MAX_PERMITS`"
         );
-        Self { stock: Stock::new(value, MAX) }
+        Self { stock: Stock::new(value, MAX, CALLS) }
     }
 
     /// A semaphore with `value` free permits; 0 is allowed.
     #[cfg(evenloop_loom)]
     pub fn new(value: usize) -> Self {
-        Self { stock: Stock::new(value, MAX) }
+        Self { stock: Stock::new(value, MAX, CALLS) }
     }
 
     /// Waits for a permit.
@@ -270,13 +285,13 @@ impl fmt::Debug for Semaphore {
 
 impl Stock {
     #[cfg(not(evenloop_loom))]
-    pub(crate) const fn new(free: usize, limit: usize) -> Self {
-        Self { permits: Permits::new(free), limit }
+    pub(crate) const fn new(free: usize, limit: usize, calls: &'static Calls) -> Self {
+        Self { permits: Permits::new(free), limit, calls }
     }
 
     #[cfg(evenloop_loom)]
-    pub(crate) fn new(free: usize, limit: usize) -> Self {
-        Self { permits: Permits::new(free), limit }
+    pub(crate) fn new(free: usize, limit: usize, calls: &'static Calls) -> Self {
+        Self { permits: Permits::new(free), limit, calls }
     }
 
     #[inline]
@@ -438,12 +453,7 @@ impl<'a> Future for SemaphoreAcquire<'a> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { stock, count, place } = self.get_mut();
-        let poll = stock.permits.poll_acquire(
-            place,
-            *count,
-            cx,
-            const { &Call::new("Semaphore::acquire", Bet::None) },
-        );
+        let poll = stock.permits.poll_acquire(place, *count, cx, Bet::None, || &stock.calls.acquire);
         poll.map(|outcome| match outcome {
             Ok(()) => Ok(Permit { stock, count: *count }),
             Err(_) => Err(SemaphoreClosed),
@@ -484,12 +494,8 @@ impl Future for SemaphoreAcquireOwned {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { lender, count, place } = self.get_mut();
-        let poll = lender.stock().permits.poll_acquire(
-            place,
-            *count,
-            cx,
-            const { &Call::new("Semaphore::acquire_owned", Bet::None) },
-        );
+        let stock = lender.stock();
+        let poll = stock.permits.poll_acquire(place, *count, cx, Bet::None, || &stock.calls.acquire_owned);
         poll.map(|outcome| match outcome {
             Ok(()) => Ok(OwnedPermit { lender: lender.clone(), count: *count }),
             Err(_) => Err(SemaphoreClosed),
