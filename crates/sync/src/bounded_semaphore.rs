@@ -134,7 +134,7 @@ impl BoundedSemaphore {
     /// [`TryAcquireError`] tells "not now" from "never again".
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, TryAcquireError> {
-        self.try_acquire_many(1)
+        Permit::try_new(&self.stock, 1)
     }
 
     /// Takes `count` permits if so many are free and nobody is in line.
@@ -142,8 +142,14 @@ impl BoundedSemaphore {
     /// # Errors
     ///
     /// [`TryAcquireError`] tells "not now" from "never again".
+    ///
+    /// # Panics
+    ///
+    /// If `count` is above the bound: so many would never be free.
     #[inline]
+    #[track_caller]
     pub fn try_acquire_many(&self, count: u32) -> Result<Permit<'_>, TryAcquireError> {
+        self.assert_possible(count, "BoundedSemaphore::try_acquire_many");
         Permit::try_new(&self.stock, count)
     }
 
@@ -278,5 +284,14 @@ mod tests {
     #[should_panic(expected = "`BoundedSemaphore::acquire_many`: 3 permits are never free with a bound of 2")]
     fn what_can_never_be_had_is_refused_at_once() {
         drop(BoundedSemaphore::new(2).acquire_many(3));
+    }
+
+    /// Showed as "not now", for ever.
+    #[test]
+    #[should_panic(
+        expected = "`BoundedSemaphore::try_acquire_many`: 3 permits are never free with a bound of 2"
+    )]
+    fn neither_is_it_only_not_free_now() {
+        let _ = BoundedSemaphore::new(2).try_acquire_many(3);
     }
 }
