@@ -48,6 +48,17 @@ fn what_is_polled_after_its_end_names_the_call() {
     assert_eq!(panic_of(|| is_ready(&mut catching)), end("Condition::wait_catching"));
 }
 
+#[test]
+fn who_reads_together_does_not_write() {
+    let lock = RwLock::new(0);
+    let readers = [(); 3].map(|()| lock.try_read().unwrap());
+    assert_eq!(format!("{lock:?}"), "RwLock [readers: 3, waiters: 0]");
+    assert_eq!((lock.statistics().readers, lock.statistics().writing), (3, false));
+    drop(readers);
+    let _writer = lock.try_write().unwrap();
+    assert_eq!((lock.statistics().readers, lock.statistics().writing), (0, true));
+}
+
 // === Making them ===
 
 #[test]
