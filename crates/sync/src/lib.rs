@@ -8,8 +8,8 @@
 //!
 //! Whoever waits first is served first, on every primitive, in the order of first polls. A newcomer never overtakes, and
 //! neither does the task that just released. What was given to a waiter that is dropped before it could take it goes to
-//! the next in line. A poll that the host's [budget](evenloop_core::budget) puts off (the 129th operation in a row that would
-//! not wait) takes no place yet: the one after it is the first.
+//! the next in line. A poll that the host's [budget](evenloop_core::budget) puts off (after at most 128 operations in a row
+//! that did not wait) takes no place yet: the one after it is the first.
 //!
 //! # Cancel safety
 //!

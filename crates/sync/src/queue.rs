@@ -61,7 +61,8 @@ use state::{Admission, Due, State};
 ///
 /// Items come out in the order in which they went in. Putters and getters that wait are chosen in the order of their
 /// first polls, and nobody overtakes them, [`put_nowait`](Self::put_nowait) and [`get_nowait`](Self::get_nowait)
-/// included: a slot or an item that is promised to somebody who waits is not free.
+/// included: a slot or an item that is promised to somebody who waits is not free. A shutdown ends these promises: who comes
+/// first takes what is left, so that nothing is left for a getter that never comes.
 ///
 /// # Examples
 ///

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 ///
 /// Never early; the resolution is 1 ms, rounded up. `Duration::ZERO` needs no timer: it lets exactly one pass of the loop
 /// go by, as asyncio's `sleep(0)` does. `Duration::MAX` waits for about thirty years. A sleep that is made where no
-/// runtime is current counts from its first poll.
+/// runtime is current counts from its first poll. From then on it belongs to the runtime that was current, and ends while
+/// that one runs, wherever it is awaited.
 ///
 /// # Cancel safety
 ///
