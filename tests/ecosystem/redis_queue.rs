@@ -137,6 +137,7 @@ fn who_is_late_learns_that_another_worker_has_the_item() {
         let lost = late.task_done().await.unwrap_err();
         assert!(lost.to_string().contains("another worker"), "{lost}");
         taken_over.task_done().await.unwrap();
+        taken_over.task_done().await.expect("who did not hear the answer may ask again");
     });
 }
 

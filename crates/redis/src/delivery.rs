@@ -59,17 +59,18 @@ impl<T> Delivery<T> {
         &self.id
     }
 
-    /// Finishes the item: it leaves the queue, and [`join`](crate::RemoteQueue::join) counts it no more.
+    /// Finishes the item: it leaves the queue, and [`join`](crate::RemoteQueue::join) counts it no more. May be said again, after
+    /// the server was away, say: what is finished stays so.
     ///
     /// # Cancel safety
     ///
-    /// **Not cancel safe:** the item may be finished or come back.
+    /// **Cancel safe.** The item may be finished or not; to say it again tells.
     ///
     /// # Errors
     ///
     /// [`AnswerError::Lost`] if the time was up and another worker has the item, [`AnswerError::Gone`] if the queue was
     /// destroyed; what the server said otherwise.
-    pub async fn task_done(self) -> Result<(), AnswerError> {
+    pub async fn task_done(&self) -> Result<(), AnswerError> {
         self.answer("task_done", "done", Duration::ZERO).await
     }
 
@@ -91,12 +92,12 @@ impl<T> Delivery<T> {
     ///
     /// # Cancel safety
     ///
-    /// **Cancel safe.** Dropped too early, the item comes back when its time is up.
+    /// **Cancel safe.** The item may be given back or not; if not, it comes back when its time is up.
     ///
     /// # Errors
     ///
     /// As [`task_done`](Self::task_done).
-    pub async fn give_back(self) -> Result<(), AnswerError> {
+    pub async fn give_back(&self) -> Result<(), AnswerError> {
         self.answer("give_back", "back", Duration::ZERO).await
     }
 

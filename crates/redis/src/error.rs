@@ -39,7 +39,7 @@ pub(crate) enum Undone {
 }
 
 /// Why a queue was not opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum OpenError {
     /// A name is not empty and has no braces: they would spread the queue's keys over a cluster.
@@ -64,6 +64,13 @@ pub enum OpenError {
     NoRuntime(NoRuntime),
     /// The runtime takes no tasks any more, for this reason.
     NotSpawned(&'static str),
+}
+
+/// Says what `Display` says: an address may have a password in it.
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenError({self})")
+    }
 }
 
 impl fmt::Display for OpenError {
@@ -306,6 +313,7 @@ mod tests {
         let address = OpenError::Address { url: "secret".into(), error: broken().error };
         let (words, because) = said(&address);
         assert!(words.starts_with("this is no address") && !words.contains("secret") && because, "{words}");
+        assert_eq!(format!("{address:?}"), format!("OpenError({words})"));
         let nowhere = NoRuntime::none_found("open", "a runtime");
         assert_eq!(said(&OpenError::NoRuntime(nowhere)), (nowhere.to_string(), true));
     }

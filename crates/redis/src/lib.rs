@@ -11,7 +11,7 @@
 //! | order of items | strict | as put; what comes back comes back out of order |
 //! | `maxsize` | exact | exact, over all machines: checked and put in one step on the server |
 //! | `get` gives | the item | a [`Delivery`], to be finished by `task_done` |
-//! | a call that fails | hands back what was handed in | the same |
+//! | a call that fails | hands back what was handed in | the same; a [`Delivery`] stays in hand, to be answered again |
 //!
 //! ```no_run
 //! use evenloop_redis::RemoteQueue;
