@@ -1,6 +1,5 @@
 //! A semaphore that nobody can release too often.
 
-use crate::permits::MAX;
 use crate::semaphore::{
     Calls, Lender, OwnedPermit, Permit, SemaphoreAcquire, SemaphoreAcquireOwned, SemaphoreStatistics, Stock,
     TryAcquireError,
@@ -47,7 +46,10 @@ impl BoundedSemaphore {
     #[cfg(not(evenloop_loom))]
     #[track_caller]
     pub const fn new(bound: usize) -> Self {
-        assert!(bound <= MAX, "`BoundedSemaphore::new`: the bound is more than `Semaphore::MAX_PERMITS`");
+        assert!(
+            bound <= crate::permits::MAX,
+            "`BoundedSemaphore::new`: the bound is more than `Semaphore::MAX_PERMITS`"
+        );
         Self { stock: Stock::new(bound, bound, CALLS) }
     }
 
