@@ -148,6 +148,79 @@ fn callbacks_run_in_order_as_one_job_of_the_host() {
     assert_eq!(log.read(), ["first", "third", "late"]);
 }
 
+/// Showed as 1, 3, 2.
+#[test]
+fn a_callback_that_another_one_registers_runs_after_those_before_it() {
+    for with_host in [false, true] {
+        let (future, log, host) = (future(), Log::default(), Arc::new(Host::default()));
+        let _entered = with_host.then(|| host.enter());
+        future.add_done_callback({
+            let (first, third) = (log.write("first"), log.write("third"));
+            move |future| {
+                first(future);
+                future.add_done_callback(third);
+            }
+        });
+        future.add_done_callback(log.write("second"));
+        future.set_result(1).unwrap();
+        host.run();
+        assert_eq!(log.read(), ["first", "second", "third"]);
+        assert_eq!(future.statistics().callbacks, 0);
+    }
+}
+
+/// Showed under tokio's threads as 3, 1, 2, and two at once.
+#[test]
+fn a_callback_that_comes_while_others_run_elsewhere_runs_after_them() {
+    let (future, log, host) = (future(), Log::default(), Arc::new(Host::default()));
+    let (runs, has_begun) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    future.add_done_callback({
+        let first = log.write("first");
+        move |future| {
+            runs.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            first(future);
+        }
+    });
+    future.add_done_callback(log.write("second"));
+    {
+        let _entered = host.enter();
+        future.set_result(1).unwrap();
+    }
+    std::thread::scope(|threads| {
+        threads.spawn(|| host.run());
+        has_begun.recv().unwrap();
+        future.add_done_callback(log.write("third")); // without a host, where it would run at once
+        assert!(log.read().is_empty());
+        go_on.send(()).unwrap();
+    });
+    assert_eq!(log.read(), ["first", "second", "third"]);
+    future.add_done_callback(log.write("late"));
+    assert_eq!(log.read().len(), 4, "who comes when all have run needs nobody to wait for");
+}
+
+#[test]
+fn a_host_that_ends_before_it_runs_its_callbacks_stands_in_nobodys_way() {
+    let (future, log, host) = (future(), Log::default(), Arc::new(Host::default()));
+    let alive = Arc::new(());
+    {
+        let _entered = host.enter();
+        let (first, held) = (log.write("first"), alive.clone());
+        future.add_done_callback(move |future| {
+            first(future);
+            drop(held);
+        });
+        future.set_result(1).unwrap();
+        let removed = future.add_done_callback(log.write("removed"));
+        assert!(future.remove_done_callback(removed), "its job has not come to it");
+    }
+    host.jobs.lock().unwrap().clear();
+    assert_eq!(Arc::strong_count(&alive), 1, "what was not run is dropped");
+    future.add_done_callback(log.write("late"));
+    assert_eq!(log.read(), ["late"]);
+}
+
 #[test]
 fn without_a_host_callbacks_run_on_the_setters_thread() {
     let (future, log) = (future(), Log::default());

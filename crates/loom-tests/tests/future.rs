@@ -105,6 +105,39 @@ fn add_done_callback_races_set() {
     });
 }
 
+/// Does a callback that comes while another one runs, or when it has just run, run once, after it, and with what it did in sight?
+#[test]
+fn add_done_callback_races_the_callbacks_before_it() {
+    model_reaching(["by the job", "by a job of its own"], |outcomes: Outcomes| {
+        let future = Future::<Value, String>::new();
+        let first = StdArc::new(Witness::default());
+        future.add_done_callback({
+            let first = first.clone();
+            move |_| first.set(1)
+        });
+        let setter = thread::spawn({
+            let future = future.clone();
+            move || {
+                assert!(future.set_result(Value::new(7)).is_ok());
+                thread::current().id()
+            }
+        });
+        let (ran, by) = (StdArc::new(AtomicUsize::new(0)), StdArc::new(std::sync::Mutex::new(None)));
+        future.add_done_callback({
+            let (ran, by) = (ran.clone(), by.clone());
+            move |_| {
+                assert_eq!(first.get(), 1);
+                *by.lock().unwrap() = Some(thread::current().id());
+                ran.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let setter = setter.join().unwrap();
+        assert_eq!(ran.load(Ordering::Relaxed), 1);
+        let by_the_job = *by.lock().unwrap() == Some(setter);
+        outcomes.count(if by_the_job { "by the job" } else { "by a job of its own" });
+    });
+}
+
 /// Is a callback that is taken back while the result is set either taken back or run?
 #[test]
 fn remove_done_callback_races_set() {

@@ -9,9 +9,11 @@
 //! ```
 //!
 //! F1. The outcome is written once, under the mutex, and never changes: so it is lent, not copied.
-//! F2. Done implies an empty line and no callbacks kept: whoever comes later finds the outcome.
+//! F2. Done implies an empty line: whoever comes later finds the outcome.
 //! F3. Wakers, callbacks and the user's values run and are dropped after the mutex is released.
 //! F4. An error that nobody has looked at when the last handle goes is reported, once.
+//! F5. Callbacks of a done future are run by one job at a time (`Delivery`), which is on its way iff `delivering`. Who registers
+//!     meanwhile leaves the callback to it, so that it comes after those before it, on whatever thread they run.
 //!
 //! Callbacks need somebody to run them. asyncio's loop does it in its next pass, never inside the call that sets; here the
 //! current runtime's [`Spawn`](evenloop_core::Spawn) takes them as one job, so that their order holds. Without a runtime
@@ -68,8 +70,10 @@ struct Shared<T, E> {
 
 struct State<T, E> {
     waiters: Waiters<()>,
-    /// In the order of registration.
+    /// In the order of registration. Once the future is done: those that the job has not come to (F5).
     callbacks: Vec<(CallbackId, Callback<T, E>)>,
+    /// F5.
+    delivering: bool,
     last_id: u64,
     /// Hands callbacks to a runtime; known to whoever registered one.
     deliver: Option<Deliver<T, E>>,
@@ -77,7 +81,7 @@ struct State<T, E> {
 
 type Callback<T, E> = Box<dyn FnOnce(&Future<T, E>) + Send>;
 
-type Deliver<T, E> = fn(Future<T, E>, Vec<Callback<T, E>>);
+type Deliver<T, E> = fn(Delivery<T, E>);
 
 enum Outcome<T, E> {
     Result(T),
@@ -146,7 +150,13 @@ pub struct FutureStatistics {
 impl<T, E> Future<T, E> {
     /// A future that is pending.
     pub fn new() -> Self {
-        let state = State { waiters: Waiters::new(), callbacks: vec![], last_id: 0, deliver: None };
+        let state = State {
+            waiters: Waiters::new(),
+            callbacks: vec![],
+            delivering: false,
+            last_id: 0,
+            deliver: None,
+        };
         let (outcome, seen) = (OnceLock::new(), AtomicBool::new(false));
         Self { shared: Arc::new(Shared { outcome, seen, state: Mutex::new(state) }) }
     }
@@ -238,7 +248,7 @@ impl<T, E> Future<T, E> {
         FutureWait { future: self, place: Place::New }
     }
 
-    /// Takes a callback back. Answers whether it was still registered.
+    /// Takes a callback back. Answers whether it was still registered: it is until its job has come to it.
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
         let mut state = self.shared.state.lock();
         let place = state.callbacks.iter().position(|(known, _)| *known == id);
@@ -281,33 +291,19 @@ impl<T, E> Future<T, E> {
             return Err(refused);
         }
         state.waiters.grant_all(|()| ());
-        let callbacks = std::mem::take(&mut state.callbacks);
-        let deliver = state.deliver;
+        let deliver = state.deliver.filter(|_| !state.callbacks.is_empty());
+        state.delivering = deliver.is_some();
         drop(state);
         // A waker that panics keeps no callback from being run.
         let woken = catch_unwind(AssertUnwindSafe(|| {
             wake_due(None, &self.shared.state, |state: &mut State<T, E>| &mut state.waiters);
         }));
-        if let Some(deliver) = deliver.filter(|_| !callbacks.is_empty()) {
-            deliver(self.clone(), callbacks.into_iter().map(|(_, callback)| callback).collect());
+        if let Some(deliver) = deliver {
+            deliver(Delivery { future: self.clone(), is_over: false });
         }
         match woken {
             Ok(()) => Ok(()),
             Err(panic) => resume_unwind(panic),
-        }
-    }
-
-    fn run(&self, callbacks: Vec<Callback<T, E>>) {
-        let mut first_panic = None;
-        for callback in callbacks {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(self))) {
-                first_panic.get_or_insert(panic);
-            }
-        }
-        match first_panic {
-            // Two panics at once would abort the process.
-            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-            _ => {}
         }
     }
 }
@@ -315,10 +311,11 @@ impl<T, E> Future<T, E> {
 impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Future<T, E> {
     /// Registers what is to run once the future is done; at once if it is.
     ///
-    /// Callbacks run in the order of their registration, as a job of the runtime that is current where the future is
-    /// ended (or, if it is done, here): never inside this call or the one that ends the future. Without a runtime they run
-    /// on the thread that ends the future (or here), before that call returns. A callback that panics keeps no other from
-    /// running; the first panic goes on afterwards.
+    /// Callbacks run one after another in the order of their registration, as a job of the runtime that is current where the
+    /// future is ended (or, if it is done, here): never inside this call or the one that ends the future. Without a runtime
+    /// they run on the thread that ends the future (or here), before that call returns. What is registered while others are
+    /// still to be run is run after them, by the same job or thread. A callback that panics keeps no other from running; the
+    /// first panic goes on afterwards. A runtime that ends before it has run them drops them.
     ///
     /// # Examples
     ///
@@ -336,22 +333,22 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Future<T, E> {
         let mut state = self.shared.state.lock();
         state.last_id += 1;
         let id = CallbackId(state.last_id);
-        if self.shared.outcome.get().is_some() {
-            drop(state);
-            Self::deliver(self.clone(), vec![callback]);
-        } else {
-            state.callbacks.push((id, callback));
+        state.callbacks.push((id, callback));
+        if self.shared.outcome.get().is_none() {
             state.deliver = Some(Self::deliver);
+        } else if !std::mem::replace(&mut state.delivering, true) {
+            drop(state);
+            Self::deliver(Delivery { future: self.clone(), is_over: false });
         }
         id
     }
 
     /// Gives callbacks to the current runtime, or runs them here.
-    fn deliver(future: Self, callbacks: Vec<Callback<T, E>>) {
+    fn deliver(delivery: Delivery<T, E>) {
         let Ok(spawn) = Runtime::current_spawn("Future::add_done_callback") else {
-            return future.run(callbacks);
+            return delivery.run();
         };
-        let job: BoxFuture = Box::pin(async move { future.run(callbacks) });
+        let job: BoxFuture = Box::pin(async move { delivery.run() });
         if let Err(refused) = spawn.spawn(job) {
             // The host has ended. The job never waits, so one poll is all of it.
             let mut job = refused.into_inner();
@@ -386,6 +383,53 @@ impl<T, E> fmt::Debug for Future<T, E> {
                 f.write_str("]")
             }
             Some(Outcome::Cancelled) => f.write_str("Future [cancelled]"),
+        }
+    }
+}
+
+// === Callbacks (F5) ===
+
+/// The job of a done future's callbacks. Dropped without having run, it drops them.
+struct Delivery<T, E> {
+    future: Future<T, E>,
+    is_over: bool,
+}
+
+impl<T, E> Delivery<T, E> {
+    /// Runs the callbacks, until there are no more.
+    fn run(mut self) {
+        let mut first_panic = None;
+        while let Some(callbacks) = self.next() {
+            for (_, callback) in callbacks {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(&self.future))) {
+                    first_panic.get_or_insert(panic);
+                }
+            }
+        }
+        match first_panic {
+            // Two panics at once would abort the process.
+            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+            _ => {}
+        }
+    }
+
+    /// What has been registered since. None: that was all, and whoever registers from now on needs another job.
+    fn next(&mut self) -> Option<Vec<(CallbackId, Callback<T, E>)>> {
+        let mut state = self.future.shared.state.lock();
+        let callbacks = std::mem::take(&mut state.callbacks);
+        if callbacks.is_empty() {
+            state.delivering = false;
+            self.is_over = true;
+            return None;
+        }
+        Some(callbacks)
+    }
+}
+
+impl<T, E> Drop for Delivery<T, E> {
+    fn drop(&mut self) {
+        while !self.is_over {
+            drop(self.next());
         }
     }
 }
