@@ -10,7 +10,8 @@ use std::cell::RefCell;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -44,10 +45,10 @@ fn a_sleep_of_zero_lets_one_pass_go_by_and_needs_no_timer() {
 #[test]
 fn very_small_sleeps_end_and_never_early() {
     let (mut stage, clock) = Stage::jumping();
-    for (length, slept) in [(0, 0), (1, 1), (999_000, 1), (1_000_000, 1), (1_000_001, 2)] {
+    for length in [0, 1, 999_000, 1_000_000, 1_000_001].map(Duration::from_nanos) {
         let start = clock.elapsed();
-        stage.block_on(sleep(Duration::from_nanos(length)));
-        assert_eq!(clock.elapsed() - start, slept * MS, "{length} ns");
+        stage.block_on(sleep(length));
+        assert_eq!(clock.elapsed() - start, length);
     }
 }
 
@@ -102,6 +103,21 @@ fn due_exactly_now_is_due_in_this_turn() {
     assert_eq!(woken.times(), 2);
 }
 
+/// On a paused clock that stands between two milliseconds it was never woken.
+#[test]
+fn due_exactly_now_is_due_between_two_milliseconds_too() {
+    let (_stage, clock) = Stage::paused();
+    let (woken, waker) = Woken::waker();
+    clock.advance(MS / 2);
+    let mut nap = sleep(MS);
+    assert!(poll(&mut nap, &waker).is_pending());
+    clock.advance(MS - Duration::from_nanos(1));
+    assert_eq!(woken.times(), 0);
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!((nap.deadline(), woken.times()), (Some(clock.now()), 1));
+    assert!(poll(&mut nap, &waker).is_ready());
+}
+
 /// A deadline in the very millisecond of the drop: dropped before, at and after its firing, here and elsewhere.
 #[test]
 fn dropping_around_the_deadline_disturbs_nobody() {
@@ -143,6 +159,37 @@ fn earlier_deadlines_come_first_and_equal_ones_in_order_of_insertion() {
         wanted
     };
     stage.block_on(join_all_in_wake_order(naps));
+    assert_eq!(*trace.borrow(), wanted);
+}
+
+/// Nanoseconds since some instant.
+static HOSTS_TIME: AtomicU64 = AtomicU64::new(0);
+
+/// A host's clock has milliseconds for ticks, as the real one.
+#[test]
+fn within_a_millisecond_too_earlier_deadlines_come_first() {
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let clock = Clock::Host(|| *ORIGIN + Duration::from_nanos(HOSTS_TIME.load(Ordering::Relaxed)));
+    let (mut stage, trace) = (Stage::new(clock), RefCell::new(Vec::new()));
+    let micros = [3_000, 2_001, 2_900, 2_000, 2_100, 2_999, 2_100];
+    let naps = micros.iter().enumerate().map(|(place, &micros)| {
+        let trace = &trace;
+        async move {
+            sleep(Duration::from_micros(micros)).await;
+            trace.borrow_mut().push((micros, place));
+        }
+    });
+    let mut all = Box::pin(join_all_in_wake_order(naps));
+    assert!(poll(&mut all, Waker::noop()).is_pending());
+    for (nanos, woken) in [(1_999_999, 0), (2_000_000, 1), (2_999_999, 1), (3_000_000, 7)] {
+        HOSTS_TIME.store(nanos, Ordering::Relaxed);
+        stage.turn();
+        assert_eq!(poll(&mut all, Waker::noop()).is_ready(), woken == 7);
+        assert_eq!(trace.borrow().len(), woken, "at {nanos}");
+    }
+    let mut wanted =
+        micros.into_iter().enumerate().map(|(place, micros)| (micros, place)).collect::<Vec<_>>();
+    wanted.sort();
     assert_eq!(*trace.borrow(), wanted);
 }
 

@@ -11,8 +11,8 @@
 //!   └────────────────────────── turn ──────────────────────┘
 //! ```
 //!
-//! E1. A tick is a millisecond since `origin`. Deadlines are rounded up to ticks and the present down: never early, at most
-//!     one tick late.
+//! E1. A tick is a millisecond since `origin`; on a virtual clock, for which nobody waits, a nanosecond. Deadlines are rounded
+//!     up to ticks and the present down: never early, at most one tick late, and on a virtual clock exact.
 //! E2. No foreign code under the lock: wakers are cloned before it, and woken and dropped after it. One that panics falls on
 //!     nobody, neither on the others that are due nor on whoever turns: its panic is reported.
 //! E3. `asleep_until` is 0 while the host is awake. It is set under the lock in which the host learnt how long it may
@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 const TICK_NS: u32 = 1_000_000;
 
-/// The tick of all deadlines that are too far away to be counted in milliseconds. No clock reaches it.
+/// The tick of all deadlines that are too far away to be counted. No clock reaches it.
 const NEVER: u64 = u64::MAX;
 
 /// Timers on a wheel, turned by a host.
@@ -43,6 +43,8 @@ const NEVER: u64 = u64::MAX;
 /// Hosts that have a [`Park`](evenloop_core::Park) use a [`Driver`](crate::Driver); this is for those that have not.
 pub struct Engine {
     clock: Clock,
+    /// Whether a tick is a nanosecond (E1).
+    exact: bool,
     origin: Instant,
     unparker: StdArc<dyn Unpark>,
     /// Written under the lock: what the pen has to see (P3).
@@ -75,7 +77,8 @@ impl Engine {
         let (wheel, notes) = (Wheel::new(), Notes::default());
         let state = State { wheel, pen_is_open: false, notes, asleep_until: 0, ended: false };
         let (news, state) = (AtomicUsize::new(0), Mutex::new(state));
-        let engine = StdArc::new(Self { clock, origin, unparker, news, state });
+        let exact = matches!(clock, Clock::Virtual(_));
+        let engine = StdArc::new(Self { clock, exact, origin, unparker, news, state });
         if let Clock::Virtual(clock) = &engine.clock {
             clock.attach(&engine);
         }
@@ -247,6 +250,9 @@ impl Engine {
     #[inline]
     fn when(&self, deadline: Instant) -> When {
         let after = deadline.saturating_duration_since(self.origin);
+        if self.exact {
+            return When { tick: nanos(after), rank: TICK_NS };
+        }
         let (millis, rest) = (after.subsec_nanos() / TICK_NS, after.subsec_nanos() % TICK_NS);
         let floor = after.as_secs().saturating_mul(1000).saturating_add(millis.into());
         match rest {
@@ -258,12 +264,14 @@ impl Engine {
     /// The last tick that is over at `instant` (E1); never `NEVER`.
     fn tick_at(&self, instant: Instant) -> u64 {
         let after = instant.saturating_duration_since(self.origin);
-        after.as_secs().saturating_mul(1000).saturating_add(after.subsec_millis().into()).min(NEVER - 1)
+        let millis = || after.as_secs().saturating_mul(1000).saturating_add(after.subsec_millis().into());
+        if self.exact { nanos(after) } else { millis() }.min(NEVER - 1)
     }
 
     /// When a tick is reached; `None` if no instant is so far away.
     fn instant_of(&self, tick: u64) -> Option<Instant> {
-        if tick == NEVER { None } else { self.origin.checked_add(Duration::from_millis(tick)) }
+        let after = if self.exact { Duration::from_nanos(tick) } else { Duration::from_millis(tick) };
+        if tick == NEVER { None } else { self.origin.checked_add(after) }
     }
 
     /// Whether an entry at `deadline` has to rouse the host, which is then taken to be awake until then.
@@ -281,6 +289,10 @@ impl Engine {
         }
         rouses
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
 }
 
 /// What the pen is not for. `own`: this thread has it.

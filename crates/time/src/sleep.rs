@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 
 /// Waits for `duration`, counted from this call.
 ///
-/// Never early; the resolution is 1 ms, rounded up. `Duration::ZERO` needs no timer: it lets exactly one pass of the loop
-/// go by, as asyncio's `sleep(0)` does. `Duration::MAX` waits for about thirty years. A sleep that is made where no
-/// runtime is current counts from its first poll. From then on it belongs to the runtime that was current, and ends while
-/// that one runs, wherever it is awaited.
+/// Never early; the resolution is 1 ms, rounded up; a virtual clock is exact. `Duration::ZERO` needs no timer: it lets exactly
+/// one pass of the loop go by, as asyncio's `sleep(0)` does. `Duration::MAX` waits for about thirty years. A sleep that is
+/// made where no runtime is current counts from its first poll. From then on it belongs to the runtime that was current, and
+/// ends while that one runs, wherever it is awaited.
 ///
 /// # Cancel safety
 ///
@@ -75,8 +75,8 @@ pub fn sleep_on(runtime: &Runtime, duration: Duration) -> Sleep {
 
 /// Waits until `deadline` by the runtime's clock.
 ///
-/// Never early; the resolution is 1 ms, rounded up. A deadline that has passed is met in the loop's next turn, or within
-/// 1 ms if it has only just passed; any far one is accepted.
+/// Never early; the resolution is 1 ms, rounded up; a virtual clock is exact. A deadline that has passed is met in the loop's
+/// next turn, or within 1 ms if it has only just passed; any far one is accepted.
 ///
 /// # Cancel safety
 ///

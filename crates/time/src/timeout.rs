@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// catches inside it (`catch_cancel`, an awaited task) was asked and has cleaned up. A future that is
 /// ready when its turn comes gives its value, even with `Duration::ZERO`, and even if the deadline has been met by then: asyncio
 /// throws that value away. One that is woken again and again cannot run past the deadline. Never early; the resolution is 1 ms,
-/// rounded up. `Duration::MAX` is about thirty years.
+/// rounded up; a virtual clock is exact. `Duration::MAX` is about thirty years.
 ///
 /// # Cancel safety
 ///
