@@ -125,6 +125,27 @@ fn a_runtime_can_be_given() {
 }
 
 #[test]
+fn from_tick_to_tick_it_goes_on_where_it_is_polled_unless_a_runtime_is_given() {
+    let (home, clock) = Stage::paused();
+    let mut beats = [interval(MS), interval_on(&home.runtime, MS)];
+    let tick = |beat: &mut Interval| poll(&mut Box::pin(beat.tick()), std::task::Waker::noop());
+    for beat in &mut beats {
+        assert!(tick(beat).is_pending());
+        assert!(tick(beat).is_ready());
+        assert!(tick(beat).is_pending());
+    }
+    let (away, _) = Stage::paused();
+    assert!(beats.iter_mut().all(|beat| tick(beat).is_pending()), "a tick that is waited for stays");
+    assert_eq!((home.timers().pending(), away.timers().pending()), (2, 0));
+    clock.advance(MS);
+    for beat in &mut beats {
+        assert!(tick(beat).is_ready());
+        assert!(tick(beat).is_pending());
+    }
+    assert_eq!((home.timers().pending(), away.timers().pending()), (1, 1));
+}
+
+#[test]
 fn a_period_so_long_that_no_instant_can_tell_it_gives_one_tick() {
     let (stage, clock) = Stage::paused();
     let mut beat = interval(Duration::MAX);

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 /// Ticks every `period`; the first tick comes at once, in the next pass.
 ///
 /// What happens when the ticks are not taken in time is [`MissedTick`]'s choice, `Skip` unless changed. An interval is
-/// also an endless `Stream` of instants.
+/// also an endless `Stream` of instants. Each tick is waited for on the runtime that is current where it is polled first; one
+/// that is moved to a runtime with another clock, between two ticks, goes on by that clock ([`interval_on`] does not).
 ///
 /// # Panics
 ///
