@@ -289,7 +289,9 @@ impl<D: Copy + PartialEq, T> Wheel<D, T> {
             if start > now {
                 break;
             }
-            self.elapsed = start; // W1: no occupied slot starts before this one.
+            // W1: no occupied slot starts before this one, or within it. So it need not go down level by level.
+            let rest = (1 << (level as u32 * BITS)) - 1;
+            self.elapsed = now.min(start | rest);
             let level = &mut self.levels[level];
             level.occupied &= !(1 << slot);
             let list = std::mem::replace(&mut level.slots[slot].list, List::EMPTY);
