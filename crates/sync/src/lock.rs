@@ -246,7 +246,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1, MAX, HELD);
+        self.lock.permits.put_back(1, HELD);
     }
 }
 
@@ -300,7 +300,7 @@ impl<T> DerefMut for OwnedLockGuard<T> {
 impl<T> Drop for OwnedLockGuard<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1, MAX, HELD);
+        self.lock.permits.put_back(1, HELD);
     }
 }
 

@@ -431,11 +431,17 @@ impl Permits {
         }
     }
 
-    /// Gives back what a guard or permit stands for, but no more than make `limit` (at most [`MAX`]) free: the others were
-    /// released by somebody else already.
+    /// Gives back what a guard stands for. Nobody can have released it beside the guard.
     #[inline(always)]
-    pub(crate) fn put_back(&self, count: u32, limit: usize, bet: Bet) {
-        if self.release_from(count as usize, limit, bet).is_err() {
+    pub(crate) fn put_back(&self, count: u32, bet: Bet) {
+        let _fits = self.release_from(count as usize, MAX, bet);
+    }
+
+    /// Gives back what a permit stands for, but no more than make `limit` (at most [`MAX`]) free: the others were released by
+    /// somebody else already.
+    #[inline(always)]
+    pub(crate) fn put_back_at_most(&self, count: u32, limit: usize) {
+        if self.release(count as usize, limit).is_err() {
             self.put_back_what_fits(count as usize, limit);
         }
     }
@@ -498,7 +504,7 @@ impl Permits {
     }
 
     /// Gives the place of a future that asks for `count` permits up: its drop. Permits that it was granted go to the next in line,
-    /// as in [`put_back`](Self::put_back).
+    /// as in [`put_back_at_most`](Self::put_back_at_most).
     #[inline]
     pub(crate) fn leave(&self, place: &mut Place, count: u32, limit: usize) {
         if let Place::Waiting { .. } = place {
@@ -515,7 +521,7 @@ impl Permits {
         }
         if self.is_granted(ticket) {
             drop(waiters);
-            self.put_back(count, limit, Bet::None);
+            self.put_back_at_most(count, limit);
         } else if !self.is_closed() {
             let _left = waiters.leave(key); // dropped in the end (P5)
             // ORDERING: Relaxed, as in `settle`.

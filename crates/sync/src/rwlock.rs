@@ -248,7 +248,7 @@ impl<T> Deref for ReadGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1, MAX, Bet::None);
+        self.lock.permits.put_back(1, Bet::None);
     }
 }
 
@@ -279,7 +279,7 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(READERS, MAX, WRITTEN);
+        self.lock.permits.put_back(READERS, WRITTEN);
     }
 }
 
@@ -302,7 +302,7 @@ impl<T> Deref for OwnedReadGuard<T> {
 impl<T> Drop for OwnedReadGuard<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(1, MAX, Bet::None);
+        self.lock.permits.put_back(1, Bet::None);
     }
 }
 
@@ -333,7 +333,7 @@ impl<T> DerefMut for OwnedWriteGuard<T> {
 impl<T> Drop for OwnedWriteGuard<T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.permits.put_back(READERS, MAX, WRITTEN);
+        self.lock.permits.put_back(READERS, WRITTEN);
     }
 }
 

@@ -296,7 +296,7 @@ impl Stock {
 
     #[inline]
     fn put_back(&self, count: u32) {
-        self.permits.put_back(count, self.limit, Bet::None);
+        self.permits.put_back_at_most(count, self.limit);
     }
 
     #[inline]
