@@ -1,10 +1,11 @@
 //! Tasks that are cancelled: requests, clean-up, awaiting, and the end of a run. On the virtual clock.
 
-use evenloop::cancel::{CancelScope, catch_cancel};
+use evenloop::cancel::{CancelScope, catch_cancel, shielded};
 use evenloop::time::VirtualClock;
 use evenloop::{EventLoop, Runner, Task, all_tasks, create_task, current_task, sleep, yield_now};
 use evenloop_tests::{Log, SECOND};
 use futures::FutureExt;
+use futures::future::{LocalBoxFuture, join_all};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
@@ -193,6 +194,36 @@ fn who_awaits_a_task_cancels_it_and_waits_for_its_clean_up() {
         assert!(outer.join().await.unwrap_err().is_cancelled());
     });
     assert_eq!(log.take(), ["inner clean: cancelled: through", "outer"]);
+}
+
+/// A set of futures ends its poll behind two that woke themselves; who came after them was skipped in that turn, and dropped.
+#[test]
+fn a_clean_up_behind_branches_that_yield_is_not_skipped() {
+    let log = Log::default();
+    run(async {
+        let mut all: Vec<LocalBoxFuture<'_, ()>> = Vec::new();
+        for _ in 0..5 {
+            all.push(Box::pin(async {
+                loop {
+                    yield_now().await;
+                }
+            }));
+        }
+        all.push(Box::pin(cleans_up(log.clone(), "branch")));
+        let shielded_log = log.clone();
+        all.push(Box::pin(shielded(async move {
+            sleep(SECOND * 2).await;
+            shielded_log.add("shielded");
+        })));
+        all.resize_with(40, || Box::pin(pending()));
+        let mut task = create_task(async move { drop(join_all(all).await) });
+        for _ in 0..5 {
+            yield_now().await;
+        }
+        task.cancel("enough");
+        assert!(task.join().await.unwrap_err().is_cancelled());
+    });
+    assert_eq!(log.take(), ["branch clean: cancelled: enough", "shielded"]);
 }
 
 #[test]

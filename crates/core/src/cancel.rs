@@ -22,6 +22,8 @@
 //!
 //! A turn of a scope is `before` (start the rounds that are due, or take), the poll of its future, and, if that is
 //! pending, `after` (pass over who was not polled; take what has no catcher left; the rest is due in the next turn).
+//! Nobody is passed over while the scope is woken already: a combinator that ended its poll early, and has not come to the
+//! catcher yet, has woken it.
 //!
 //! # Invariants
 //!
@@ -29,7 +31,7 @@
 //!     catcher that is in the tree is found from every scope around it.
 //! C2. Only the poll of a node's own future changes its parent. It leaves first, then joins; no two locks are ever held.
 //! C3. `unanswered` of a request counts the catchers that are asked or next, and its deliveries. Who is asked delivers
-//!     (when it is polled inside that scope) or is passed over (end of the turn); a delivery ends by one answer:
+//!     (when it is polled inside that scope) or is passed over (end of a turn, C8); a delivery ends by one answer:
 //!     [`Cancelled`] gives it when it is consumed or dropped. Where that makes the catcher around next, it takes the place.
 //! C4. A round starts when nothing is unanswered, and ends when nothing is unanswered again. It closes its request if it
 //!     was absorbed, nobody passed it on to the scope itself, and no code holds it that cannot go on (`hold.rs`).
@@ -38,6 +40,8 @@
 //! C6. Whoever makes a request due after the scope's last look sets `asked` under the inbox's lock and then wakes the
 //!     waker found there: the next turn sees it. The waker is put there before the look.
 //! C7. Foreign code (wakers, destructors of futures) runs while no lock is held and the stack of frames is not borrowed.
+//! C8. A catcher that was asked is passed over at the end of a turn during whose poll the scope was not woken: then nobody is
+//!     on the way to it. A scope that is woken in each of its polls waits for so many turns (`PATIENCE`), no more.
 //!
 //! # What a host calls
 //!
@@ -49,6 +53,7 @@
 //! # use evenloop_core::cancel::{RaisedRequest, Reason, Requests, Root, Turn};
 //! # use std::{future::Future, pin::Pin, task::{Context, Poll}};
 //! # struct Task { future: Pin<Box<dyn Future<Output = u32>>>, root: Root }
+//! # impl Task { fn was_woken(&self) -> bool { false } }
 //! # fn poll_task(
 //! #     task: &mut Task, asked: &dyn Fn() -> Requests, raise: &dyn Fn(RaisedRequest), cx: &mut Context<'_>,
 //! # ) -> Poll<Result<u32, Reason>> {
@@ -66,7 +71,7 @@
 //!         Turn::Take(reason) => Poll::Ready(Err(reason)), // asked for in this last poll, and heard by nobody
 //!         Turn::Go => Poll::Ready(Ok(value)),
 //!     },
-//!     Poll::Pending => match task.root.after(&requests, cx.waker()) {
+//!     Poll::Pending => match task.root.after(&requests, cx.waker(), task.was_woken()) {
 //!         Turn::Take(reason) => Poll::Ready(Err(reason)), // drop the future here, too
 //!         Turn::Go => Poll::Pending,
 //!     },

@@ -14,6 +14,7 @@ use super::marks::How;
 use super::reason::Reason;
 use super::round::{self, Way};
 use super::tree::Node;
+use super::turn::PATIENCE;
 use crate::shim::atomic::{AtomicBool, Ordering, fence};
 use crate::shim::{Arc, Mutex};
 use std::task::Waker;
@@ -39,8 +40,11 @@ struct State {
     waker: Option<Waker>,
     requests: Vec<Request>,
     next_id: u64,
-    /// Catchers that this turn asked, with the request they were asked for.
+    /// Catchers that were asked and not passed over, with the request they were asked for. Those that have delivered since
+    /// are here, too.
     marked: Vec<(Arc<Node>, u64)>,
+    /// How many turns in a row ended with such that were not polled (C8).
+    turns_waited: u32,
     /// Catchers that are next, because all inside them have answered. Those that have delivered since are here, too.
     next: Vec<(Arc<Node>, u64)>,
     /// How many times a task was cancelled and not uncancelled.
@@ -117,6 +121,7 @@ impl Inbox {
             requests: Vec::new(),
             next_id: 0,
             marked: Vec::new(),
+            turns_waited: 0,
             next: Vec::new(),
             count: 0,
             was_asked: false,
@@ -383,9 +388,32 @@ impl Inbox {
         Some(request.reason.clone())
     }
 
-    /// The marks of this turn, to be settled.
+    /// The marks that are to be settled.
     pub(crate) fn take_marked(&self) -> Vec<(Arc<Node>, u64)> {
         std::mem::take(&mut self.state.lock().marked)
+    }
+
+    /// Puts back the marks that are not.
+    pub(crate) fn put_marked(&self, still: Vec<(Arc<Node>, u64)>) {
+        if !still.is_empty() {
+            self.state.lock().marked.extend(still);
+        }
+    }
+
+    /// Whether somebody is marked.
+    pub(crate) fn has_marked(&self) -> bool {
+        !self.state.lock().marked.is_empty()
+    }
+
+    /// A turn ends whose scope is woken: whether those who are marked have had their time (C8). `waits`: there are such.
+    pub(crate) fn is_out_of_patience(&self, waits: bool) -> bool {
+        let mut state = self.state.lock();
+        state.turns_waited = if waits { state.turns_waited + 1 } else { 0 };
+        let is_out = state.turns_waited > PATIENCE;
+        if is_out {
+            state.turns_waited = 0;
+        }
+        is_out
     }
 
     /// Takes a request, and so ends the scope. `None`: it was withdrawn meanwhile.

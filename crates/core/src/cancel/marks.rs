@@ -3,7 +3,7 @@
 //! ```text
 //!          a turn asks it         polled                              a turn asks those inside it
 //!  nothing ────────────► Asked ─────────► delivered         nothing ───────────────► Inside (unanswered > 0)
-//!                          │ not polled in that turn           all inside absorbed: nothing ◄──┤ the last answer
+//!                          │ not polled (C8)                   all inside absorbed: nothing ◄──┤ the last answer
 //!                          └──► PassedOver, for good                  delivered ◄── Next ◄─────┘ somebody passed on
 //! ```
 //!
@@ -98,6 +98,10 @@ impl Marks {
     pub(super) fn to_deliver(&self) -> Vec<(Arc<Inbox>, u64, bool)> {
         let pending = self.0.iter().filter(|mark| matches!(mark.stage, Stage::Asked | Stage::Next));
         pending.map(|mark| (mark.inbox.clone(), mark.id, matches!(mark.stage, Stage::Next))).collect()
+    }
+
+    pub(super) fn is_asked(&mut self, inbox: &Inbox, id: u64) -> bool {
+        self.find(inbox, id).is_some_and(|mark| matches!(mark.stage, Stage::Asked))
     }
 
     pub(super) fn is_next(&mut self, inbox: &Inbox, id: u64) -> bool {

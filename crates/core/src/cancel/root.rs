@@ -154,21 +154,22 @@ impl Root {
         frames::take_raised()
     }
 
-    /// To be called after each poll that was pending.
+    /// To be called after each poll that was pending. `woken`: the task was woken since that poll began, and so another
+    /// comes. Then a catcher that was asked and not polled may be polled yet; else it is passed over.
     #[inline]
-    pub fn after(&mut self, requests: &Requests, waker: &Waker) -> Turn {
+    pub fn after(&mut self, requests: &Requests, waker: &Waker, woken: bool) -> Turn {
         match &requests.inbox {
             None => Turn::Go,
-            Some(inbox) => self.after_asked(inbox, waker),
+            Some(inbox) => self.after_asked(inbox, waker, woken),
         }
     }
 
     #[cold]
-    fn after_asked(&mut self, inbox: &Arc<Inbox>, waker: &Waker) -> Turn {
+    fn after_asked(&mut self, inbox: &Arc<Inbox>, waker: &Waker, woken: bool) -> Turn {
         if !inbox.asked() {
             return Turn::Go;
         }
-        turn::after(inbox, self.node.as_ref(), waker).into()
+        turn::after(inbox, self.node.as_ref(), waker, woken).into()
     }
 
     /// To be called once when the task's future is ready, and also after it panicked or was dropped: from here on requests

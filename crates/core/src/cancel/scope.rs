@@ -3,7 +3,7 @@
 use super::frames::{self, Kind, Seat};
 use super::inbox::Inbox;
 use super::reason::Reason;
-use super::turn;
+use super::turn::{self, Noticed};
 use crate::shim::Arc;
 use std::fmt;
 use std::future::Future;
@@ -94,6 +94,7 @@ impl Scope {
             }
         }
         frames::relink(&mut self.seat);
+        let mut noticed = None;
         if let Some(inbox) = &self.seat.inbox {
             if !self.kept.as_ref().is_some_and(|kept| kept.will_wake(cx.waker())) {
                 inbox.keep_waker(cx.waker());
@@ -104,11 +105,16 @@ impl Scope {
                 if let Some(reason) = turn::before(inbox, node, cx.waker()) {
                     return self.take(future, reason, cx.waker());
                 }
+                noticed = inbox.has_marked().then(|| Noticed::new(cx.waker())); // C8
             }
         }
         let polled = {
             let _entered = frames::enter(&mut self.seat, self.kind, deadline);
-            future.as_mut().as_pin_mut().expect("a running scope has its future").poll(cx)
+            let future = future.as_mut().as_pin_mut().expect("a running scope has its future");
+            match &noticed {
+                None => future.poll(cx),
+                Some(noticed) => future.poll(&mut Context::from_waker(&noticed.clone().into())),
+            }
         };
         if let Poll::Ready(value) = polled {
             self.end();
@@ -117,7 +123,8 @@ impl Scope {
         }
         if let Some(inbox) = self.seat.inbox.as_ref().filter(|inbox| inbox.asked()) {
             let node = self.seat.place.as_ref().map(|place| place.node());
-            if let Some(reason) = turn::after(inbox, node, cx.waker()) {
+            let woken = noticed.is_some_and(|noticed| noticed.was_woken());
+            if let Some(reason) = turn::after(inbox, node, cx.waker(), woken) {
                 return self.take(future, reason, cx.waker());
             }
         }

@@ -87,6 +87,7 @@ impl<T> Task<T> {
             self.future = None;
             return end;
         }
+        let woken = self.woken();
         let polled = {
             let requests = self.requests.now();
             let future = self.future.as_mut().expect("not polled after its end");
@@ -97,13 +98,15 @@ impl<T> Task<T> {
                 self.future = None;
                 turn(self.root.finish(&self.requests.now())).unwrap_or(Poll::Ready(Ok(value)))
             }
-            Poll::Pending => match turn(self.root.after(&self.requests.now(), &waker)) {
-                Some(end) => {
-                    self.future = None;
-                    end
+            Poll::Pending => {
+                match turn(self.root.after(&self.requests.now(), &waker, self.woken() > woken)) {
+                    Some(end) => {
+                        self.future = None;
+                        end
+                    }
+                    None => Poll::Pending,
                 }
-                None => Poll::Pending,
-            },
+            }
         }
     }
 
@@ -154,6 +157,10 @@ impl Gate {
     fn open(&self) {
         self.0.0.set(true);
         self.0.1.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.0.get()
     }
 
     async fn wait(&self) {

@@ -107,7 +107,7 @@ impl Drop for Place {
         }
         self.leave();
         // Who is still inside was taken out of the future that ends here; its next poll joins it to another node.
-        // The marks stay: the turn that asked passes this node over when it ends, and what is answered inside of it goes
+        // The marks stay: a turn passes this node over when it ends, and what is answered inside of it goes
         // on to its home. Only what it was next for is settled here.
         let node = self.node();
         let mut inside = node.inside.lock();
@@ -249,6 +249,11 @@ impl Node {
         // ORDERING: Relaxed: who absorbs what was delivered here has left before, in this thread or one that handed the
         // delivery on.
         self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Whether this catcher is asked, and was not polled since.
+    pub(crate) fn is_asked(&self, inbox: &Inbox, id: u64) -> bool {
+        self.inside.lock().marks.is_asked(inbox, id)
     }
 
     /// Whether all inside have answered, and this catcher comes next.

@@ -5,13 +5,16 @@ use super::marks::How;
 use super::reason::Reason;
 use super::round;
 use super::tree::{Node, Ring};
-use crate::shim::Arc;
-use std::task::Waker;
+use crate::shim::atomic::{AtomicBool, Ordering};
+use crate::shim::{Arc, StdArc};
+use std::task::{Wake, Waker};
+
+/// So many turns in a row a scope that is woken in each of its polls may let a catcher wait that it has asked (C8).
+pub(super) const PATIENCE: u32 = 4096;
 
 /// Before the poll: starts the rounds that are due, and goes on where a catcher is next. `Some`: the scope has taken
 /// this request.
 pub(crate) fn before(inbox: &Arc<Inbox>, node: Option<&Arc<Node>>, waker: &Waker) -> Option<Reason> {
-    settle_marks(inbox); // left by a poll that panicked
     let mut asked = Vec::new();
     for (catcher, id) in inbox.take_next() {
         if catcher.is_next(inbox, id) {
@@ -42,9 +45,15 @@ pub(crate) fn before(inbox: &Arc<Inbox>, node: Option<&Arc<Node>>, waker: &Waker
 }
 
 /// After a pending poll: passes over who was not polled, takes what has no catcher left. `Some`: the scope has taken this
-/// request. What goes on or gets another round does so in the next turn, for which this wakes the scope.
-pub(crate) fn after(inbox: &Arc<Inbox>, node: Option<&Arc<Node>>, waker: &Waker) -> Option<Reason> {
-    settle_marks(inbox);
+/// request. What goes on or gets another round does so in the next turn, for which this wakes the scope. `woken`: the
+/// scope's waker was woken during the poll, so another turn comes anyhow.
+pub(crate) fn after(
+    inbox: &Arc<Inbox>,
+    node: Option<&Arc<Node>>,
+    waker: &Waker,
+    woken: bool,
+) -> Option<Reason> {
+    settle_marks(inbox, woken);
     let mut next = inbox.take_next();
     next.retain(|(catcher, id)| catcher.is_next(inbox, *id));
     let mut again = !next.is_empty();
@@ -85,9 +94,14 @@ fn ask(inbox: &Arc<Inbox>, id: u64, ring: Ring, asked: &mut Vec<Arc<Node>>) {
     }
 }
 
-/// Ends the marks that no poll has turned into deliveries (C3).
-fn settle_marks(inbox: &Arc<Inbox>) {
-    for (catcher, id) in inbox.take_marked() {
+/// Ends the marks that no poll has turned into deliveries (C3), unless their catchers may be polled yet (C8).
+fn settle_marks(inbox: &Arc<Inbox>, woken: bool) {
+    let mut marked = inbox.take_marked();
+    marked.retain(|(catcher, id)| catcher.is_asked(inbox, *id));
+    if woken && !inbox.is_out_of_patience(!marked.is_empty()) {
+        return inbox.put_marked(marked);
+    }
+    for (catcher, id) in marked {
         if let Some(home) = catcher.pass_over(inbox, id) {
             // This is the scope's own turn: it looks for what is due after this.
             round::settle(inbox, id, home, How::PassedOver).wake_others();
@@ -99,4 +113,33 @@ fn take(inbox: &Arc<Inbox>, id: u64) -> Option<Reason> {
     let (reason, effects) = inbox.take(id)?;
     effects.wake_others();
     Some(reason)
+}
+
+/// A waker that knows whether it was woken.
+pub(crate) struct Noticed {
+    waker: Waker,
+    woken: AtomicBool,
+}
+
+impl Noticed {
+    pub(crate) fn new(waker: &Waker) -> StdArc<Self> {
+        StdArc::new(Self { waker: waker.clone(), woken: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn was_woken(&self) -> bool {
+        // ORDERING: Relaxed: what counts was woken in this very poll, by this thread (C8).
+        self.woken.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Noticed {
+    fn wake(self: StdArc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &StdArc<Self>) {
+        // ORDERING: as in `was_woken`.
+        self.woken.store(true, Ordering::Relaxed);
+        self.waker.wake_by_ref();
+    }
 }

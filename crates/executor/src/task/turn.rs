@@ -190,7 +190,9 @@ impl Sched {
             return self.finish(task);
         }
         if !requests.is_empty() {
-            if let Turn::Take(reason) = self.turn(task, || root.after(&requests, waker)) {
+            // SAFETY: as in `poll_bare`.
+            let woken = unsafe { task.own(|own| own.flags & SCHEDULED != 0) };
+            if let Turn::Take(reason) = self.turn(task, || root.after(&requests, waker, woken)) {
                 return self.take(task, root, reason);
             }
         }

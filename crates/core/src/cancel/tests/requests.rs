@@ -210,3 +210,86 @@ fn uncancel_withdraws_a_mark_that_is_not_delivered_yet() {
     task.cancel("never mind either");
     assert!(task.run().is_pending());
 }
+
+/// Ready in the poll after this.
+async fn yields() {
+    let mut yielded = false;
+    poll_fn(move |cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// `FuturesUnordered` ends its poll behind two children that woke themselves; whoever comes after them was skipped.
+#[test]
+fn a_catcher_behind_children_that_yield_is_reached_in_a_later_turn() {
+    let body = |log: Log| async move {
+        let mut set: FuturesUnordered<Pin<Box<dyn Future<Output = ()>>>> = FuturesUnordered::new();
+        for _ in 0..7 {
+            set.push(Box::pin(async {
+                loop {
+                    yields().await;
+                }
+            }));
+        }
+        set.push(Box::pin(async move {
+            let _cleaned_up = OnDrop(|| log.add("dropped"));
+            let it = catch_cancel(pending::<()>()).await.unwrap_err();
+            log.add("caught");
+            yields().await;
+            log.add("cleaned up");
+            it.resume().await;
+        }));
+        while set.next().await.is_some() {}
+    };
+    let log = Log::default();
+    let mut task = Task::new(body(log.clone()));
+    for _ in 0..10 {
+        assert!(task.poll().is_pending());
+    }
+    task.cancel("why");
+    assert_eq!(task.run(), cancelled("why"));
+    assert_eq!(log.take(), ["caught", "cleaned up", "dropped"]);
+
+    let scope = CancelScope::new();
+    let mut task = Task::new(scope.run(body(log.clone())));
+    for _ in 0..10 {
+        assert!(task.poll().is_pending());
+    }
+    scope.cancel("why");
+    assert_eq!(task.run(), Poll::Ready(Ok(Err("why".into()))));
+    assert_eq!(log.take(), ["caught", "cleaned up", "dropped"]);
+}
+
+#[test]
+fn a_catcher_that_is_never_polled_is_passed_over_though_its_scope_yields_for_ever() {
+    let body = |parks: Gate| async move {
+        let mut parked = Box::pin(catch_cancel(pending::<()>()));
+        poll_fn(move |cx| {
+            if !parks.is_open() {
+                return parked.as_mut().poll(cx).map(drop);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    };
+    let gate = Gate::default();
+    let mut task = Task::new(body(gate.clone()));
+    assert!(task.poll().is_pending());
+    gate.open();
+    task.cancel("nobody listens");
+    assert_eq!(task.run(), cancelled("nobody listens"));
+    assert!(task.woken() > 100, "not before it had its chance");
+
+    let (gate, scope) = (Gate::default(), CancelScope::new());
+    let mut task = Task::new(scope.run(body(gate.clone())));
+    assert!(task.poll().is_pending());
+    gate.open();
+    scope.cancel("nobody listens");
+    assert_eq!(task.run(), Poll::Ready(Ok(Err("nobody listens".into()))));
+}
