@@ -182,7 +182,9 @@ impl Catcher {
             }
             if let Some(home) = node.deliver(&inbox, id) {
                 if let Some(reason) = inbox.deliver(id) {
-                    frames::cross(&inbox);
+                    for scope in frames::scopes_inside(&inbox) {
+                        scope.cross(&inbox, id);
+                    }
                     deliveries.push(Delivery { inbox, id, home, reason });
                 }
             }

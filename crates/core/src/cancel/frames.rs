@@ -30,7 +30,6 @@ pub(crate) enum Kind {
 
 struct Frame {
     kind: Kind,
-    crossed: bool,
     place: Option<Place>,
     inbox: Option<Arc<Inbox>>,
     /// When the scope is going to end, if its owner says so. (What is moved from other threads stands in the inbox.)
@@ -41,7 +40,7 @@ struct Frame {
 
 impl Frame {
     fn root(place: Option<Place>, inbox: Option<Arc<Inbox>>) -> Self {
-        Self { kind: Kind::Root, crossed: false, place, inbox, deadline: None, raised: None }
+        Self { kind: Kind::Root, place, inbox, deadline: None, raised: None }
     }
 }
 
@@ -51,13 +50,11 @@ pub(crate) struct Seat {
     pub(crate) place: Option<Place>,
     /// What was asked of it, once something could be.
     pub(crate) inbox: Option<Arc<Inbox>>,
-    /// Whether a request of a scope outside was delivered inside this one.
-    pub(crate) crossed: bool,
 }
 
 impl Seat {
     pub(crate) const fn new(inbox: Option<Arc<Inbox>>) -> Self {
-        Self { place: None, inbox, crossed: false }
+        Self { place: None, inbox }
     }
 }
 
@@ -150,8 +147,8 @@ enum Home<'a> {
 
 #[inline]
 pub(crate) fn enter(seat: &mut Seat, kind: Kind, deadline: Option<Instant>) -> Entered<'_> {
-    let (place, inbox, crossed) = (seat.place.take(), seat.inbox.take(), seat.crossed);
-    push(Frame { kind, crossed, place, inbox, deadline, raised: None });
+    let (place, inbox) = (seat.place.take(), seat.inbox.take());
+    push(Frame { kind, place, inbox, deadline, raised: None });
     Entered { home: Home::Seat(seat), not_send: PhantomData }
 }
 
@@ -251,9 +248,7 @@ impl Entered<'_> {
         with_frames(|stack| {
             let Some(frame) = stack.pop() else { return };
             match &mut self.home {
-                Home::Seat(seat) => {
-                    **seat = Seat { place: frame.place, inbox: frame.inbox, crossed: frame.crossed }
-                }
+                Home::Seat(seat) => **seat = Seat { place: frame.place, inbox: frame.inbox },
                 Home::Root(node) => bring_home(frame, node),
             }
         });
@@ -313,17 +308,13 @@ pub(crate) fn is_inside(inbox: &Arc<Inbox>) -> bool {
     with_frames(|stack| stack.is_inside(inbox)).unwrap_or_default()
 }
 
-/// Tells the scopes between here and that one that its request goes out through them.
-pub(crate) fn cross(inbox: &Arc<Inbox>) {
-    with_frames(|Stack { frames, scopes }| {
-        for at in scopes.iter().rev() {
-            let frame = &mut frames[*at];
-            if frame.is(inbox) || frame.kind == Kind::Root {
-                break;
-            }
-            frame.crossed = true;
-        }
-    });
+/// The nodes of the scopes between here, where a catcher is in the tree (C1), and that one.
+pub(crate) fn scopes_inside(inbox: &Arc<Inbox>) -> Vec<Arc<Node>> {
+    let nodes = |stack: &mut Stack| {
+        let inside = stack.around().take_while(|frame| !frame.is(inbox) && frame.kind != Kind::Root);
+        inside.filter_map(|frame| Some(frame.place.as_ref()?.node().clone())).collect()
+    };
+    with_frames(nodes).unwrap_or_default()
 }
 
 /// Cancels the task around the calling code, or what stands for one ([`shielded`](super::shielded) code, a child that
@@ -420,9 +411,10 @@ fn nearest_catcher(scope: usize) -> marks::Home {
     with_frames(|Stack { frames, .. }| Some(frames[at].place.as_ref()?.node().clone())).flatten()
 }
 
-/// Whether a request of a scope around this code is on its way out. Then `waker` is woken when that ends here after all.
-pub(crate) fn is_being_left(waker: &Waker) -> bool {
-    around().iter().any(|inbox| inbox.wait_while_on_its_way_out(waker))
+/// Whether one of these requests is on its way out of a scope around this code. Then `waker` is woken when that ends here
+/// after all.
+pub(crate) fn is_being_left(crossed: &[(Arc<Inbox>, u64)], waker: &Waker) -> bool {
+    crossed.iter().any(|(inbox, id)| is_inside(inbox) && inbox.wait_while_on_its_way_out(*id, waker))
 }
 
 /// The nearest deadline of the scopes around this code.

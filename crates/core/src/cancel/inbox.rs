@@ -453,13 +453,11 @@ impl Inbox {
         Effects { scope: None, waiting: requests.into_iter().flat_map(|request| request.waiting).collect() }
     }
 
-    /// Whether a request is on its way out of this scope. Then `waker` is woken when it is closed after all.
-    pub(crate) fn wait_while_on_its_way_out(&self, waker: &Waker) -> bool {
+    /// Whether that request is on its way out of this scope. Then `waker` is woken when it is closed after all.
+    pub(crate) fn wait_while_on_its_way_out(&self, id: u64, waker: &Waker) -> bool {
         let clone = waker.clone();
         let mut state = self.state.lock();
-        let Some(request) = state.requests.iter_mut().find(|request| request.on_its_way_out) else {
-            return false;
-        };
+        let Some(request) = state.find(id).filter(|request| request.on_its_way_out) else { return false };
         if !request.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
             request.waiting.push(clone);
         }

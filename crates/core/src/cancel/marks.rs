@@ -1,4 +1,5 @@
-//! What a catcher knows of the requests that concern it. Plain state, without a lock of its own.
+//! What a catcher knows of the requests that concern it, and a scope of those that went out through it. Plain state, without
+//! a lock of its own.
 //!
 //! ```text
 //!          a turn asks it         polled                              a turn asks those inside it
@@ -58,6 +59,8 @@ enum Stage {
     },
     /// To be delivered as soon as it is found that nobody new is inside.
     Next,
+    /// It was delivered inside this scope, on its way to one further out.
+    Crossed,
 }
 
 impl Mark {
@@ -87,6 +90,23 @@ impl Marks {
     /// A turn asks so many in the nearest ring inside this catcher.
     pub(super) fn ask_inside(&mut self, inbox: &Arc<Inbox>, id: u64, home: Home, unanswered: u32) {
         self.put(inbox, id, home, Stage::Inside { unanswered, passed_on: false, absorbed: false });
+    }
+
+    /// A request of a scope further out was delivered inside this scope.
+    pub(super) fn cross(&mut self, inbox: &Arc<Inbox>, id: u64) {
+        self.put(inbox, id, None, Stage::Crossed);
+    }
+
+    /// The requests that were delivered inside this scope, on their way to others.
+    pub(super) fn crossed(&self) -> Vec<(Arc<Inbox>, u64)> {
+        let crossed = self.0.iter().filter(|mark| matches!(mark.stage, Stage::Crossed));
+        crossed.map(|mark| (mark.inbox.clone(), mark.id)).collect()
+    }
+
+    /// Forgets a request that is closed. Answers what is to be dropped without a lock.
+    pub(super) fn forget(&mut self, inbox: &Inbox, id: u64) -> Option<Arc<Inbox>> {
+        let place = self.0.iter().position(|mark| mark.is(inbox, id))?;
+        Some(self.0.remove(place).inbox)
     }
 
     /// Whether there is something to deliver.

@@ -26,7 +26,7 @@ pub struct Scope {
 
 enum State {
     Running,
-    /// The future is dropped; the reason is reported once no request of a scope around this is on its way out.
+    /// The future is dropped; the reason is reported once no request of a scope around this is on its way out through it.
     Taken(Reason),
     Ended,
 }
@@ -142,9 +142,11 @@ impl Scope {
         self.report(waker)
     }
 
-    /// Says that this scope was taken, unless a scope around it is about to end as well.
+    /// Says that this scope was taken, unless a scope around it is about to end as well, by a request that goes out through
+    /// this one. (One that does not may wait for this one: a clean-up further out uses it, say.)
     fn report<T>(&mut self, waker: &Waker) -> Poll<Result<T, Reason>> {
-        if self.seat.crossed && frames::is_being_left(waker) {
+        let crossed = self.seat.place.as_ref().map(|place| place.node().crossed());
+        if crossed.is_some_and(|crossed| frames::is_being_left(&crossed, waker)) {
             return Poll::Pending;
         }
         match mem::replace(&mut self.state, State::Ended) {

@@ -33,7 +33,7 @@ pub(crate) struct Node {
 
 struct Inside {
     children: Children,
-    /// What this catcher knows of requests. Empty for a scope.
+    /// What this catcher knows of requests, and a scope of those that were delivered inside of it.
     marks: Marks,
     /// How to get this catcher polled. `None` for a scope, and for a moment while it is woken.
     waker: Option<Waker>,
@@ -242,6 +242,22 @@ impl Node {
     /// One in the nearest ring inside has dealt with a request.
     pub(crate) fn hear(&self, inbox: &Inbox, id: u64, how: How) -> Heard {
         self.with_marks(|marks| marks.hear(inbox, id, how, self.gone.load(Ordering::Relaxed)))
+    }
+
+    /// A request of a scope further out was delivered inside this scope.
+    pub(crate) fn cross(&self, inbox: &Arc<Inbox>, id: u64) {
+        for (before, id) in self.crossed() {
+            if !before.is_open(id) {
+                let forgotten = self.inside.lock().marks.forget(&before, id);
+                drop(forgotten); // C7
+            }
+        }
+        self.inside.lock().marks.cross(inbox, id);
+    }
+
+    /// The requests that were delivered inside this scope, on their way to others.
+    pub(crate) fn crossed(&self) -> Vec<(Arc<Inbox>, u64)> {
+        self.inside.lock().marks.crossed()
     }
 
     /// Whether the node has left its tree for good.

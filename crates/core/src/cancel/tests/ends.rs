@@ -160,3 +160,37 @@ fn the_open_requests_of_scopes_inside_a_task_are_counted() {
     assert!(task.run().is_pending());
     assert_eq!(task.root.open_inside(), 1);
 }
+
+/// The second request is absorbed inside a scope in the clean-up for the first one, which is on its way out: the scope waited
+/// for the first to leave through it, and that for the clean-up.
+#[test]
+fn a_scope_in_a_clean_up_waits_only_for_requests_that_go_out_through_it() {
+    let bound = CancelScope::new();
+    let log = Log::default();
+    let mut task = Task::new({
+        let (bound, log) = (bound.clone(), log.clone());
+        async move {
+            let it = catch_cancel(async {
+                catch_cancel(pending::<()>()).await.unwrap_err().resume().await;
+            })
+            .await
+            .unwrap_err();
+            let cleans = async {
+                catch_cancel(pending::<()>()).await.unwrap_err().absorb();
+                log.add("at it");
+                pending::<()>().await
+            };
+            log.add(bound.run(cleans).await.unwrap_err());
+            it.resume().await;
+        }
+    });
+    assert!(task.poll().is_pending());
+    task.cancel("first");
+    assert!(task.run().is_pending());
+    task.cancel("second");
+    assert!(task.run().is_pending());
+    assert_eq!(log.take(), ["at it"]);
+    bound.cancel("too long");
+    assert_eq!(task.run(), cancelled("first"));
+    assert_eq!(log.take(), ["cancelled: too long"]);
+}
