@@ -170,7 +170,7 @@ impl Catcher {
     #[cold]
     fn deliver_marks(&mut self) -> Option<Cancelled> {
         let node = self.seat.place.as_ref()?.node().clone();
-        let mut deliveries = Vec::new();
+        let mut asked = Vec::new();
         for (inbox, id, next) in node.to_deliver() {
             // C5: a mark of a scope that this was moved out of stays, for that scope to pass over.
             if !frames::is_inside(&inbox) {
@@ -180,13 +180,15 @@ impl Catcher {
             if next && !node.innermost(&None, &inbox, id).asked.is_empty() {
                 continue;
             }
-            if let Some(home) = node.deliver(&inbox, id) {
-                if let Some(reason) = inbox.deliver(id) {
-                    for scope in frames::scopes_inside(&inbox) {
-                        scope.cross(&inbox, id);
-                    }
-                    deliveries.push(Delivery { inbox, id, home, reason });
+            asked.push((inbox, id));
+        }
+        let mut deliveries = Vec::new();
+        for (inbox, id, home) in node.deliver(asked) {
+            if let Some(reason) = inbox.deliver(id) {
+                for scope in frames::scopes_inside(&inbox) {
+                    scope.cross(&inbox, id);
                 }
+                deliveries.push(Delivery { inbox, id, home, reason });
             }
         }
         if deliveries.is_empty() {

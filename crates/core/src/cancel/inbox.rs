@@ -17,6 +17,7 @@ use super::tree::Node;
 use super::turn::PATIENCE;
 use crate::shim::atomic::{AtomicBool, Ordering, fence};
 use crate::shim::{Arc, Mutex};
+use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -38,7 +39,7 @@ struct State {
     life: Life,
     /// Wakes the scope. Foreign: goes out of the lock before it is woken or dropped.
     waker: Option<Waker>,
-    requests: Vec<Request>,
+    requests: VecDeque<Request>,
     next_id: u64,
     /// Catchers that were asked and not passed over, with the request they were asked for. Those that have delivered since
     /// are here, too.
@@ -118,7 +119,7 @@ impl Inbox {
         let state = State {
             life: Life::New,
             waker: None,
-            requests: Vec::new(),
+            requests: VecDeque::new(),
             next_id: 0,
             marked: Vec::new(),
             turns_waited: 0,
@@ -197,7 +198,7 @@ impl Inbox {
     pub(crate) fn hold(&self, hold: &Arc<Hold>) -> bool {
         let hold = hold.clone();
         let mut state = self.state.lock();
-        let newest = state.requests.last_mut();
+        let newest = state.requests.back_mut();
         newest.map(|request| request.holds.push(hold)).is_some()
     }
 
@@ -206,7 +207,7 @@ impl Inbox {
         let mut state = self.state.lock();
         state.count = state.count.saturating_sub(1);
         let newest = state.requests.iter().rposition(|request| !request.delivered && !request.raised);
-        let withdrawn = newest.map(|place| state.requests.remove(place));
+        let withdrawn = newest.and_then(|place| state.requests.remove(place));
         let left = state.count;
         drop(state);
         drop(withdrawn); // Its reason was given by a stranger.
@@ -244,6 +245,12 @@ impl Inbox {
         state.deadline = deadline;
         self.note_asked();
         Effects { scope: state.waker.take(), waiting: Vec::new() }
+    }
+
+    /// The oldest request that is open, or the next one.
+    pub(crate) fn oldest(&self) -> u64 {
+        let state = self.state.lock();
+        state.requests.front().map_or(state.next_id, |request| request.id)
     }
 
     pub(crate) fn is_open(&self, id: u64) -> bool {
@@ -291,14 +298,14 @@ impl Inbox {
 
     /// C4: what follows if nothing is unanswered any more.
     fn settle(&self, mut state: crate::shim::MutexGuard<'_, State>, id: u64) -> Effects {
-        let place = state.requests.iter().position(|request| request.id == id);
-        let Some(place) = place.filter(|place| state.requests[*place].unanswered == 0) else {
+        let Some(place) = state.place(id).filter(|place| state.requests[*place].unanswered == 0) else {
             return Effects::default();
         };
         if state.requests[place].is_absorbed() {
             let closed = state.requests.remove(place);
             drop(state); // C7: before the reason and the holds
-            return Effects { scope: None, waiting: closed.waiting };
+            let waiting = closed.map(|closed| closed.waiting);
+            return Effects { scope: None, waiting: waiting.unwrap_or_default() };
         }
         self.note_asked();
         Effects { scope: state.waker.take(), waiting: Vec::new() }
@@ -329,7 +336,7 @@ impl Inbox {
         let waker = waker.clone();
         let mut state = self.state.lock();
         let before = state.waker.replace(waker);
-        let mut closed = Vec::new();
+        let mut closed = VecDeque::new();
         if state.requests.iter().any(Request::is_absorbed) {
             let requests = std::mem::take(&mut state.requests);
             (closed, state.requests) = requests.into_iter().partition(Request::is_absorbed);
@@ -446,7 +453,7 @@ impl Inbox {
         drop((next, waker)); // C7
         for (catcher, id) in marked {
             // So that no mark keeps a chain of nodes.
-            if let Some(home) = catcher.pass_over(self, id) {
+            if let Some(home) = catcher.pass_over(self, id, u64::MAX) {
                 drop(round::tell(home, self, id, How::PassedOver));
             }
         }
@@ -482,7 +489,7 @@ impl State {
         let id = self.next_id;
         self.next_id += 1;
         self.was_asked = true;
-        self.requests.push(Request {
+        self.requests.push_back(Request {
             id,
             reason,
             unanswered: 0,
@@ -506,8 +513,14 @@ impl State {
         self.marked.extend(catchers.map(|catcher| (catcher, id)));
     }
 
+    /// Where the request is: they stand in the order of their ids.
+    fn place(&self, id: u64) -> Option<usize> {
+        self.requests.binary_search_by_key(&id, |request| request.id).ok()
+    }
+
     fn find(&mut self, id: u64) -> Option<&mut Request> {
-        self.requests.iter_mut().find(|request| request.id == id)
+        let place = self.place(id)?;
+        self.requests.get_mut(place)
     }
 }
 

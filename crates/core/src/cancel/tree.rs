@@ -246,13 +246,8 @@ impl Node {
 
     /// A request of a scope further out was delivered inside this scope.
     pub(crate) fn cross(&self, inbox: &Arc<Inbox>, id: u64) {
-        for (before, id) in self.crossed() {
-            if !before.is_open(id) {
-                let forgotten = self.inside.lock().marks.forget(&before, id);
-                drop(forgotten); // C7
-            }
-        }
-        self.inside.lock().marks.cross(inbox, id);
+        let oldest = inbox.oldest();
+        self.inside.lock().marks.cross(inbox, id, oldest);
     }
 
     /// The requests that were delivered inside this scope, on their way to others.
@@ -306,14 +301,15 @@ impl Node {
         self.inside.lock().marks.to_deliver()
     }
 
-    /// Takes a mark off for its delivery. `None`: it was passed over meanwhile.
-    pub(crate) fn deliver(&self, inbox: &Inbox, id: u64) -> Option<Home> {
-        self.with_marks(|marks| marks.deliver(inbox, id))
+    /// Takes marks off for their delivery, but for those that were passed over meanwhile.
+    pub(crate) fn deliver(&self, asked: Vec<(Arc<Inbox>, u64)>) -> Vec<(Arc<Inbox>, u64, Home)> {
+        self.with_marks(|marks| marks.deliver(asked))
     }
 
-    /// Passes this catcher over for a request that it was asked. `None`: it was delivered.
-    pub(crate) fn pass_over(&self, inbox: &Inbox, id: u64) -> Option<Home> {
-        self.with_marks(|marks| marks.pass_over(inbox, id))
+    /// Passes this catcher over for a request that it was asked. `None`: it was delivered. `oldest`: of those that are open
+    /// there.
+    pub(crate) fn pass_over(&self, inbox: &Inbox, id: u64, oldest: u64) -> Option<Home> {
+        self.with_marks(|marks| marks.pass_over(inbox, id, oldest))
     }
 }
 

@@ -101,8 +101,9 @@ fn settle_marks(inbox: &Arc<Inbox>, woken: bool) {
     if woken && !inbox.is_out_of_patience(!marked.is_empty()) {
         return inbox.put_marked(marked);
     }
+    let oldest = inbox.oldest();
     for (catcher, id) in marked {
-        if let Some(home) = catcher.pass_over(inbox, id) {
+        if let Some(home) = catcher.pass_over(inbox, id, oldest) {
             // This is the scope's own turn: it looks for what is due after this.
             round::settle(inbox, id, home, How::PassedOver).wake_others();
         }

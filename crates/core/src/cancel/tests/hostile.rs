@@ -102,6 +102,31 @@ fn ten_thousand_nested_scopes_are_made_cancelled_and_dropped() {
     std::thread::Builder::new().stack_size(256 << 20).spawn(deep).unwrap().join().unwrap();
 }
 
+/// They cost the square of their number, a minute here.
+#[test]
+fn sixteen_thousand_requests_are_delivered_in_one_turn_and_answered() {
+    let scope = CancelScope::new();
+    let mut run = Box::pin(scope.run(async {
+        for absorbs in [true, false] {
+            let inner = CancelScope::new();
+            let it = inner.run(catch_cancel(pending::<()>())).await.unwrap().unwrap_err();
+            assert_eq!(it.reasons().count(), 16_000);
+            if absorbs {
+                it.absorb();
+            } else {
+                drop(it);
+            }
+        }
+    }));
+    for _ in 0..2 {
+        assert!(poll_once(run.as_mut()).is_pending());
+        for _ in 0..16_000 {
+            scope.cancel("again");
+        }
+    }
+    assert!(matches!(poll_once(run.as_mut()), Poll::Ready(Ok(()))));
+}
+
 #[test]
 fn a_waker_may_call_back_into_its_scope() {
     struct Hostile(CancelScope);
