@@ -2,7 +2,9 @@
 
 use evenloop::cancel::{CancelScope, catch_cancel, shielded};
 use evenloop::time::VirtualClock;
-use evenloop::{EventLoop, Runner, Task, all_tasks, create_task, current_task, sleep, yield_now};
+use evenloop::{
+    EventLoop, Runner, Task, TaskInfo, all_tasks, create_task, current_statistics, current_task, sleep, yield_now,
+};
 use evenloop_tests::{Log, SECOND};
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all};
@@ -312,6 +314,33 @@ fn a_second_cancellation_is_handed_in_too() {
         assert!(outer.join().await.is_err());
     });
     assert_eq!(log.take(), ["cancelled: one", "cancelled: two"]);
+}
+
+/// Each handed the cancellation of the other back to it, as another one, in every pass.
+#[test]
+fn tasks_that_await_each_other_hand_a_cancellation_round_once() {
+    run(async {
+        let slot: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+        let one = create_task({
+            let slot = slot.clone();
+            async move {
+                yield_now().await;
+                let other = slot.borrow_mut().take().unwrap();
+                other.await
+            }
+        });
+        let first = one.id();
+        slot.replace(Some(create_task(one)));
+        for _ in 0..5 {
+            yield_now().await;
+        }
+        let find = |task: &TaskInfo| task.id() == first;
+        assert!(all_tasks().into_iter().find(find).unwrap().cancel("enough"));
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        assert_eq!(current_statistics().unwrap().ready, 0, "nobody but this task runs");
+    });
 }
 
 #[test]

@@ -311,7 +311,7 @@ impl<T> Task<T> {
             if awaiting.cancelled.is_none() && self.raw.is_over() {
                 return awaiting.resume(cancelled, cx);
             }
-            self.raw.cancel(cancelled.reason().clone());
+            self.raw.hand_in(&cancelled);
             Cancelled::gather(&mut awaiting.cancelled, cancelled);
         }
         if awaiting.cancelled.is_some() {

@@ -2,7 +2,7 @@
 
 use super::frames;
 use super::hold::Hold;
-use super::inbox::{Answer, Inbox};
+use super::inbox::{Answer, Inbox, Origin};
 use super::marks::Home;
 use super::reason::Reason;
 use super::round;
@@ -54,6 +54,7 @@ pub(crate) struct Delivery {
     /// Who is told of the answer. Taken by it.
     pub(crate) home: Home,
     pub(crate) reason: Reason,
+    pub(crate) origin: Origin,
 }
 
 impl Delivery {
@@ -116,6 +117,11 @@ impl Cancelled {
             Some(before) => before.merge(other),
             None => *before = Some(other),
         }
+    }
+
+    /// The requests that this bears.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = (&Reason, Origin)> {
+        self.deliveries.iter().map(|delivery| (&delivery.reason, delivery.origin))
     }
 
     fn answer(&mut self, answer: impl Fn() -> Answer) {

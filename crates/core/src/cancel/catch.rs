@@ -184,11 +184,11 @@ impl Catcher {
         }
         let mut deliveries = Vec::new();
         for (inbox, id, home) in node.deliver(asked) {
-            if let Some(reason) = inbox.deliver(id) {
+            if let Some((reason, origin)) = inbox.deliver(id) {
                 for scope in frames::scopes_inside(&inbox) {
                     scope.cross(&inbox, id);
                 }
-                deliveries.push(Delivery { inbox, id, home, reason });
+                deliveries.push(Delivery { inbox, id, home, reason, origin });
             }
         }
         if deliveries.is_empty() {

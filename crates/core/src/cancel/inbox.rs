@@ -16,7 +16,7 @@ use super::round::{self, Way};
 use super::tree::Node;
 use super::turn::PATIENCE;
 use crate::shim::atomic::{AtomicBool, Ordering, fence};
-use crate::shim::{Arc, Mutex};
+use crate::shim::{Arc, GlobalAtomicUsize, Mutex};
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
@@ -57,8 +57,21 @@ struct State {
     deadline: Option<Instant>,
 }
 
+/// Which cancellation a request stands for: the same one in each task that it was [handed in](super::Requests::hand_in) to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin(usize);
+
+impl Origin {
+    fn new() -> Self {
+        static LAST: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
+        // ORDERING: Relaxed: only that no two are the same.
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 struct Request {
     id: u64,
+    origin: Origin,
     reason: Reason,
     /// Marks and deliveries that are not settled, and catchers that are next (C3).
     unanswered: u32,
@@ -171,7 +184,7 @@ impl Inbox {
 
     fn open_request(&self, reason: Reason, holds: Vec<Arc<Hold>>) -> Option<Effects> {
         let mut state = self.state.lock();
-        if !state.open(reason, holds) {
+        if !state.open(reason, holds, Origin::new()) {
             return None;
         }
         self.note_asked();
@@ -186,7 +199,22 @@ impl Inbox {
     /// As [`ask_task`](Self::ask_task), for what was raised inside.
     pub(crate) fn raise_in_task(&self, RaisedRequest { reason, holds }: RaisedRequest) -> bool {
         let mut state = self.state.lock();
-        if !state.open(reason, holds) {
+        if !state.open(reason, holds, Origin::new()) {
+            return false;
+        }
+        state.count += 1;
+        self.note_asked();
+        true
+    }
+
+    /// As [`ask_task`](Self::ask_task), for the first of these that is not open here already. False: there is none, or it has
+    /// ended.
+    pub(crate) fn hand_in<'a>(&self, from: impl Iterator<Item = (&'a Reason, Origin)>) -> bool {
+        let mut state = self.state.lock();
+        let is_open = |origin| state.requests.iter().rev().any(|request| request.origin == origin);
+        let mut from = from;
+        let Some((reason, origin)) = from.find(|(_, origin)| !is_open(*origin)) else { return false };
+        if !state.open(reason.clone(), Vec::new(), origin) {
             return false;
         }
         state.count += 1;
@@ -388,11 +416,11 @@ impl Inbox {
     }
 
     /// A marked catcher was polled. `None`: the request was withdrawn meanwhile.
-    pub(crate) fn deliver(&self, id: u64) -> Option<Reason> {
+    pub(crate) fn deliver(&self, id: u64) -> Option<(Reason, Origin)> {
         let mut state = self.state.lock();
         let request = state.find(id)?;
         request.delivered = true;
-        Some(request.reason.clone())
+        Some((request.reason.clone(), request.origin))
     }
 
     /// The marks that are to be settled.
@@ -482,7 +510,7 @@ impl Request {
 
 impl State {
     /// Opens a request, unless the scope has ended.
-    fn open(&mut self, reason: Reason, holds: Vec<Arc<Hold>>) -> bool {
+    fn open(&mut self, reason: Reason, holds: Vec<Arc<Hold>>, origin: Origin) -> bool {
         if self.life == Life::Ended {
             return false;
         }
@@ -491,6 +519,7 @@ impl State {
         self.was_asked = true;
         self.requests.push_back(Request {
             id,
+            origin,
             reason,
             unanswered: 0,
             raised: !holds.is_empty(),

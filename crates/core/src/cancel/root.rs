@@ -1,5 +1,6 @@
 //! A task as a scope: what a host embeds, see the head of [`cancel`](super).
 
+use super::cancelled::Cancelled;
 use super::frames;
 use super::hold::{Raised, RaisedRequest};
 use super::inbox::Inbox;
@@ -45,6 +46,13 @@ impl Requests {
     /// Runs no foreign code.
     pub fn request(&mut self, reason: Reason) -> bool {
         self.inbox.get_or_insert_with(Inbox::new).ask_task(reason)
+    }
+
+    /// As [`request`](Self::request), by code that awaits the task and was itself cancelled. A cancellation that is open in the
+    /// task already is not opened again: tasks that await each other would hand it round for ever. False: so it is, or the task
+    /// has ended.
+    pub fn hand_in(&mut self, cancelled: &Cancelled) -> bool {
+        self.inbox.get_or_insert_with(Inbox::new).hand_in(cancelled.origins())
     }
 
     /// As [`request`](Self::request), for what was [raised](super::raise) inside the task.

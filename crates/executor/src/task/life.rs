@@ -7,7 +7,7 @@ use super::raw::*;
 use super::shared::{Queue, Shared};
 use crate::quietly::drop_quietly;
 use crate::unhandled::{Hook, Unhandled};
-use evenloop_core::cancel::Reason;
+use evenloop_core::cancel::{Cancelled, Reason, Requests};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use std::rc::Rc;
@@ -374,8 +374,26 @@ impl TaskPtr {
     ///
     /// As for `own`, and the loop is alive.
     pub(super) unsafe fn request(self, reason: Reason) -> bool {
+        // SAFETY: as for this function.
+        unsafe { self.request_by(|requests| requests.request(reason)) }
+    }
+
+    /// As [`request`](Self::request), by code that awaits this task and was itself cancelled.
+    ///
+    /// # Safety
+    ///
+    /// As for `own`, and the loop is alive.
+    pub(super) unsafe fn hand_in(self, cancelled: &Cancelled) -> bool {
+        // SAFETY: as for this function.
+        unsafe { self.request_by(|requests| requests.hand_in(cancelled)) }
+    }
+
+    /// # Safety
+    ///
+    /// As for `own`, and the loop is alive.
+    unsafe fn request_by(self, ask: impl FnOnce(&mut Requests) -> bool) -> bool {
         let ask = |own: &mut Own| {
-            own.flags & (OVER | DYING) == 0 && own.annex.get_or_make().requests.request(reason)
+            own.flags & (OVER | DYING) == 0 && ask(&mut own.annex.get_or_make().requests)
         };
         // SAFETY: as for this function; asking runs no foreign code.
         let asked = unsafe { self.own(ask) };

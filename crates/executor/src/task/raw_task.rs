@@ -6,7 +6,7 @@ use super::raw::*;
 use super::sched::Sched;
 use super::task_ref::TaskRef;
 use super::{TaskEnd, TaskInfo};
-use evenloop_core::cancel::{Reason, open_inside_here};
+use evenloop_core::cancel::{Cancelled, Reason, open_inside_here};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On, TaskKey};
@@ -185,6 +185,12 @@ impl<T> RawTask<T> {
     pub(crate) fn cancel(&self, reason: Reason) -> bool {
         // SAFETY: as in `is_over`; a task that is not over has an open loop.
         unsafe { self.task.request(reason) }
+    }
+
+    /// Hands in a cancellation of the code that awaits the task.
+    pub(crate) fn hand_in(&self, cancelled: &Cancelled) {
+        // SAFETY: as in `cancel`.
+        unsafe { self.task.hand_in(cancelled) };
     }
 
     /// Has nobody told of an error that the task gives and nobody looks at.
