@@ -3,7 +3,8 @@
 use evenloop::cancel::{CancelScope, catch_cancel, shielded};
 use evenloop::time::VirtualClock;
 use evenloop::{
-    EventLoop, Runner, Task, TaskInfo, all_tasks, create_task, current_statistics, current_task, sleep, yield_now,
+    EventLoop, Runner, Task, TaskInfo, all_tasks, create_task, current_statistics, current_task, sleep,
+    yield_now,
 };
 use evenloop_tests::{Log, SECOND};
 use futures::FutureExt;

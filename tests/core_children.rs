@@ -253,3 +253,36 @@ fn an_attempt_that_was_not_woken_is_not_polled_for_one_that_starts() {
     });
     assert_eq!(polls.get(), 2, "at its start, and when the delay was over");
 }
+
+/// The delay was over while the code around was being cancelled. Another branch absorbed that later, and nobody woke the race.
+#[test]
+fn what_is_due_starts_when_the_cancellation_around_is_over() {
+    let scope = CancelScope::new();
+    let asks = scope.clone();
+    let (end, took) = run(async move {
+        create_task(async move {
+            sleep(SECOND).await;
+            asks.cancel("is absorbed");
+        })
+        .detach();
+        let block = scope.run(async move {
+            let stays = async move {
+                catch_cancel(pending::<()>()).await.unwrap_err().absorb();
+                pending().await
+            };
+            let starts = [Box::pin(stays) as Attempt, Box::pin(async { Ok("second") })];
+            let timers = Runtime::current_timers("test").unwrap();
+            let mut race = Staggered::new(starts, Some((timers, 2 * SECOND)));
+            let race = poll_fn(|cx| race.poll_winner(cx).map(|won| won.map(|(_, value)| value)));
+            let other = async {
+                let cancelled = catch_cancel(pending::<()>()).await.unwrap_err();
+                sleep(2 * SECOND).await;
+                cancelled.absorb();
+            };
+            futures::join!(race, other).0
+        });
+        timeout(100 * SECOND, block).await
+    });
+    assert_eq!(end, Ok(Ok(Some("second"))));
+    assert_eq!(took, 3 * SECOND);
+}

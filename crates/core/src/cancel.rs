@@ -115,6 +115,7 @@ mod shielded;
 pub use cancel_scope::{CancelScope, Run};
 pub use cancelled::{Cancelled, Resume};
 pub use catch::{CatchCancel, Catcher, catch_cancel};
+pub(crate) use frames::wait_while_requested;
 pub use frames::{hold_open, is_requested, open_inside_here, raise};
 pub use hold::{Raised, RaisedRequest};
 pub use reason::Reason;

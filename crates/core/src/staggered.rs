@@ -2,7 +2,8 @@
 //! have in common.
 //!
 //! G1. The next attempt starts when the one started last has failed, or `delay` has passed since its start.
-//! G2. While the code around is being cancelled, nothing starts beside what still runs.
+//! G2. While the code around is being cancelled, nothing starts beside what still runs. When the cancellation is over, what is
+//!     due does.
 //! G3. An attempt that was not woken is polled only because another one of the same race was.
 
 use crate::after::After;
@@ -44,6 +45,8 @@ pub struct Staggered<S, F, E> {
     delay: Option<(StdArc<dyn Timers>, Duration)>,
     /// When the next one starts in any case.
     next: Option<After>,
+    /// Whether the one started last has failed.
+    newest_failed: bool,
 }
 
 /// What is left of a race, each with its number.
@@ -66,14 +69,14 @@ where
         delay: Option<(StdArc<dyn Timers>, Duration)>,
     ) -> Self {
         let starts = starts.into_iter().fuse();
-        Self { starts, running: Vec::new(), failed: Vec::new(), started: 0, delay, next: None }
+        let (running, failed) = (Vec::new(), Vec::new());
+        Self { starts, running, failed, started: 0, delay, next: None, newest_failed: false }
     }
 
     /// Ready with the first attempt that succeeds, or with `None` when all have failed. Not to be polled after that.
     pub fn poll_winner(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, T)>> {
         let mut at = 0;
         loop {
-            let mut newest_failed = false;
             while let Some((_, attempt)) = self.running.get_mut(at) {
                 let Poll::Ready(end) = Pin::new(attempt).poll(cx) else {
                     at += 1;
@@ -84,14 +87,14 @@ where
                     Ok(value) => return Poll::Ready(Some((number, value))),
                     Err(error) => self.failed.push((number, error)),
                 }
-                newest_failed |= number + 1 == self.started;
+                self.newest_failed |= number + 1 == self.started;
             }
             let due = self.next.as_mut().is_some_and(|next| Pin::new(next).poll(cx).is_ready());
-            if !(newest_failed || due || self.running.is_empty()) {
+            if !(self.newest_failed || due || self.running.is_empty()) {
                 return Poll::Pending;
             }
-            // Who runs cleans up: that is no time to start another one. (If the cancellation is absorbed, it starts late.)
-            if !self.running.is_empty() && crate::cancel::is_requested() {
+            // Who runs cleans up: that is no time to start another one (G2).
+            if !self.running.is_empty() && crate::cancel::wait_while_requested(cx.waker()) {
                 return Poll::Pending;
             }
             let Some(attempt) = self.starts.next() else {
@@ -100,6 +103,7 @@ where
             };
             self.running.push((self.started, attempt));
             self.started += 1;
+            self.newest_failed = false;
             self.next = self.delay.as_ref().map(|(timers, delay)| After::new(timers.clone(), *delay));
         }
     }

@@ -459,6 +459,15 @@ pub fn is_requested() -> bool {
     raised.unwrap_or_default() || around().iter().any(|inbox| inbox.open() > 0)
 }
 
+/// As [`is_requested`]. Then `waker` is woken when a cancellation is over that was open.
+pub(crate) fn wait_while_requested(waker: &Waker) -> bool {
+    if with_frames(|stack| stack.around().any(|frame| frame.raised.is_some())).unwrap_or_default() {
+        waker.wake_by_ref(); // it is handed in after this poll, and can be waited for then
+        return true;
+    }
+    around().iter().any(|inbox| inbox.wait_while_open(waker))
+}
+
 /// The inboxes of the scopes around this code, the task's included.
 fn around() -> Vec<Arc<Inbox>> {
     with_frames(|stack| stack.around().filter_map(|frame| frame.inbox.clone()).collect()).unwrap_or_default()

@@ -238,7 +238,8 @@ impl Inbox {
         let withdrawn = newest.and_then(|place| state.requests.remove(place));
         let left = state.count;
         drop(state);
-        drop(withdrawn); // Its reason was given by a stranger.
+        let waiting = withdrawn.map(|withdrawn| withdrawn.waiting); // C7: its reason was given by a stranger, too
+        waiting.into_iter().flatten().for_each(Waker::wake);
         left
     }
 
@@ -490,17 +491,32 @@ impl Inbox {
 
     /// Whether that request is on its way out of this scope. Then `waker` is woken when it is closed after all.
     pub(crate) fn wait_while_on_its_way_out(&self, id: u64, waker: &Waker) -> bool {
-        let clone = waker.clone();
+        let mut waker = Some(waker.clone()); // C7
         let mut state = self.state.lock();
         let Some(request) = state.find(id).filter(|request| request.on_its_way_out) else { return false };
-        if !request.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
-            request.waiting.push(clone);
-        }
+        request.keep_waiting(&mut waker);
+        true
+    }
+
+    /// Whether a request is open. Then `waker` is woken when the oldest is closed.
+    pub(crate) fn wait_while_open(&self, waker: &Waker) -> bool {
+        let mut waker = Some(waker.clone()); // C7
+        let mut state = self.state.lock();
+        let Some(request) = state.requests.front_mut() else { return false };
+        request.keep_waiting(&mut waker);
         true
     }
 }
 
 impl Request {
+    /// Has this waker woken when the request is closed; leaves it where it is if it is known.
+    fn keep_waiting(&mut self, waker: &mut Option<Waker>) {
+        let known = |new: &Waker| self.waiting.iter().any(|waiting| waiting.will_wake(new));
+        if !waker.as_ref().is_some_and(known) {
+            self.waiting.extend(waker.take());
+        }
+    }
+
     /// Whether it is over: all have answered, nobody passed it on, and nobody holds it open.
     fn is_absorbed(&self) -> bool {
         let answered = self.unanswered == 0 && self.absorbed && !self.passed_on;

@@ -392,9 +392,8 @@ impl TaskPtr {
     ///
     /// As for `own`, and the loop is alive.
     unsafe fn request_by(self, ask: impl FnOnce(&mut Requests) -> bool) -> bool {
-        let ask = |own: &mut Own| {
-            own.flags & (OVER | DYING) == 0 && ask(&mut own.annex.get_or_make().requests)
-        };
+        let ask =
+            |own: &mut Own| own.flags & (OVER | DYING) == 0 && ask(&mut own.annex.get_or_make().requests);
         // SAFETY: as for this function; asking runs no foreign code.
         let asked = unsafe { self.own(ask) };
         if asked {
