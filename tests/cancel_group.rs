@@ -12,6 +12,8 @@ use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 
 /// Catches, cleans up for a second, passes on.
 async fn cleans_up<T>(log: Log, name: &'static str) -> Result<T, String> {
@@ -674,4 +676,31 @@ fn ten_thousand_nested_groups() {
         })
     };
     std::thread::Builder::new().stack_size(1 << 30).spawn(deep).unwrap().join().unwrap();
+}
+
+#[test]
+fn children_are_cancelled_although_the_waker_of_the_body_panics() {
+    struct Wild;
+    impl Wake for Wild {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics");
+        }
+    }
+    run(async {
+        let mut group = Box::pin(TaskGroup::run(async |group: TaskGroup<&str>| {
+            group.create_task(pending::<Result<(), _>>());
+            group.create_task(async {
+                yield_now().await;
+                Err::<(), _>("failed")
+            });
+            pending::<Result<(), _>>().await
+        }));
+        let wild = Waker::from(Arc::new(Wild));
+        assert!(group.as_mut().poll(&mut Context::from_waker(&wild)).is_pending());
+        for _ in 0..5 {
+            yield_now().await;
+        }
+        assert_eq!(all_tasks().len(), 1, "only this one is left");
+        assert!(timeout(SECOND, group).await.expect("nobody is waited for").is_err());
+    });
 }

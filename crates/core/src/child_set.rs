@@ -20,7 +20,7 @@ use crate::cancel::{CancelScope, Reason, Run};
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::{Arc, Mutex, MutexGuard};
 use crate::spawn::{BoxFuture, LocalBoxFuture, NotSpawned, Spawn};
-use crate::wake_batch::WakeBatch;
+use crate::wake_batch::for_each;
 use crate::watch::{self, On};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -223,11 +223,12 @@ impl<H: Cancel> ChildSet<H> {
             }
         }
         drop(state);
-        wake(wakers); // S4
-        let mut panicked = None;
+        let mut panicked = catch_unwind(AssertUnwindSafe(|| wake(wakers))).err(); // S4
         for (key, handle) in handles {
-            let asked = catch_unwind(AssertUnwindSafe(|| handle.cancel(reason.clone())));
-            panicked = panicked.or(asked.err());
+            match catch_unwind(AssertUnwindSafe(|| handle.cancel(reason.clone()))) {
+                Err(panic) if panicked.is_none() => panicked = Some(panic),
+                asked => std::mem::forget(asked), // a panic's destructor is foreign too
+            }
             self.attach(key, handle);
         }
         if let Some(panic) = panicked {
@@ -298,14 +299,7 @@ impl ChildSet<CancelScope> {
 
 /// A waker that panics silences none of those in its batch.
 fn wake(wakers: Vec<Waker>) {
-    let mut batch = WakeBatch::new();
-    for waker in wakers {
-        if batch.is_full() {
-            batch.wake_all();
-        }
-        batch.push(waker);
-    }
-    batch.wake_all();
+    for_each(wakers, Waker::wake);
 }
 
 const CLOSED: &str = "the set of children is closed";

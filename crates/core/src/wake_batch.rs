@@ -6,6 +6,7 @@
 
 use smallvec::SmallVec;
 use std::any::Any;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
@@ -74,11 +75,7 @@ impl WakeBatch {
     ///
     /// A waker that panics does not keep the others from being woken; the first panic goes on afterwards.
     pub fn wake_all(&mut self) {
-        match self.try_wake_all() {
-            // Two panics at once would abort the process.
-            Err(panic) if !std::thread::panicking() => resume_unwind(panic),
-            _ => {}
-        }
+        for_each(self.wakers.drain(..), Waker::wake);
     }
 
     /// As [`wake_all`](Self::wake_all), for those on whom no waker's panic may fall: they tell it
@@ -88,13 +85,33 @@ impl WakeBatch {
     ///
     /// What the first waker that panicked did so with.
     pub fn try_wake_all(&mut self) -> Result<(), Box<dyn Any + Send>> {
-        let mut due = self.wakers.drain(..);
-        let mut first_panic = None;
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| due.by_ref().for_each(Waker::wake))) {
-            first_panic.get_or_insert(panic);
-        }
-        first_panic.map_or(Ok(()), Err)
+        try_for_each(self.wakers.drain(..), Waker::wake)
     }
+}
+
+/// Calls `wake` with all that are due. One that panics does not keep the others from it; the first panic goes on afterwards.
+pub(crate) fn for_each<T>(due: impl IntoIterator<Item = T>, wake: impl FnMut(T)) {
+    match try_for_each(due, wake) {
+        Ok(()) => {}
+        Err(panic) if !std::thread::panicking() => resume_unwind(panic),
+        // Two panics at once would abort the process.
+        Err(panic) => mem::forget(panic),
+    }
+}
+
+fn try_for_each<T>(
+    due: impl IntoIterator<Item = T>,
+    mut wake: impl FnMut(T),
+) -> Result<(), Box<dyn Any + Send>> {
+    let mut due = due.into_iter();
+    let mut first = Ok(());
+    while let Err(panic) = catch_unwind(AssertUnwindSafe(|| due.by_ref().for_each(&mut wake))) {
+        match first {
+            Ok(()) => first = Err(panic),
+            Err(_) => mem::forget(panic), // its destructor is foreign too
+        }
+    }
+    first
 }
 
 impl Default for WakeBatch {
@@ -165,6 +182,29 @@ mod tests {
         catch_unwind(AssertUnwindSafe(|| batch.wake_all())).expect_err("the first panic goes on");
         assert_eq!(calm.woken.load(Ordering::Relaxed), 1);
         assert_eq!(wild.woken.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_panic_whose_payload_panics_silences_nobody() {
+        struct Payload;
+        impl Drop for Payload {
+            fn drop(&mut self) {
+                panic!("a payload that panics");
+            }
+        }
+        struct Wild;
+        impl Wake for Wild {
+            fn wake(self: Arc<Self>) {
+                std::panic::panic_any(Payload);
+            }
+        }
+        let (calm, calm_waker) = counting(false);
+        let mut batch = WakeBatch::new();
+        batch.push(Arc::new(Wild).into());
+        batch.push(Arc::new(Wild).into());
+        batch.push(calm_waker);
+        mem::forget(catch_unwind(AssertUnwindSafe(|| batch.wake_all())));
+        assert_eq!(calm.woken.load(Ordering::Relaxed), 1);
     }
 
     #[test]

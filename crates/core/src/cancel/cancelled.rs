@@ -7,6 +7,7 @@ use super::marks::Home;
 use super::reason::Reason;
 use super::round;
 use crate::shim::Arc;
+use crate::wake_batch::for_each;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -69,7 +70,7 @@ impl Cancelled {
         Self { deliveries }
     }
 
-    /// The reason of the oldest request.
+    /// The reason of the first of the requests that were delivered with this: see [`reasons`](Self::reasons).
     pub fn reason(&self) -> &Reason {
         &self.deliveries[0].reason
     }
@@ -100,9 +101,7 @@ impl Cancelled {
         let deliveries = std::mem::take(&mut self.deliveries);
         let held = |delivery: Delivery| (Hold::new(delivery.home.clone()), delivery);
         let mut resume = Resume { deliveries: deliveries.into_iter().map(held).collect() };
-        for (hold, delivery) in &mut resume.deliveries {
-            delivery.answer(Answer::Resume(hold.clone()));
-        }
+        for_each(&mut resume.deliveries, |(hold, delivery)| delivery.answer(Answer::Resume(hold.clone())));
         resume
     }
 
@@ -125,9 +124,7 @@ impl Cancelled {
     }
 
     fn answer(&mut self, answer: impl Fn() -> Answer) {
-        while let Some(mut delivery) = self.deliveries.pop() {
-            delivery.answer(answer());
-        }
+        for_each(std::iter::from_fn(|| self.deliveries.pop()), |mut delivery| delivery.answer(answer()));
     }
 }
 

@@ -17,6 +17,7 @@ use super::tree::Node;
 use super::turn::PATIENCE;
 use crate::shim::atomic::{AtomicBool, Ordering, fence};
 use crate::shim::{Arc, GlobalAtomicUsize, Mutex};
+use crate::wake_batch::for_each;
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
@@ -105,17 +106,13 @@ impl Effects {
     /// Wakes whoever is to be woken. The scope itself only from outside of its turn, which looks again anyhow.
     pub(crate) fn wake(self, inbox: &Arc<Inbox>) {
         let Self { scope, waiting } = self;
-        if let Some(scope) = scope {
-            if !super::frames::is_inside(inbox) {
-                scope.wake();
-            }
-        }
-        waiting.into_iter().for_each(Waker::wake);
+        let scope = scope.filter(|_| !super::frames::is_inside(inbox));
+        for_each(scope.into_iter().chain(waiting), Waker::wake);
     }
 
     /// In the scope's own turn: wakes all but the scope.
     pub(crate) fn wake_others(self) {
-        self.waiting.into_iter().for_each(Waker::wake);
+        for_each(self.waiting, Waker::wake);
     }
 }
 
@@ -239,7 +236,7 @@ impl Inbox {
         let left = state.count;
         drop(state);
         let waiting = withdrawn.map(|withdrawn| withdrawn.waiting); // C7: its reason was given by a stranger, too
-        waiting.into_iter().flatten().for_each(Waker::wake);
+        for_each(waiting.into_iter().flatten(), Waker::wake);
         left
     }
 
@@ -379,7 +376,7 @@ impl Inbox {
         self.looked(!due.is_empty() || !state.marked.is_empty() || !state.next.is_empty());
         drop(state);
         drop(before); // C7
-        closed.into_iter().flat_map(|request| request.waiting).for_each(Waker::wake);
+        for_each(closed.into_iter().flat_map(|request| request.waiting), Waker::wake);
         due
     }
 

@@ -144,6 +144,10 @@ impl Log {
         self.0.borrow_mut().push(what.to_string());
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     fn take(&self) -> Vec<String> {
         self.0.take()
     }

@@ -17,6 +17,8 @@ use super::marks::{Heard, Home, How, Marks};
 use super::round;
 use crate::shim::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::shim::{Arc, Mutex};
+use crate::wake_batch::for_each;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
 /// One scope or catcher.
@@ -117,9 +119,7 @@ impl Drop for Place {
         node.gone.store(true, Ordering::Relaxed);
         drop(inside);
         drop((children, waker, inbox)); // C7
-        for (inbox, id, home) in next {
-            round::settle(&inbox, id, home, How::PassedOn).wake(&inbox);
-        }
+        for_each(next, |(inbox, id, home)| round::settle(&inbox, id, home, How::PassedOn).wake(&inbox));
     }
 }
 
@@ -276,15 +276,20 @@ impl Node {
     pub(crate) fn wake_unless(&self, here: &Waker) {
         // Even a clone is foreign code: so the waker is taken out, and put back unless a poll brought a newer one (C7).
         let Some(waker) = self.inside.lock().waker.take() else { return };
-        if !waker.will_wake(here) {
-            waker.wake_by_ref();
-        }
+        let woken = catch_unwind(AssertUnwindSafe(|| {
+            if !waker.will_wake(here) {
+                waker.wake_by_ref();
+            }
+        }));
         let mut inside = self.inside.lock();
         if inside.waker.is_none() {
             inside.waker = Some(waker);
         } else {
             drop(inside);
             drop(waker);
+        }
+        if let Err(panic) = woken {
+            resume_unwind(panic);
         }
     }
 

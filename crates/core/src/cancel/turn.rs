@@ -7,6 +7,7 @@ use super::round;
 use super::tree::{Node, Ring};
 use crate::shim::atomic::{AtomicBool, Ordering};
 use crate::shim::{Arc, StdArc};
+use crate::wake_batch::for_each;
 use std::task::{Wake, Waker};
 
 /// So many turns in a row a scope that is woken in each of its polls may let a catcher wait that it has asked (C8).
@@ -38,9 +39,7 @@ pub(crate) fn before(inbox: &Arc<Inbox>, node: Option<&Arc<Node>>, waker: &Waker
     }
     // A catcher with the waker of this very poll is reached by it. The others sit behind combinators that poll only
     // those who were woken.
-    for catcher in asked {
-        catcher.wake_unless(waker);
-    }
+    for_each(asked, |catcher| catcher.wake_unless(waker));
     taken
 }
 
@@ -102,12 +101,12 @@ fn settle_marks(inbox: &Arc<Inbox>, woken: bool) {
         return inbox.put_marked(marked);
     }
     let oldest = inbox.oldest();
-    for (catcher, id) in marked {
+    for_each(marked, |(catcher, id)| {
         if let Some(home) = catcher.pass_over(inbox, id, oldest) {
             // This is the scope's own turn: it looks for what is due after this.
             round::settle(inbox, id, home, How::PassedOver).wake_others();
         }
-    }
+    });
 }
 
 fn take(inbox: &Arc<Inbox>, id: u64) -> Option<Reason> {

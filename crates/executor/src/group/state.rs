@@ -102,8 +102,11 @@ impl<E, H: Cancel> State<E, H> {
     /// Cancels body and children, once, but for the child that ends anyhow.
     pub(super) fn shut_down(&self, reason: Reason, ends: Option<ChildKey>) {
         if self.begin_shut_down(&reason) {
-            self.body.cancel(reason.clone());
-            self.children.cancel_others(ends, &reason); // G5
+            let body = catch_unwind(AssertUnwindSafe(|| self.body.cancel(reason.clone())));
+            self.children.cancel_others(ends, &reason); // G5, also if the body's waker has panicked
+            if let Err(panic) = body {
+                resume_unwind(panic);
+            }
         }
     }
 

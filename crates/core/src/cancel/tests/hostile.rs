@@ -150,6 +150,50 @@ fn a_waker_may_call_back_into_its_scope() {
 }
 
 #[test]
+fn a_waker_of_a_catcher_that_panics_keeps_no_other_catcher_from_its_clean_up() {
+    struct Wild;
+    impl Wake for Wild {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics");
+        }
+    }
+    let log = Log::default();
+    let calm = Arc::<Woken>::default();
+    let scope = CancelScope::new();
+    let mut run = Box::pin(scope.run({
+        let (log, calm) = (log.clone(), calm.clone());
+        async move {
+            let mut one = Box::pin(catch_cancel(pending::<()>()));
+            let cleans = log.clone();
+            let mut other = Box::pin(async move {
+                drop(catch_cancel(pending::<()>()).await);
+                cleans.add("cleaned up");
+            });
+            let wakers = [Waker::from(Arc::new(Wild)), Waker::from(calm.clone())];
+            let mut polled = false;
+            poll_fn(move |_| {
+                // Polls them like a combinator that polls only who was woken.
+                if !std::mem::replace(&mut polled, true) {
+                    assert!(one.as_mut().poll(&mut Context::from_waker(&wakers[0])).is_pending());
+                }
+                if calm.0.swap(0, Ordering::Relaxed) > 0 || log.is_empty() {
+                    return other.as_mut().poll(&mut Context::from_waker(&wakers[1]));
+                }
+                Poll::<()>::Pending
+            })
+            .await;
+        }
+    }));
+    assert!(poll_once(run.as_mut()).is_pending());
+    log.add("polled");
+    scope.cancel("why");
+    let panic = catch_unwind(AssertUnwindSafe(|| poll_once(run.as_mut()))).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"a waker that panics"));
+    assert!(poll_once(run.as_mut()).is_ready());
+    assert_eq!(log.take(), ["polled", "cleaned up"]);
+}
+
+#[test]
 fn the_last_waker_is_woken_and_the_one_before_is_let_go() {
     let scope = CancelScope::new();
     let mut run = Box::pin(scope.run(catch_cancel(pending::<()>())));
