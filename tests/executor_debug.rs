@@ -6,6 +6,7 @@ use evenloop::{
     EventLoop, TaskGroup, ThreadPool, create_named_task, create_task, event_loop_builder, gather_settled,
     sleep, to_thread, try_gather, yield_now,
 };
+use futures::FutureExt;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -117,6 +118,30 @@ fn of_many_errors_of_one_gather_the_first_stands_for_all() {
     });
     event_loop.close();
     assert!(reports.borrow().is_empty(), "{reports:?}");
+}
+
+#[test]
+fn errors_of_a_group_that_was_dropped_are_told() {
+    let (event_loop, reports) = event_loop(true);
+    event_loop.run_until_complete(async {
+        let mut group = Box::pin(TaskGroup::run(async |group: TaskGroup<&str>| {
+            group.create_task(async {
+                let _ = catch_cancel(pending::<()>()).await;
+                Err::<(), _>("the clean-up failed")
+            });
+            pending::<Result<(), _>>().await
+        }));
+        assert!((&mut group).now_or_never().is_none());
+        yield_now().await;
+        drop(group);
+        yield_now().await;
+    });
+    event_loop.close();
+    let reports = reports.take();
+    assert!(
+        matches!(&reports[..], [one] if one.contains("task group") && one.contains("str")),
+        "{reports:?}"
+    );
 }
 
 #[test]

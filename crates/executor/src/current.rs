@@ -3,6 +3,7 @@
 use crate::event_loop::Core;
 use crate::task::sched::Sched;
 use crate::task::{Task, TaskInfo};
+use crate::unhandled::Unhandled;
 use evenloop_core::cancel::Raised;
 use evenloop_core::shim::thread_local;
 use std::any::Any;
@@ -190,6 +191,18 @@ pub(crate) fn report(panic: Box<dyn Any + Send>) {
     if is_running() {
         create_task(async move { resume_unwind(panic) }).detach();
     }
+}
+
+/// Debug mode: tells the loop's hook of an error of a group's child that came after its group's future was dropped.
+pub(crate) fn report_error<E>(error: E) {
+    let seen_by = |core: &Rc<Core>| core.is_debug().then(|| (core.sched().current(), core.sched().hook()));
+    if let Some((task, hook)) = with_current(seen_by).flatten() {
+        let about = task.and_then(|task| task.about());
+        Unhandled::new("the error of a task group that was dropped was looked at by nobody", about, None)
+            .in_other_words(std::any::type_name::<E>().to_owned())
+            .report(hook);
+    }
+    drop(error);
 }
 
 /// Whether a cancellation of the calling code is open.

@@ -334,7 +334,7 @@ impl Core {
         }
     }
 
-    pub(super) fn is_debug(&self) -> bool {
+    pub(crate) fn is_debug(&self) -> bool {
         self.handle.is_debug()
     }
 

@@ -2,7 +2,7 @@
 
 use super::error::GroupError;
 use super::start::Starting;
-use crate::current::report;
+use crate::current::{report, report_error};
 use crate::finally::{Dropping, catch_panic};
 use crate::task::task_ref::TaskRef;
 use evenloop_core::cancel::{CancelScope, Cancelled, Reason, catch_cancel};
@@ -30,7 +30,7 @@ pub(super) struct Inside<E> {
     pub(super) phase: Phase,
     /// In the order in which they came.
     pub(super) errors: Vec<E>,
-    /// The first one. Others go to the loop's hook, as do those that come after the group's end.
+    /// The first one. Others go to the loop's hook, as do those that come after the group's end (errors in debug mode).
     panic: Option<Box<dyn Any + Send>>,
 }
 
@@ -81,7 +81,18 @@ impl<E, H: Cancel> State<E, H> {
     /// Somebody failed, a child or the body: all others are cancelled.
     pub(super) fn fail(&self, fail: Fail<E>, child: Option<ChildKey>) {
         match fail {
-            Fail::Error(error) => self.inside.borrow_mut().errors.push(error),
+            Fail::Error(error) => {
+                let unseen = {
+                    let mut inside = self.inside.borrow_mut();
+                    if inside.phase == Phase::Finished {
+                        Some(error)
+                    } else {
+                        inside.errors.push(error);
+                        None
+                    }
+                };
+                unseen.into_iter().for_each(report_error);
+            }
             Fail::Panic(panic) => {
                 let unseen = {
                     let mut inside = self.inside.borrow_mut();
@@ -204,7 +215,7 @@ impl<E, H: Cancel> Drop for Unfinished<'_, E, H> {
     fn drop(&mut self) {
         self.0.shut_down(DROPPED, None);
         let (_, errors, panic) = self.0.finish();
-        drop(errors);
+        errors.into_iter().for_each(report_error);
         panic.into_iter().for_each(report);
     }
 }
