@@ -6,10 +6,12 @@ use evenloop::{
     BorrowingGroup, ChildError, GroupError, all_tasks, create_task, finally, sleep, timeout, yield_now,
 };
 use evenloop_tests::{Log, SECOND, on_virtual_clock as run};
+use futures::FutureExt;
 use futures::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -330,4 +332,26 @@ fn it_may_sit_inside_a_task_of_a_loop() {
         task.await
     });
     assert_eq!(sum, 6);
+}
+
+#[test]
+fn a_child_that_never_ran_is_counted_until_its_future_is_dropped() {
+    struct Looks(BorrowingGroup<'static, ()>, Rc<Cell<usize>>);
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.1.set(self.0.len());
+        }
+    }
+    let seen = Rc::new(Cell::new(0));
+    let looks = seen.clone();
+    let group = BorrowingGroup::run(async move |group: BorrowingGroup<'static, ()>| {
+        let looks = Looks(group.clone(), looks);
+        group.start_soon(async move {
+            let _looks = looks;
+            Ok(())
+        });
+        pending::<Result<(), ()>>().await
+    });
+    assert!(group.now_or_never().is_none());
+    assert_eq!(seen.get(), 1);
 }

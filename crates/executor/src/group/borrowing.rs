@@ -136,9 +136,11 @@ impl<'env, E: 'env> BorrowingGroup<'env, E> {
         let ends = Ends(end);
         let shared = self.shared.clone();
         self.shared.new.borrow_mut().push(Box::pin(async move {
-            let key = member.key();
             let dropping = Dropping::new();
-            let outcome = scope.run_as_task(catch_panic(future, &dropping)).await;
+            // Named before `member`, so that it is dropped before that if it is never polled (G4).
+            let run = scope.run_as_task(catch_panic(future, &dropping));
+            let key = member.key();
+            let outcome = run.await;
             let outcome = match outcome {
                 Ok(Ok(Ok(value))) => Ok(value),
                 Ok(Ok(Err(error))) => {
