@@ -11,7 +11,7 @@ use evenloop_tests::{Log, SECOND, after};
 use futures::FutureExt;
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -591,4 +591,14 @@ fn a_checkpoint_lets_others_run_and_can_be_cancelled() {
     });
     assert_eq!(error.reason().text(), Some("ten"));
     assert_eq!(steps.get(), 10);
+}
+
+#[test]
+fn a_gather_that_gave_its_values_says_so_when_it_is_awaited_again() {
+    run(async {
+        let mut many = gather(vec![ready(1), ready(2)]);
+        assert_eq!((&mut many).await, [1, 2]);
+        let panic = AssertUnwindSafe(&mut many).catch_unwind().await.unwrap_err();
+        assert!(panic.downcast_ref::<&str>().unwrap().contains("`gather` was awaited again"));
+    });
 }

@@ -46,7 +46,7 @@ type Outcome<T> = Result<T, JoinError>;
 ///
 /// # Panics
 ///
-/// With the first child's panic; when no loop runs on this thread.
+/// With the first child's panic; when no loop runs on this thread; when it is awaited again after it gave its values.
 ///
 /// # Examples
 ///
@@ -275,13 +275,23 @@ pub struct Gather<K, J> {
     resume: Option<Resume>,
     /// A child ended cancelled of its own, and the calling task was asked to end.
     handed_on: Option<(Raised, JoinError)>,
+    /// The values were given, or a panic.
+    done: bool,
     judge: PhantomData<fn(J)>,
 }
 
 impl<K, J> Gather<K, J> {
     fn new(kids: K) -> Self {
         let catcher = Catcher::new();
-        Self { kids, catcher, cancelled: None, resume: None, handed_on: None, judge: PhantomData }
+        Self {
+            kids,
+            catcher,
+            cancelled: None,
+            resume: None,
+            handed_on: None,
+            done: false,
+            judge: PhantomData,
+        }
     }
 
     /// A child was cancelled: so is the caller.
@@ -304,6 +314,7 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<K::Output> {
         let this = &mut *self;
+        assert!(!this.done, "`gather` was awaited again after it had given its values");
         // Awaited again after code around this has caught what went on from here: then it begins anew.
         this.resume.take_if(|resume| resume.is_over());
         if let Some(resume) = &mut this.resume {
@@ -346,9 +357,15 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
             return Pin::new(resume).poll(cx).map(|never| match never {});
         }
         match this.kids.collect().map_err(JoinError::into_panic) {
-            Ok(output) => Poll::Ready(output),
-            Err(Ok(panic)) => resume_unwind(panic),
             Err(Err(error)) => this.hand_on(error),
+            Ok(output) => {
+                this.done = true;
+                Poll::Ready(output)
+            }
+            Err(Ok(panic)) => {
+                this.done = true;
+                resume_unwind(panic)
+            }
         }
     }
 }
