@@ -559,7 +559,7 @@ fn a_comparison_that_panics_in_a_get_keeps_no_putter_waiting() {
 /// Looks at its queue when it is dropped.
 struct Looker {
     touchy: Touchy,
-    queue: std::sync::Weak<PriorityQueue<Looker>>,
+    queue: std::rc::Weak<PriorityQueue<Looker>>,
     /// How many items it has seen there.
     seen: Rc<Cell<usize>>,
 }
@@ -600,11 +600,11 @@ fn an_item_that_a_comparison_loses_may_use_its_queue_when_it_is_dropped() {
     let get_many: fn(&PriorityQueue<Looker>) =
         |queue| assert!(queue.get_many(&mut vec![], 1).now_or_never().is_none());
     for get in [get_nowait, get, get_many] {
-        let queue = Arc::new(PriorityQueue::new(0));
+        let queue = Rc::new(PriorityQueue::new(0));
         let (panics, seen) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
         for _ in 0..5 {
             let touchy = Touchy(panics.clone());
-            let item = Looker { touchy, queue: Arc::downgrade(&queue), seen: seen.clone() };
+            let item = Looker { touchy, queue: Rc::downgrade(&queue), seen: seen.clone() };
             queue.put_nowait(item).ok().unwrap();
         }
         panics.set(true);
