@@ -105,15 +105,23 @@ impl Core {
     }
 
     /// Whether nothing is ready, also when those have been told who wait for that.
+    #[inline]
     fn rests(&self) -> bool {
-        if self.sched.ready() == 0 && self.lulls.are_awaited() {
-            self.lulls.tell(|waker| {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                    Unhandled::new("a waker panicked", None, Some(&*panic)).report(self.sched.hook());
-                    drop_quietly(panic);
-                }
-            });
+        self.sched.ready() == 0 && self.rests_still()
+    }
+
+    /// The same where nothing is ready.
+    #[cold]
+    fn rests_still(&self) -> bool {
+        if !self.lulls.are_awaited() {
+            return true;
         }
+        self.lulls.tell(|waker| {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                Unhandled::new("a waker panicked", None, Some(&*panic)).report(self.sched.hook());
+                drop_quietly(panic);
+            }
+        });
         self.sched.ready() == 0
     }
 
