@@ -16,6 +16,7 @@ use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, poll};
 use std::future::pending;
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::pin::{Pin, pin};
@@ -39,21 +40,20 @@ fn fill(stream: &TcpStream) {
 
 // === Records and descriptors ===
 
-/// Elsewhere a record stayed when the descriptor was closed by others (tokio#3104, #7563).
+/// Elsewhere a record stayed when the descriptor was closed by others (tokio#3104, #7563). Here another file takes its
+/// number, which closes it.
 #[test]
 fn a_descriptor_closed_behind_our_back_leaves_no_record() {
     let driver = ReactorDriver::new().unwrap();
     let runtime = Runtime::builder("test").reactor(Arc::new(driver.handle())).build();
     let _entered = runtime.enter();
-    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let number = ours.as_raw_fd();
     let watched = AsyncFd::new(ours).unwrap();
-    // SAFETY: nobody uses the number until it is taken again below.
-    drop(unsafe { OwnedFd::from_raw_fd(number) });
-    // The same number again, so that dropping the first closes this one and not a stranger's.
-    let again = rustix::io::fcntl_dupfd_cloexec(&_theirs, number).unwrap();
-    assert_eq!(again.as_raw_fd(), number);
-    std::mem::forget(again);
+    // SAFETY: `watched` owns the number, and closes it.
+    let mut borrowed = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+    // In one step, so that the number is never free: a test beside this one would be given it.
+    rustix::io::dup3(&theirs, &mut borrowed, rustix::io::DupFlags::CLOEXEC).unwrap();
     drop(watched);
     assert_eq!(format!("{driver:?}"), "ReactorDriver [idle, sources: 0]");
 }
