@@ -53,8 +53,8 @@ impl CancelScope {
     /// Runs `future` inside this scope. `Err`: the scope was cancelled, and `future` was dropped after everyone inside
     /// who catches had been asked.
     ///
-    /// A scope that was cancelled before drops `future` without polling it. A deadline is first looked at after the first
-    /// poll, so a future that does not wait is never cancelled by it.
+    /// A scope that was cancelled before drops `future` without polling it. A deadline is looked at after each poll, so a
+    /// future that is ready when it is polled is never cancelled by it, and one that is not takes one more poll to end.
     ///
     /// # Cancel safety
     ///
@@ -168,24 +168,17 @@ impl<F: Future> Future for Run<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if this.scope.is_running() {
-            if !*this.entered {
-                assert!(
-                    this.inbox.enter(),
-                    "`CancelScope::run` needs a scope that has not been entered before: make one for each block"
-                );
-                *this.entered = true;
-                this.alarm.follow(this.inbox.deadline());
-            } else if this.inbox.asked() {
-                this.alarm.follow(this.inbox.deadline());
-            }
-            if let Some(reason) = this.alarm.rings(cx) {
-                this.scope.ask(reason);
-            }
+        if this.scope.is_running() && !*this.entered {
+            assert!(
+                this.inbox.enter(),
+                "`CancelScope::run` needs a scope that has not been entered before: make one for each block"
+            );
+            *this.entered = true;
         }
         let polled = this.scope.poll(this.future, cx);
-        // A deadline that was moved during the poll: its turn has looked at requests since, and will not look again.
-        if polled.is_pending() && this.scope.is_running() && this.alarm.follow(this.inbox.deadline()) {
+        // After the future has had its turn: what is ready in time is not lost, and it may have moved the deadline.
+        if polled.is_pending() && this.scope.is_running() {
+            this.alarm.follow(this.inbox.deadline());
             if let Some(reason) = this.alarm.rings(cx) {
                 this.scope.ask(reason);
                 cx.waker().wake_by_ref();
@@ -217,13 +210,11 @@ struct Entry {
 }
 
 impl Alarm {
-    /// Takes note of the deadline. True: it was moved.
-    fn follow(&mut self, deadline: Option<Instant>) -> bool {
-        let moved = self.seen != deadline;
-        if moved {
+    /// Takes note of the deadline.
+    fn follow(&mut self, deadline: Option<Instant>) {
+        if self.seen != deadline {
             (self.seen, self.wanted) = (deadline, deadline);
         }
-        moved
     }
 
     /// Sets the timer for the deadline that is wanted. `Some`: it is met.

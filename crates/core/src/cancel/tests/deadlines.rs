@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// The poll that finds the deadline met, and the one that it asks for.
+fn poll_to_the_end<F: Future>(mut run: Pin<&mut F>) -> Poll<F::Output> {
+    assert!(poll_once(run.as_mut()).is_pending());
+    poll_once(run)
+}
+
 #[test]
 fn a_deadline_strikes_after_the_first_poll() {
     let (hand, runtime) = Hand::new();
@@ -13,7 +19,22 @@ fn a_deadline_strikes_after_the_first_poll() {
     let mut run = Box::pin(scope.run(pending::<()>()));
     assert!(poll_once(run.as_mut()).is_pending());
     hand.advance_to(0);
-    assert_eq!(poll_once(run.as_mut()), cancelled("deadline"));
+    assert_eq!(poll_to_the_end(run.as_mut()), cancelled("deadline"));
+}
+
+/// Elsewhere a value that was there when the deadline struck was lost (trio's `move_on_after` keeps it, too).
+#[test]
+fn what_is_ready_when_the_deadline_strikes_is_not_lost() {
+    let (hand, runtime) = Hand::new();
+    let _entered = runtime.enter();
+    let scope = CancelScope::with_deadline(hand.at(10));
+    let value = Cell::new(None);
+    let mut run = Box::pin(scope.run(poll_fn(|_| value.get().map_or(Poll::Pending, Poll::Ready))));
+    assert!(poll_once(run.as_mut()).is_pending());
+    hand.advance_to(11);
+    value.set(Some(1));
+    assert_eq!(poll_once(run.as_mut()), Poll::Ready(Ok(1)));
+    assert!(!scope.cancel_called());
 }
 
 #[test]
@@ -66,7 +87,7 @@ fn a_deadline_that_is_moved_by_the_code_inside_counts() {
         assert!(poll_once(run.as_mut()).is_pending());
         for seconds in [4, 5, 10, 19, 20] {
             hand.advance_to(seconds);
-            let over = poll_once(run.as_mut()).is_ready();
+            let over = poll_to_the_end(run.as_mut()).is_ready();
             assert_eq!(over, strikes_at == Some(seconds), "to {to:?}, at {seconds}");
             if over {
                 break;
@@ -87,7 +108,7 @@ fn a_deadline_that_fired_and_was_moved_before_anybody_looked_is_not_met() {
     scope.set_deadline(Some(hand.at(30)));
     assert!(poll_once(run.as_mut()).is_pending());
     hand.advance_to(30);
-    assert_eq!(poll_once(run.as_mut()), cancelled("deadline"));
+    assert_eq!(poll_to_the_end(run.as_mut()), cancelled("deadline"));
 }
 
 #[test]
@@ -98,7 +119,7 @@ fn when_the_timers_end_the_scope_is_cancelled_and_says_so() {
     let mut run = Box::pin(scope.run(pending::<()>()));
     assert!(poll_once(run.as_mut()).is_pending());
     hand.end();
-    assert_eq!(poll_once(run.as_mut()), cancelled("the runtime that kept the time has ended"));
+    assert_eq!(poll_to_the_end(run.as_mut()), cancelled("the runtime that kept the time has ended"));
 }
 
 #[test]
