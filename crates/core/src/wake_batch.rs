@@ -4,6 +4,7 @@
 //! wakers to a batch, and the batch is woken when the lock is free again. When more wakers are due than fit, the owner
 //! goes round: lock, fill, unlock, wake, until nothing is left.
 
+use crate::Runtime;
 use smallvec::SmallVec;
 use std::any::Any;
 use std::mem;
@@ -78,14 +79,12 @@ impl WakeBatch {
         for_each(self.wakers.drain(..), Waker::wake);
     }
 
-    /// As [`wake_all`](Self::wake_all), for those on whom no waker's panic may fall: they tell it
-    /// ([`Runtime::report_panic`](crate::Runtime::report_panic)) and go on.
-    ///
-    /// # Errors
-    ///
-    /// What the first waker that panicked did so with.
-    pub fn try_wake_all(&mut self) -> Result<(), Box<dyn Any + Send>> {
-        try_for_each(self.wakers.drain(..), Waker::wake)
+    /// As [`wake_all`](Self::wake_all), for those on whom no waker's panic may fall, such as whoever fires timers: the first
+    /// one is [told to the host](Runtime::report_panic). Never panics.
+    pub fn wake_all_reporting(&mut self) {
+        if let Err(panic) = try_for_each(self.wakers.drain(..), Waker::wake) {
+            Runtime::report_panic("a waker panicked", panic);
+        }
     }
 }
 

@@ -179,7 +179,7 @@ impl Engine {
                 }
                 state.wheel.has_due()
             });
-            pen::wake_batch(&mut batch); // E2
+            batch.wake_all_reporting(); // E2
         }
         true
     }

@@ -414,14 +414,7 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
             let Some(waker) = wakers.next() else { break };
             batch.push(waker);
         }
-        wake_batch(&mut batch);
-    }
-}
-
-/// Wakes a batch, with no lock held. A waker that panics silences no other, and does not end whoever turns the timers.
-pub(crate) fn wake_batch(batch: &mut WakeBatch) {
-    if let Err(panic) = batch.try_wake_all() {
-        Runtime::report_panic("a waker panicked", panic);
+        batch.wake_all_reporting();
     }
 }
 

@@ -80,7 +80,7 @@ impl<K: Kernel> Exit<K> {
     pub fn publish(&self) {
         let mut due = WakeBatch::new();
         while self.take_due(&mut due) {
-            due.wake_all(); // X4
+            due.wake_all_reporting(); // X4
         }
     }
 
