@@ -143,14 +143,17 @@ fn try_out(plant: &Plant, copy: &Path) -> Result<Result<String, String>, String>
 
 /// Builds what a check runs, so that the time of building is not the check's.
 fn builds(of: &str, copy: &Path) -> Result<bool, String> {
-    Ok(succeeds(check(of, copy)?.arg("--no-run"), BUILD_SECONDS))
+    Ok(run_limited(check(of, copy)?.arg("--no-run"), BUILD_SECONDS) == Some(0))
 }
 
 /// Runs a check on the copy as it is. `Some`: how it fails.
 fn fails(of: &str, copy: &Path) -> Result<Option<String>, String> {
     let Some(id) = of.strip_prefix("loom ") else {
-        let passes = succeeds(&mut with_filter(check(of, copy)?, of), CHECK_SECONDS);
-        return Ok((!passes).then(|| of.to_owned()));
+        return Ok(match run_limited(&mut with_filter(check(of, copy)?, of), CHECK_SECONDS) {
+            Some(0) => None,
+            Some(TIMED_OUT) => Some(format!("{of}: not over after {CHECK_SECONDS} s")),
+            _ => Some(of.to_owned()),
+        });
     };
     let (kind, name) = id.split_once("::").ok_or_else(|| format!("plants.toml: `{of}` names no model"))?;
     let model = Model { owner: String::new(), kind: kind.into(), name: name.into() };
@@ -201,8 +204,12 @@ fn with_filter(mut command: Command, check: &str) -> Command {
     command
 }
 
-/// A check that waits for ever has noticed, too: `timeout` ends it.
-fn succeeds(command: &mut Command, limit_seconds: u32) -> bool {
+/// What `timeout` exits with if it had to end the command.
+const TIMED_OUT: i32 = 124;
+
+/// Runs it under `timeout`, since a check that waits for ever has noticed, too. `None`: it did not start, or a signal ended
+/// it.
+fn run_limited(command: &mut Command, limit_seconds: u32) -> Option<i32> {
     let mut limited = Command::new("timeout");
     limited.arg(limit_seconds.to_string()).arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
@@ -212,5 +219,5 @@ fn succeeds(command: &mut Command, limit_seconds: u32) -> bool {
         };
     }
     limited.current_dir(command.get_current_dir().unwrap_or(sh::root()));
-    limited.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    limited.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?.code()
 }
