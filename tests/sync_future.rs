@@ -200,6 +200,24 @@ fn a_callback_that_comes_while_others_run_elsewhere_runs_after_them() {
     assert_eq!(log.read().len(), 4, "who comes when all have run needs nobody to wait for");
 }
 
+/// Showed as a callback that ran all the same.
+#[test]
+fn a_callback_may_take_back_those_after_it() {
+    let (future, log) = (future(), Log::default());
+    let second = Arc::new(Mutex::new(None));
+    future.add_done_callback({
+        let second = second.clone();
+        move |future| {
+            let second = second.lock().unwrap().take().unwrap();
+            assert!(future.remove_done_callback(second), "its job has not come to it");
+        }
+    });
+    *second.lock().unwrap() = Some(future.add_done_callback(log.write("second")));
+    future.add_done_callback(log.write("third"));
+    future.set_result(1).unwrap();
+    assert_eq!(log.read(), ["third"]);
+}
+
 #[test]
 fn a_host_that_ends_before_it_runs_its_callbacks_stands_in_nobodys_way() {
     let (future, log, host) = (future(), Log::default(), Arc::new(Host::default()));

@@ -26,6 +26,7 @@ use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{Arc, Mutex, OnceLock};
 use evenloop_core::watch::{self, On};
 use evenloop_core::{BoxFuture, Runtime};
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::future::IntoFuture;
@@ -71,7 +72,7 @@ struct Shared<T, E> {
 struct State<T, E> {
     waiters: Waiters<()>,
     /// In the order of registration. Once the future is done: those that the job has not come to (F5).
-    callbacks: Vec<(CallbackId, Callback<T, E>)>,
+    callbacks: VecDeque<(CallbackId, Callback<T, E>)>,
     /// F5.
     delivering: bool,
     last_id: u64,
@@ -152,7 +153,7 @@ impl<T, E> Future<T, E> {
     pub fn new() -> Self {
         let state = State {
             waiters: Waiters::new(),
-            callbacks: vec![],
+            callbacks: VecDeque::new(),
             delivering: false,
             last_id: 0,
             deliver: None,
@@ -252,7 +253,7 @@ impl<T, E> Future<T, E> {
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
         let mut state = self.shared.state.lock();
         let place = state.callbacks.iter().position(|(known, _)| *known == id);
-        let removed = place.map(|place| state.callbacks.remove(place));
+        let removed = place.and_then(|place| state.callbacks.remove(place));
         drop(state); // before the callback
         removed.is_some()
     }
@@ -333,7 +334,7 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Future<T, E> {
         let mut state = self.shared.state.lock();
         state.last_id += 1;
         let id = CallbackId(state.last_id);
-        state.callbacks.push((id, callback));
+        state.callbacks.push_back((id, callback));
         if self.shared.outcome.get().is_none() {
             state.deliver = Some(Self::deliver);
         } else if !std::mem::replace(&mut state.delivering, true) {
@@ -399,11 +400,9 @@ impl<T, E> Delivery<T, E> {
     /// Runs the callbacks, until there are no more.
     fn run(mut self) {
         let mut first_panic = None;
-        while let Some(callbacks) = self.next() {
-            for (_, callback) in callbacks {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(&self.future))) {
-                    first_panic.get_or_insert(panic);
-                }
+        while let Some(callback) = self.next() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(&self.future))) {
+                first_panic.get_or_insert(panic);
             }
         }
         match first_panic {
@@ -413,16 +412,16 @@ impl<T, E> Delivery<T, E> {
         }
     }
 
-    /// What has been registered since. None: that was all, and whoever registers from now on needs another job.
-    fn next(&mut self) -> Option<Vec<(CallbackId, Callback<T, E>)>> {
+    /// The next one; the others stay registered meanwhile. None: that was all, and whoever registers from now on needs another
+    /// job.
+    fn next(&mut self) -> Option<Callback<T, E>> {
         let mut state = self.future.shared.state.lock();
-        let callbacks = std::mem::take(&mut state.callbacks);
-        if callbacks.is_empty() {
+        let next = state.callbacks.pop_front();
+        if next.is_none() {
             state.delivering = false;
             self.is_over = true;
-            return None;
         }
-        Some(callbacks)
+        next.map(|(_, callback)| callback)
     }
 }
 
