@@ -239,6 +239,47 @@ fn a_host_that_ends_before_it_runs_its_callbacks_stands_in_nobodys_way() {
     assert_eq!(log.read(), ["late"]);
 }
 
+/// Panics when it is dropped.
+struct Wild;
+
+impl Drop for Wild {
+    fn drop(&mut self) {
+        panic!("a destructor that panics");
+    }
+}
+
+/// Showed as an abort of the process.
+#[test]
+fn callbacks_that_panic_with_what_panics_keep_no_other_from_running() {
+    let (future, log) = (future(), Log::default());
+    for _ in 0..2 {
+        future.add_done_callback(|_| std::panic::panic_any(Wild));
+    }
+    future.add_done_callback(log.write("third"));
+    let set = catch_unwind(AssertUnwindSafe(|| future.set_result(1)));
+    std::mem::forget(set.expect_err("the first panic goes on"));
+    assert_eq!(log.read(), ["third"]);
+}
+
+/// Showed as callbacks that nobody ran any more.
+#[test]
+fn a_callback_that_panics_when_it_is_dropped_stands_in_nobodys_way() {
+    let (future, log, host) = (future(), Log::default(), Arc::new(Host::default()));
+    let alive = Arc::new(());
+    {
+        let _entered = host.enter();
+        let (wild, held) = (Wild, alive.clone());
+        future.add_done_callback(move |_| drop(wild));
+        future.add_done_callback(move |_| drop(held));
+        future.set_result(1).unwrap();
+    }
+    let jobs = std::mem::take(&mut *host.jobs.lock().unwrap());
+    catch_unwind(AssertUnwindSafe(|| drop(jobs))).expect_err("the panic goes on");
+    assert_eq!(Arc::strong_count(&alive), 1, "the others are dropped");
+    future.add_done_callback(log.write("late"));
+    assert_eq!(log.read(), ["late"]);
+}
+
 #[test]
 fn without_a_host_callbacks_run_on_the_setters_thread() {
     let (future, log) = (future(), Log::default());

@@ -11,6 +11,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+/// What a panic carries that panics in turn.
+struct Payload;
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        panic!("what a panic carries, on purpose");
+    }
+}
+
+/// A waker that panics with it.
+struct Wild;
+
+impl Wake for Wild {
+    fn wake(self: Arc<Self>) {
+        std::panic::panic_any(Payload);
+    }
+}
+
 /// How many make a crowd: what takes the square of it does not end.
 const CROWD: usize = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 
@@ -205,6 +223,30 @@ fn who_gives_up_in_the_turn_of_a_release_takes_nothing_along() {
         let permits: Vec<_> = served.collect();
         assert_eq!((permits.len(), semaphore.value()), (left, WAITERS - left), "{given_up:b}");
     }
+}
+
+/// Showed as waiters that nobody woke, and as an abort of the process.
+#[test]
+fn what_a_wakers_panic_carries_falls_on_nobody() {
+    let wild = Waker::from(Arc::new(Wild));
+    let (calm, waker) = Woken::waker();
+
+    let event = Event::new();
+    let mut waits: Vec<_> = (0..100).map(|_| event.wait()).collect();
+    for (number, wait) in waits.iter_mut().enumerate() {
+        assert!(poll(wait, if number % 10 == 0 { &wild } else { &waker }).is_pending());
+    }
+    std::mem::forget(catch_unwind(AssertUnwindSafe(|| event.set())).expect_err("the first one goes on"));
+    assert_eq!(calm.times(), 90);
+
+    let queue = Queue::new(1);
+    queue.put_nowait(Some(Payload)).ok().unwrap();
+    let (mut put, mut joins) = (queue.put(None), (queue.join(), queue.join()));
+    assert!(poll(&mut put, &wild).is_pending());
+    assert!(poll(&mut joins.0, &wild).is_pending());
+    assert!(poll(&mut joins.1, &waker).is_pending());
+    std::mem::forget(catch_unwind(AssertUnwindSafe(|| queue.shutdown(true))).expect_err("and here"));
+    assert_eq!(calm.times(), 91);
 }
 
 #[test]

@@ -19,6 +19,7 @@
 //! current runtime's [`Spawn`](evenloop_core::Spawn) takes them as one job, so that their order holds. Without a runtime
 //! they run on the setter's thread, before the call returns.
 
+use crate::first_panic::FirstPanic;
 use crate::report::report;
 use crate::wait_list::{Place, Waiters, wake_due};
 use evenloop_core::context::Context as Variables;
@@ -30,7 +31,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::future::IntoFuture;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -296,16 +297,13 @@ impl<T, E> Future<T, E> {
         state.delivering = deliver.is_some();
         drop(state);
         // A waker that panics keeps no callback from being run.
-        let woken = catch_unwind(AssertUnwindSafe(|| {
-            wake_due(None, &self.shared.state, |state: &mut State<T, E>| &mut state.waiters);
-        }));
+        let mut panic = FirstPanic::default();
+        panic.catch(|| wake_due(None, &self.shared.state, |state: &mut State<T, E>| &mut state.waiters));
         if let Some(deliver) = deliver {
-            deliver(Delivery { future: self.clone(), is_over: false });
+            panic.catch(|| deliver(Delivery { future: self.clone(), is_over: false }));
         }
-        match woken {
-            Ok(()) => Ok(()),
-            Err(panic) => resume_unwind(panic),
-        }
+        panic.go_on();
+        Ok(())
     }
 }
 
@@ -399,17 +397,11 @@ struct Delivery<T, E> {
 impl<T, E> Delivery<T, E> {
     /// Runs the callbacks, until there are no more.
     fn run(mut self) {
-        let mut first_panic = None;
+        let mut panic = FirstPanic::default();
         while let Some(callback) = self.next() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| callback(&self.future))) {
-                first_panic.get_or_insert(panic);
-            }
+            panic.catch(|| callback(&self.future));
         }
-        match first_panic {
-            // Two panics at once would abort the process.
-            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-            _ => {}
-        }
+        panic.go_on();
     }
 
     /// The next one; the others stay registered meanwhile. None: that was all, and whoever registers from now on needs another
@@ -427,9 +419,14 @@ impl<T, E> Delivery<T, E> {
 
 impl<T, E> Drop for Delivery<T, E> {
     fn drop(&mut self) {
-        while !self.is_over {
-            drop(self.next());
+        if self.is_over {
+            return;
         }
+        let mut panic = FirstPanic::default();
+        while let Some(callback) = self.next() {
+            panic.catch(|| drop(callback));
+        }
+        panic.go_on();
     }
 }
 
@@ -443,9 +440,9 @@ impl<T, E> Drop for Shared<T, E> {
         }
         if let Some(Outcome::Exception { error, show, set_at }) = self.outcome.get() {
             // A panic here could be the second one at once.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                report("Future::set_exception", &Unseen { error, show: *show, set_at });
-            }));
+            let mut panic = FirstPanic::default();
+            panic.catch(|| report("Future::set_exception", &Unseen { error, show: *show, set_at }));
+            panic.forget();
         }
     }
 }

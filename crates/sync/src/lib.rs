@@ -36,6 +36,8 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod first_panic;
+
 mod report;
 
 mod wait_list;

@@ -19,10 +19,10 @@
 //! Why not hand items over directly, from the put to the getter that waits: a getter that is dropped would have to put
 //! the item back, behind younger ones that others have taken meanwhile.
 
+use crate::first_panic::FirstPanic;
 use crate::spin_lock::SpinLock;
 use crate::wait_list::{Guarding, wake_due};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 mod error;
 
@@ -369,12 +369,12 @@ impl<T, O: Order<T>> Queue<T, O> {
         let gone = state.shut_down(immediate);
         drop(state);
         // A waker that panics in one line keeps nobody in the others from being woken.
-        let panics = [State::getters, State::putters, State::joiners]
-            .map(|line| catch_unwind(AssertUnwindSafe(|| wake_due(None, &self.state, line))).err());
-        drop(gone);
-        if let Some(panic) = panics.into_iter().flatten().next() {
-            resume_unwind(panic);
+        let mut panic = FirstPanic::default();
+        for line in [State::getters, State::putters, State::joiners] {
+            panic.catch(|| wake_due(None, &self.state, line));
         }
+        panic.catch(|| drop(gone));
+        panic.go_on();
     }
 
     /// Whether the queue was shut down.

@@ -1,9 +1,9 @@
 //! Telling what nobody else can see any more.
 
+use crate::first_panic::FirstPanic;
 use evenloop_core::Runtime;
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Tells the host of this thread, or the standard error stream, for `call`.
 pub(crate) fn report(call: &'static str, what: &dyn fmt::Display) {
@@ -22,5 +22,7 @@ pub(crate) fn report_waker(call: &'static str, panic: Box<dyn Any + Send>) {
     };
     report(call, &format_args!("a waker of `{call}` panicked: {words}"));
     // What was thrown is foreign too.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    let mut another = FirstPanic::default();
+    another.catch(|| drop(panic));
+    another.forget();
 }

@@ -33,12 +33,12 @@
 //! that a rush which comes again allocates nothing. When the last waiter is gone, and the slab holds four times as many as
 //! there were at most since it was last empty, its memory is given back, unless it is of [`KEEP`] entries or fewer.
 
+use crate::first_panic::FirstPanic;
 use crate::spin_lock::Shows;
 use evenloop_core::WakeBatch;
 use evenloop_core::shim::Mutex;
 use std::num::NonZeroU32;
 use std::ops::DerefMut;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::{Poll, Waker};
 
 /// How many entries an idle list may keep whatever comes.
@@ -510,23 +510,17 @@ pub(crate) fn wake_due<S, T: Default>(
     state: &impl Guarding<S>,
     waiters: impl Fn(&mut S) -> &mut Waiters<T>,
 ) {
-    let mut first_panic = None;
+    let mut panic = FirstPanic::default();
     let mut batch = WakeBatch::new();
     first.into_iter().for_each(|waker| batch.push(waker));
     loop {
         let more = waiters(&mut state.lock()).take_due(&mut batch);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| batch.wake_all())) {
-            first_panic.get_or_insert(panic);
-        }
+        panic.catch(|| batch.wake_all());
         if !more {
             break;
         }
     }
-    match first_panic {
-        // Two panics at once would abort the process.
-        Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-        _ => {}
-    }
+    panic.go_on();
 }
 
 /// Wakes one. No lock may be held. A panic of the waker is swallowed only while another one is under way.
@@ -542,7 +536,9 @@ pub(crate) fn wake(waker: Waker) {
 #[cold]
 #[inline(never)] // so that `wake` needs no frame
 fn wake_while_panicking(waker: Waker) {
-    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    let mut panic = FirstPanic::default();
+    panic.catch(|| waker.wake());
+    panic.forget();
 }
 
 // === impl Slab ===

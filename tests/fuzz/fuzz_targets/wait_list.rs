@@ -1,6 +1,8 @@
 //! The wait list against a queue of numbers: who is granted, in which order, and what each learns on leaving.
 #![no_main]
 
+#[path = "../../../crates/sync/src/first_panic.rs"]
+mod first_panic;
 #[allow(dead_code)]
 #[path = "../../../crates/sync/src/spin_lock.rs"]
 mod spin_lock;
