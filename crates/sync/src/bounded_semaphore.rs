@@ -12,7 +12,7 @@ use std::fmt;
 ///
 /// Permits that are acquired and dropped cannot exceed it; the bound is for programs that
 /// [forget](Permit::forget) permits and [`release`](Self::release) them elsewhere, once too often. A permit that was released
-/// though somebody has it still comes back once, not twice.
+/// though somebody has it still comes back once, not twice, unless another has taken it by then: nobody can know that.
 ///
 /// # Examples
 ///
