@@ -69,7 +69,8 @@ impl From<VirtualClock> for Clock {
 }
 
 /// A clock that stands still until it is moved. Cheap to clone; clones are the same clock. It is exact: a sleep of a
-/// nanosecond takes one, where the real clock has a resolution of 1 ms.
+/// nanosecond takes one, where the real clock has a resolution of 1 ms. What is due more than 584 years after its making
+/// never comes.
 ///
 /// Work on other threads takes no virtual time: if the loop has nothing to do but wait for a thread and a timer, the timer
 /// wins. Events of the kernel that are there already, and wake-ups from other threads, come before any jump.

@@ -7,7 +7,8 @@
 //!     asked first, and may clean up; then the inner future is dropped, before `Elapsed` is given. If it gives a value all the
 //!     same, that wins.
 //! T5. While a scope around the timeout is being left, the timeout reports nothing: of nested timeouts with one deadline
-//!     only the outer one reports. Its request comes with the next poll, as theirs do, and goes before them.
+//!     only the outer one reports. Its request comes with the next poll, as theirs do, and goes before them. (Unless a set of
+//!     futures between the two polls one of its own twice in a poll, as `FuturesUnordered` does: then both report.)
 //! T6. One that waits without a deadline keeps its waker, so that whoever gives it one can have the timer set.
 
 use crate::entry::{Entry, or_panic};
