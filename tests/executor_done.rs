@@ -88,7 +88,7 @@ fn what_a_late_callback_was_told_of_outlives_the_handle() {
     let innocent = event_loop.create_task(async { yield_now().await }); // perhaps in the place of the one that is over
     let info: TaskInfo = kept.take().expect("it was called");
     assert_eq!(info.name(), "Task-1");
-    info.cancel("nobody else");
+    assert!(!info.cancel("nobody else"), "it is over");
     drop(info);
     event_loop.run_until_complete(innocent);
 }

@@ -122,7 +122,8 @@ impl<T> RemoteTask<T> {
             if let Made::Runs(task) = &*made {
                 let task = task.clone();
                 drop(made);
-                return task.cancel();
+                task.cancel();
+                return;
             }
             *made = Made::Cancelled;
         }

@@ -155,7 +155,8 @@ impl Word {
 
     /// Whether the task is over and its count is the whole truth.
     pub(crate) fn is_settled(&self) -> bool {
-        // ORDERING: Relaxed: asked by whoever frees the task, after an acquiring operation on this word.
+        // ORDERING: Relaxed: asked by whoever frees the task, after an acquiring operation on this word; or nothing is read
+        // because of the answer.
         self.0.load(Ordering::Relaxed) & SETTLED != 0
     }
 

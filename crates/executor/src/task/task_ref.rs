@@ -41,15 +41,12 @@ impl TaskRef {
         (unsafe { here(task) }.is_some() && known()).then_some(task)
     }
 
-    /// Asks for the task's end. False: it is over. From another thread the reason gets lost, and so does the answer.
+    /// Asks for the task's end. False: it is over. From another thread the reason gets lost, and true may be too late.
     pub(crate) fn request(&self, reason: Reason) -> bool {
         match self.here() {
             // SAFETY: this is the owner, and its loop runs.
             Some(task) => unsafe { task.request(reason) },
-            None => {
-                self.cancel();
-                true
-            }
+            None => self.cancel(),
         }
     }
 
@@ -82,8 +79,8 @@ impl TaskRef {
         self.here().map(|task| unsafe { task.about() })
     }
 
-    /// Asks for the task's end, from any thread. Nothing happens if it is over.
-    pub(crate) fn cancel(&self) {
+    /// Asks for the task's end, from any thread. False: nothing happens, it is over.
+    pub(crate) fn cancel(&self) -> bool {
         // SAFETY: this waker is one of ours, and alive.
         let task = unsafe { waker_task(self.0.data()) };
         // SAFETY: a waker keeps its task alive.
@@ -93,6 +90,7 @@ impl TaskRef {
             // SAFETY: QUEUED was set just now.
             unsafe { bring(task) }
         }
+        !header.word.is_settled()
     }
 }
 
