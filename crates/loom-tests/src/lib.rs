@@ -23,12 +23,24 @@ pub use witness::Witness;
 use evenloop_core::shim::atomic::{AtomicUsize, Ordering};
 use evenloop_core::shim::{StdArc, thread};
 use std::future::Future;
+use std::io::Write;
 use std::pin::{Pin, pin};
-use std::sync::atomic as plain;
+use std::sync::{Once, atomic as plain};
 use std::task::{Context, Poll, Wake, Waker};
 
 /// Runs `body` for every interleaving (loom) or many times (plain threads; `EVENLOOP_REPEAT`, default 200).
+///
+/// Any panic ends the process: one in a waker would be reported by whoever woke it, who goes on, and the model would pass.
+/// A waker that is to panic does so with [`resume_unwind`](std::panic::resume_unwind), of which no hook is told.
 pub fn model(body: impl Fn() + Send + Sync + 'static) {
+    static PANICS_COUNT: Once = Once::new();
+    PANICS_COUNT.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            // Not to where a test's output is caught: nobody would show it any more.
+            let _ = writeln!(std::io::stderr(), "{panic}");
+            std::process::abort()
+        }));
+    });
     #[cfg(evenloop_loom)]
     loom::model(move || {
         evenloop_core::shim::hooks::begin_execution();
