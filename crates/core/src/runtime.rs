@@ -291,18 +291,19 @@ impl Runtime {
     /// ```
     #[cold]
     pub fn report_panic(what: &str, panic: Box<dyn Any + Send>) {
-        let words = match panic.downcast_ref::<&'static str>() {
-            Some(words) => words,
-            None => panic.downcast_ref::<String>().map_or("(no message)", String::as_str),
-        };
-        let host = Self::with_current(|runtime| runtime.0.spawn.clone());
-        match host.flatten() {
-            Some(host) => host.report(&format_args!("{what}: {words}")),
-            None => eprintln!("{what}: {words}"),
-        }
-        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            std::mem::forget(another); // it might go on for ever
-        }
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            let words = match panic.downcast_ref::<&'static str>() {
+                Some(words) => words,
+                None => panic.downcast_ref::<String>().map_or("(no message)", String::as_str),
+            };
+            let host = Self::with_current(|runtime| runtime.0.spawn.clone());
+            match host.flatten() {
+                Some(host) => host.report(&format_args!("{what}: {words}")),
+                None => eprintln!("{what}: {words}"), // which panics where nobody can be told
+            }
+        }));
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+        std::mem::forget((told, dropped)); // what they panicked with might go on for ever
     }
 
     /// Who watches descriptors on the current runtime, for `call`.
@@ -418,6 +419,8 @@ impl Error for NoRuntime {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spawn::{BoxFuture, BoxJob, LocalBoxFuture, NotSpawned};
+    use std::panic::panic_any;
 
     fn named(name: &'static str) -> Runtime {
         Runtime::builder(name).build()
@@ -470,6 +473,43 @@ mod tests {
             assert_eq!(current(), None);
             drop(named("inner").enter());
         });
+    }
+
+    #[test]
+    fn a_report_of_a_panic_never_panics() {
+        /// Of no size, so that what is leaked is nothing.
+        struct Wild;
+        impl Drop for Wild {
+            fn drop(&mut self) {
+                panic_any(Self);
+            }
+        }
+        struct Host;
+        impl Spawn for Host {
+            fn spawn(&self, value: BoxFuture) -> Result<(), NotSpawned<BoxFuture>> {
+                Err(NotSpawned { value, why: "it only reports" })
+            }
+
+            fn spawn_local(&self, value: LocalBoxFuture) -> Result<(), NotSpawned<LocalBoxFuture>> {
+                Err(NotSpawned { value, why: "it only reports" })
+            }
+
+            fn spawn_blocking(&self, value: BoxJob) -> Result<(), NotSpawned<BoxJob>> {
+                Err(NotSpawned { value, why: "it only reports" })
+            }
+
+            fn report(&self, _: &dyn fmt::Display) {
+                panic_any(Wild);
+            }
+        }
+        let report = |panic: Box<dyn Any + Send>| {
+            catch_unwind(AssertUnwindSafe(|| Runtime::report_panic("on purpose", panic)))
+                .map_err(std::mem::forget)
+        };
+        assert_eq!(report(Box::new(Wild)), Ok(()));
+        let _entered = Runtime::builder("wild").spawn(StdArc::new(Host)).build().enter();
+        assert_eq!(report(Box::new("words")), Ok(()));
+        assert_eq!(report(Box::new(Wild)), Ok(()));
     }
 
     #[test]
