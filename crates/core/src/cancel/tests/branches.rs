@@ -118,6 +118,30 @@ fn a_branch_that_absorbs_at_any_depth_is_quiet_until_the_others_have_answered() 
 }
 
 #[test]
+fn who_has_come_inside_of_a_catcher_since_is_asked_before_it() {
+    let log = Log::default();
+    let mut task = Task::new({
+        let log = log.clone();
+        async move {
+            let outer = catch_cancel(async {
+                drop(catch_cancel(pending::<()>()).await);
+                log.add("passed on");
+                let it = catch_cancel(pending::<()>()).await.unwrap_err();
+                log.add("the one that came since");
+                it.resume().await;
+            });
+            let it = outer.await.unwrap_err();
+            log.add("the one around");
+            it.absorb();
+        }
+    });
+    assert!(task.poll().is_pending());
+    task.cancel("why");
+    assert_eq!(task.run(), Poll::Ready(Ok(())));
+    assert_eq!(log.take(), ["passed on", "the one that came since", "the one around"]);
+}
+
+#[test]
 fn a_catcher_that_was_next_and_leaves_tells_the_one_around_it() {
     let gate = Gate::default();
     let log = Log::default();

@@ -108,6 +108,42 @@ fn an_inner_scope_reports_after_all_when_the_outer_request_is_absorbed() {
 }
 
 #[test]
+fn an_inner_scope_is_woken_to_report_when_the_outer_request_is_absorbed() {
+    let (outer, inner) = (CancelScope::new(), CancelScope::new());
+    let (gate, log) = (Gate::default(), Log::default());
+    let mut task = Task::new({
+        let (outer, inner, gate, log) = (outer.clone(), inner.clone(), gate.clone(), log.clone());
+        async move {
+            // A set polls only those that are woken.
+            let mut set: FuturesUnordered<Pin<Box<dyn Future<Output = ()>>>> = FuturesUnordered::new();
+            set.push(Box::pin(async {
+                let passes_on = async {
+                    drop(catch_cancel(pending::<()>()).await);
+                    pending::<()>().await;
+                };
+                log.add(inner.run(passes_on).await.unwrap_err());
+            }));
+            set.push(Box::pin(async {
+                drop(catch_cancel(pending::<()>()).await);
+                let second = catch_cancel(pending::<()>()).await.unwrap_err();
+                gate.wait().await;
+                second.absorb();
+                log.add("absorbed");
+            }));
+            outer.run(async { while set.next().await.is_some() {} }).await.unwrap();
+        }
+    });
+    assert!(task.poll().is_pending());
+    outer.cancel("outer");
+    inner.cancel("inner");
+    assert!(task.run().is_pending());
+    assert!(inner.cancelled_caught() && log.is_empty());
+    gate.open();
+    assert_eq!(task.run(), Poll::Ready(Ok(())));
+    assert_eq!(log.take(), ["absorbed", "cancelled: inner"]);
+}
+
+#[test]
 fn a_nearer_scope_that_drops_a_clean_up_loses_nobodys_request() {
     let (outer, inner) = (CancelScope::new(), CancelScope::new());
     let log = Log::default();

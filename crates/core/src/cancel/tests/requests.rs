@@ -194,6 +194,25 @@ fn uncancel_withdraws_what_nobody_delivered() {
 }
 
 #[test]
+fn what_was_delivered_is_not_withdrawn_any_more() {
+    let gate = Gate::default();
+    let mut task = Task::new({
+        let gate = gate.clone();
+        async move {
+            let it = catch_cancel(pending::<()>()).await.unwrap_err();
+            gate.wait().await;
+            it.resume().await;
+        }
+    });
+    assert!(task.poll().is_pending());
+    task.cancel("why");
+    assert!(task.run().is_pending());
+    assert_eq!((task.requests.uncancel(), task.requests.now().open()), (0, 1));
+    gate.open();
+    assert_eq!(task.run(), cancelled("why"));
+}
+
+#[test]
 fn uncancel_withdraws_a_mark_that_is_not_delivered_yet() {
     let requests = Asked::default();
     let mut task = Task::with(requests.clone(), async move {
