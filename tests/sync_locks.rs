@@ -247,6 +247,21 @@ fn what_a_wakers_panic_carries_falls_on_nobody() {
     assert!(poll(&mut joins.1, &waker).is_pending());
     std::mem::forget(catch_unwind(AssertUnwindSafe(|| queue.shutdown(true))).expect_err("and here"));
     assert_eq!(calm.times(), 91);
+
+    let queue = Queue::new(1);
+    let mut get = queue.get();
+    assert!(poll(&mut get, &wild).is_pending());
+    let put = catch_unwind(AssertUnwindSafe(|| queue.put_nowait(1)));
+    assert_eq!((put.map_err(std::mem::forget), poll(&mut get, &waker)), (Ok(Ok(())), Poll::Ready(Ok(1))));
+
+    let lock = Lock::new(());
+    let (guard, mut next) = (lock.try_acquire().unwrap(), lock.acquire());
+    assert!(poll(&mut next, &wild).is_pending());
+    let another = catch_unwind(AssertUnwindSafe(|| {
+        let _guard = guard;
+        panic!("while this one is on its way, on purpose");
+    }));
+    assert!(another.is_err() && poll(&mut next, &waker).is_ready());
 }
 
 #[test]
