@@ -5,14 +5,16 @@ use evenloop::time::Elapsed;
 use evenloop::{
     BorrowingGroup, ChildError, GroupError, all_tasks, create_task, finally, sleep, timeout, yield_now,
 };
-use evenloop_tests::{Log, SECOND, on_virtual_clock as run};
+use evenloop_tests::{Log, SECOND, on_virtual_clock as run, poll};
 use futures::FutureExt;
 use futures::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 fn fail_with(words: &'static str) -> Result<(), String> {
@@ -354,4 +356,41 @@ fn a_child_that_never_ran_is_counted_until_its_future_is_dropped() {
     });
     assert!(group.now_or_never().is_none());
     assert_eq!(seen.get(), 1);
+}
+
+/// Showed as an abort of the process.
+#[test]
+fn a_waker_that_panics_for_the_body_and_again_for_a_child_panics_once() {
+    /// Of no size, so that what is leaked is nothing.
+    struct Payload;
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            std::panic::panic_any(Self);
+        }
+    }
+    #[derive(Default)]
+    struct Wild(AtomicBool);
+    impl Wake for Wild {
+        fn wake(self: Arc<Self>) {
+            if self.0.load(Ordering::Relaxed) {
+                std::panic::panic_any(Payload);
+            }
+        }
+    }
+    let handle = RefCell::new(None);
+    let mut run = Box::pin(BorrowingGroup::run(async |group| {
+        group.start_soon(pending::<Result<(), String>>());
+        handle.replace(Some(group));
+        pending::<Result<(), String>>().await
+    }));
+    let (wild, waker) = (Arc::new(Wild::default()), Waker::noop());
+    assert!(poll(&mut run, waker).is_pending());
+    for _ in 0..3 {
+        assert!(poll(&mut run, &wild.clone().into()).is_pending());
+    }
+    let group = handle.take().expect("the body has run");
+    wild.0.store(true, Ordering::Relaxed);
+    let cancelled = catch_unwind(AssertUnwindSafe(|| group.cancel("no longer wanted")));
+    std::mem::forget(cancelled.expect_err("the body's goes on"));
+    assert!(poll(&mut run, waker).is_ready(), "all were asked");
 }

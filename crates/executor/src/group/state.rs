@@ -114,9 +114,15 @@ impl<E, H: Cancel> State<E, H> {
     pub(super) fn shut_down(&self, reason: Reason, ends: Option<ChildKey>) {
         if self.begin_shut_down(&reason) {
             let body = catch_unwind(AssertUnwindSafe(|| self.body.cancel(reason.clone())));
-            self.children.cancel_others(ends, &reason); // G5, also if the body's waker has panicked
-            if let Err(panic) = body {
-                resume_unwind(panic);
+            // G5, also if the body's waker has panicked.
+            let children = catch_unwind(AssertUnwindSafe(|| self.children.cancel_others(ends, &reason)));
+            match (body, children) {
+                (Ok(_), Ok(())) => {}
+                (Ok(_), Err(panic)) => resume_unwind(panic),
+                (Err(panic), children) => {
+                    std::mem::forget(children); // a panic's destructor is foreign too
+                    resume_unwind(panic)
+                }
             }
         }
     }
