@@ -65,6 +65,10 @@ const COMPILER: &[&str] = &["misuse_does_not_compile", "what_a_compiler_can_see_
 /// Tests that count system calls: a sanitizer makes some of its own, now and then.
 const COUNTING: &[&str] = &["reads_no_files", "system_call"];
 
+/// How often tests of growth repeat where each step takes ten to fifty times as long; they are there for the allocator's count,
+/// which is the same under all tools.
+const MANY: &str = "1000";
+
 const EXAMPLES: &str = "build --quiet --examples --all-features";
 
 fn address() -> Outcome {
@@ -104,6 +108,7 @@ fn thread() -> Outcome {
     // It keeps a stack of its own of 65,536 calls.
     test.args(["--skip", "ctrl_c", "--skip", "ten_thousand_nested_groups"]);
     test.args(ALONE.iter().chain(FOREIGN).flat_map(|test| ["--skip", test]));
+    test.env("EVENLOOP_MANY", MANY);
     let suppressions = sh::root().join("xtask/tsan.supp");
     test.env("TSAN_OPTIONS", format!("suppressions={} halt_on_error=1", suppressions.display()));
     sh::run(&mut test)
@@ -129,6 +134,7 @@ fn valgrind() -> Outcome {
         failed.extend(
             sh::run(
                 valgrind
+                    .env("EVENLOOP_MANY", MANY)
                     .arg(program)
                     .args(["--quiet", "--test-threads=1"])
                     .args(COMPILER.iter().flat_map(|test| ["--skip", test])),
