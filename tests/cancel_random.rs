@@ -4,7 +4,8 @@
 //! deadlines, between the program's turns; some code asks from inside. A [`Ledger`] is told what the code does.
 //!
 //! R1. Code that catches is not dropped before it was asked. So what is inside of it was asked before.
-//! R2. A clean-up is not dropped, but for a request that it was not told of.
+//! R2. A clean-up is not dropped, but for a request that it was not told of. Who is told of that is told as well of what the
+//!     clean-up had in hand.
 //! R3. Shielded code comes to its end, and so does a task that is awaited.
 //! R4. Whenever all that can run has run, nobody waits for an answer: each request that is open is in the hands of a
 //!     clean-up. So one that was passed on has come to somebody else since, or has ended its block.

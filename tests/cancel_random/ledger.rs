@@ -12,7 +12,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Where code is: in which block, and what is around that.
+/// Where code is: in which block or catcher, and what is around that.
 pub(crate) struct Place {
     pub(crate) block: usize,
     /// `None`: no request comes in from outside.
@@ -111,6 +111,8 @@ pub(crate) struct Ledger {
     /// By the moment in which it began.
     doing: RefCell<BTreeMap<usize, Doing>>,
     requests: RefCell<Vec<Request>>,
+    /// The clean-ups that were dropped just now.
+    dropped: RefCell<Vec<Doing>>,
     blocks: RefCell<BTreeMap<usize, Block>>,
     pub(crate) events: [Event; EVENTS],
     /// When the timeouts that have begun are to end.
@@ -167,6 +169,7 @@ impl Ledger {
         let doing = Doing { piece, what, names: names.to_vec(), place: place.clone() };
         let began = self.add(format_args!("{doing}"));
         self.doing.borrow_mut().insert(began, doing);
+        self.dropped.take();
         Begun { ledger: self.clone(), began }
     }
 
@@ -269,7 +272,14 @@ impl Ledger {
     pub(crate) fn told(&self, catches: &Begun, names: &[Name]) {
         let now = self.add(format_args!("told of {names:?}"));
         let doing = self.doing.borrow();
-        let place = &doing[&catches.began].place;
+        let Doing { place, piece, .. } = &doing[&catches.began];
+        for dropped in self.dropped.take().iter().filter(|dropped| dropped.place.is_inside(*piece)) {
+            let requests = self.requests.borrow();
+            let comes = |name: &&usize| place.is_inside(requests[**name].to);
+            if !dropped.names.iter().flatten().filter(comes).all(|name| names.contains(&Some(*name))) {
+                self.fault(format!("{piece} is not told what {dropped} had in hand")); // R2
+            }
+        }
         for name in names.iter().flatten() {
             let request = &mut self.requests.borrow_mut()[*name];
             if !self.hides && request.is_absorbed() && request.absorbed < Some(catches.began) {
@@ -348,7 +358,7 @@ impl Ledger {
     }
 
     /// Code went away before it came to its end: R1 to R3.
-    fn dropped(&self, doing: &Doing) {
+    fn dropped(&self, doing: Doing) {
         self.add(format_args!("{doing}: dropped"));
         let (place, names) = (&doing.place, &doing.names);
         let right = match doing.what {
@@ -371,6 +381,9 @@ impl Ledger {
         };
         if !right {
             self.fault(format!("{doing} was dropped"));
+        }
+        if doing.what == What::CleansUp {
+            self.dropped.borrow_mut().push(doing);
         }
     }
 
@@ -454,6 +467,7 @@ impl Begun {
     pub(crate) fn ends(self) {
         if let Some(doing) = self.ledger.doing.borrow_mut().remove(&self.began) {
             let now = self.ledger.add(format_args!("{doing}: ends"));
+            self.ledger.dropped.take();
             if doing.what == What::Awaits {
                 self.ledger.awaited(&doing.place, now);
             }
@@ -465,7 +479,7 @@ impl Drop for Begun {
     fn drop(&mut self) {
         let dropped = self.ledger.doing.borrow_mut().remove(&self.began);
         if let Some(doing) = dropped.filter(|_| !std::thread::panicking()) {
-            self.ledger.dropped(&doing);
+            self.ledger.dropped(doing);
         }
     }
 }

@@ -248,7 +248,8 @@ fn play(code: &Code, ledger: &Rc<Ledger>, place: &Rc<Place>) -> Boxed {
             })
         }
         Code::Catch(piece, ref both, answer) => {
-            let [inside, clean_up] = [part(&both[0]), part(&both[1])];
+            let inside = Rc::new(Place { block: piece, around: Some(place.clone()) });
+            let [inside, clean_up] = [play(&both[0], &ledger, &inside), part(&both[1])];
             Box::pin(async move {
                 let catches = ledger.begin(What::Catches, piece, &[], &place);
                 let Err(cancelled) = catch_cancel(inside).await else { return catches.ends() };

@@ -33,6 +33,7 @@
 //! C3. `unanswered` of a request counts the catchers that are asked or next, and its deliveries. Who is asked delivers
 //!     (when it is polled inside that scope) or is passed over (end of a turn, C8); a delivery ends by one answer:
 //!     [`Cancelled`] gives it when it is consumed or dropped. Where that makes the catcher around next, it takes the place.
+//!     A delivery that ends a clean-up bears what that had in hand, too: passed by, it would strike what is done here.
 //! C4. A round starts when nothing is unanswered, and ends when nothing is unanswered again. It closes its request if it
 //!     was absorbed, nobody passed it on to the scope itself, and no code holds it that cannot go on (`hold.rs`).
 //! C5. A request is delivered by a catcher only inside the poll of its scope, so the tree is walked and answers are

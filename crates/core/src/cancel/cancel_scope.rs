@@ -91,7 +91,8 @@ impl CancelScope {
 
     /// Asks the scope to end. From any thread, at any time. False: it has ended already.
     ///
-    /// Each call is a request of its own: a second one strikes also the clean-up that the first one caused.
+    /// Each call is a request of its own: a second one strikes also the clean-up that the first one caused. Whoever catches
+    /// around that is told of both at once.
     pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
         match self.inbox.ask(reason.into()) {
             None => false,

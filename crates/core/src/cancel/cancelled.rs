@@ -110,6 +110,14 @@ impl Cancelled {
         self.deliveries.append(&mut other.deliveries);
     }
 
+    /// Outermost scope first, and for each the oldest request.
+    pub(crate) fn sort(&mut self) {
+        let around = frames::around();
+        let outside =
+            |delivery: &Delivery| around.iter().rposition(|inbox| Arc::ptr_eq(inbox, &delivery.inbox));
+        self.deliveries.sort_by_key(|delivery| (std::cmp::Reverse(outside(delivery)), delivery.id));
+    }
+
     /// Puts `other` to what was caught before, if anything was.
     pub fn gather(before: &mut Option<Self>, other: Self) {
         match before {

@@ -103,8 +103,7 @@ impl Catcher {
     ) -> Poll<Result<F::Output, Cancelled>> {
         frames::relink(&mut self.seat);
         if let Some(cancelled) = self.deliver() {
-            future.set(None); // Should this panic, `cancelled` is dropped: passed on.
-            return Poll::Ready(Err(cancelled));
+            return Poll::Ready(Err(self.end(future, cancelled)));
         }
         let polled = {
             let _entered = frames::enter(&mut self.seat, Kind::Catcher, None);
@@ -120,21 +119,33 @@ impl Catcher {
                 self.join(cx.waker());
                 // Somebody inside may have passed on in this very poll: then this one need not wait for the next turn.
                 match self.deliver() {
-                    Some(cancelled) => {
-                        future.set(None);
-                        Poll::Ready(Err(cancelled))
-                    }
+                    Some(cancelled) => Poll::Ready(Err(self.end(future, cancelled))),
                     None => Poll::Pending,
                 }
             }
         }
     }
 
+    /// Ends the code inside. The requests that a clean-up there had in hand come with the one that ends it: else they would
+    /// pass this catcher by, and strike the clean-up that follows here.
+    fn end<F>(&mut self, mut future: Pin<&mut Option<F>>, mut cancelled: Cancelled) -> Cancelled {
+        future.set(None); // Should this panic, `cancelled` is dropped: passed on.
+        if let Some(others) = self.deliver() {
+            cancelled.merge(others);
+            cancelled.sort();
+        }
+        self.leave();
+        cancelled
+    }
+
     /// For a future without others inside: joins the tree, and is ready when a cancellation is delivered.
     pub fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
         frames::relink(&mut self.seat);
         match self.deliver() {
-            Some(cancelled) => Poll::Ready(cancelled),
+            Some(cancelled) => {
+                self.leave();
+                Poll::Ready(cancelled)
+            }
             None => {
                 self.join(cx.waker());
                 Poll::Pending
@@ -194,9 +205,7 @@ impl Catcher {
         if deliveries.is_empty() {
             return None;
         }
-        let cancelled = Cancelled::new(deliveries);
-        self.leave();
-        Some(cancelled)
+        Some(Cancelled::new(deliveries))
     }
 }
 

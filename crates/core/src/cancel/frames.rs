@@ -468,7 +468,7 @@ pub(crate) fn wait_while_requested(waker: &Waker) -> bool {
     around().iter().any(|inbox| inbox.wait_while_open(waker))
 }
 
-/// The inboxes of the scopes around this code, the task's included.
-fn around() -> Vec<Arc<Inbox>> {
+/// The inboxes of the scopes around this code, the task's included, innermost first.
+pub(crate) fn around() -> Vec<Arc<Inbox>> {
     with_frames(|stack| stack.around().filter_map(|frame| frame.inbox.clone()).collect()).unwrap_or_default()
 }

@@ -262,6 +262,34 @@ fn a_second_request_strikes_the_clean_up_too() {
     assert_eq!(task.run(), cancelled("two"));
 }
 
+/// The first one passed the outer code by, which was told of the second, and struck its clean-up at once.
+#[test]
+fn what_a_clean_up_had_in_hand_comes_with_the_request_that_ends_it() {
+    let (gate, log) = (Gate::default(), Log::default());
+    let mut task = Task::new({
+        let (gate, log) = (gate.clone(), log.clone());
+        async move {
+            let outer = catch_cancel(async {
+                let _first = catch_cancel(pending::<()>()).await.unwrap_err();
+                pending::<()>().await;
+            });
+            let both = outer.await.unwrap_err();
+            both.reasons().for_each(|reason| log.add(reason));
+            gate.wait().await;
+            log.add("cleaned up");
+            both.resume().await;
+        }
+    });
+    assert!(task.poll().is_pending());
+    task.cancel("first");
+    assert!(task.run().is_pending());
+    task.cancel("second");
+    assert!(task.run().is_pending());
+    gate.open();
+    assert_eq!(task.run(), cancelled("first"));
+    assert_eq!(log.take(), ["cancelled: first", "cancelled: second", "cleaned up"]);
+}
+
 #[test]
 fn one_delivery_bears_every_request_that_is_due() {
     let scope = CancelScope::new();
