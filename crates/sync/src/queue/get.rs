@@ -4,8 +4,8 @@ use super::order::Order;
 use super::state::{Admission, Due, Getters, State};
 use super::turn::{Act, Turn};
 use super::{Queue, QueueShutDown};
-use crate::report::report_waker;
 use crate::wait_list::wake_due;
+use evenloop_core::Runtime;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -126,7 +126,7 @@ impl<T, O: Order<T>> Drop for DuePutters<'_, T, O> {
         if self.some {
             let woken = AssertUnwindSafe(|| wake_due(None, &self.queue.state, State::putters));
             if let Err(panic) = catch_unwind(woken) {
-                report_waker("Queue", panic); // as in `Due`
+                Runtime::report_panic("a waker of `Queue` panicked", panic); // as in `Due`
             }
         }
     }

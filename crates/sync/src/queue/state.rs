@@ -15,9 +15,9 @@
 //!     again takes that back.
 
 use super::order::Order;
-use crate::report::report_waker;
 use crate::spin_lock::Shows;
 use crate::wait_list::{Key, Waiters};
+use evenloop_core::Runtime;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
@@ -131,7 +131,7 @@ impl<T> Drop for Due<T> {
 #[inline(never)]
 fn wake(waker: Waker) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        report_waker("Queue", panic);
+        Runtime::report_panic("a waker of `Queue` panicked", panic);
     }
 }
 
