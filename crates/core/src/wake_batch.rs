@@ -107,7 +107,8 @@ fn try_for_each<T>(
     while let Err(panic) = catch_unwind(AssertUnwindSafe(|| due.by_ref().for_each(&mut wake))) {
         match first {
             Ok(()) => first = Err(panic),
-            Err(_) => mem::forget(panic), // its destructor is foreign too
+            // Its destructor is foreign too, and what that panics with might go on for ever.
+            Err(_) => mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic)))),
         }
     }
     first
