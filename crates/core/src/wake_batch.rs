@@ -94,8 +94,13 @@ pub(crate) fn for_each<T>(due: impl IntoIterator<Item = T>, wake: impl FnMut(T))
         Ok(()) => {}
         Err(panic) if !std::thread::panicking() => resume_unwind(panic),
         // Two panics at once would abort the process.
-        Err(panic) => mem::forget(panic),
+        Err(panic) => let_go(panic),
     }
+}
+
+/// Drops what a panic carries. Its destructor is foreign too, and what that panics with might go on for ever.
+fn let_go(panic: Box<dyn Any + Send>) {
+    mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic))));
 }
 
 fn try_for_each<T>(
@@ -107,8 +112,7 @@ fn try_for_each<T>(
     while let Err(panic) = catch_unwind(AssertUnwindSafe(|| due.by_ref().for_each(&mut wake))) {
         match first {
             Ok(()) => first = Err(panic),
-            // Its destructor is foreign too, and what that panics with might go on for ever.
-            Err(_) => mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic)))),
+            Err(_) => let_go(panic),
         }
     }
     first
@@ -189,7 +193,7 @@ mod tests {
         struct Payload;
         impl Drop for Payload {
             fn drop(&mut self) {
-                panic!("a payload that panics");
+                std::panic::panic_any(()); // of no size, since this is forgotten
             }
         }
         struct Wild;

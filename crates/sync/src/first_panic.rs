@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// The first panic of several things that are all done. It goes on afterwards.
 ///
-/// The others are forgotten: what they carry is foreign, and may panic when it is dropped.
+/// What the others carry is foreign, and may panic when it is dropped: that falls on nobody.
 #[derive(Default)]
 pub(crate) struct FirstPanic(Option<Box<dyn Any + Send>>);
 
@@ -16,7 +16,7 @@ impl FirstPanic {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(act)) {
             match self.0 {
                 None => self.0 = Some(panic),
-                Some(_) => mem::forget(panic),
+                Some(_) => let_go(panic),
             }
         }
     }
@@ -26,12 +26,17 @@ impl FirstPanic {
         match self.0 {
             // Two panics at once would abort the process.
             Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-            _ => self.forget(),
+            _ => self.let_go(),
         }
     }
 
     /// All are done, and nobody may be told.
-    pub(crate) fn forget(self) {
-        mem::forget(self.0);
+    pub(crate) fn let_go(self) {
+        self.0.into_iter().for_each(let_go);
     }
+}
+
+/// Drops what a panic carries. What its destructor panics with might go on for ever.
+fn let_go(panic: Box<dyn Any + Send>) {
+    mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic))));
 }

@@ -442,7 +442,7 @@ impl<T, E> Drop for Shared<T, E> {
             // A panic here could be the second one at once.
             let mut panic = FirstPanic::default();
             panic.catch(|| report("Future::set_exception", &Unseen { error, show: *show, set_at }));
-            panic.forget();
+            panic.let_go();
         }
     }
 }

@@ -538,7 +538,7 @@ pub(crate) fn wake(waker: Waker) {
 fn wake_while_panicking(waker: Waker) {
     let mut panic = FirstPanic::default();
     panic.catch(|| waker.wake());
-    panic.forget();
+    panic.let_go();
 }
 
 // === impl Slab ===
