@@ -16,7 +16,7 @@
 //! R8. The program's task counts what was asked of it, and not more than that and what is open inside.
 //! R9. Asked once for each piece, a program ends.
 //!
-//! `EVENLOOP_SCENES=100000` tries so many. One that fails is made smaller first, and printed with what happened.
+//! `EVENLOOP_MANY=100000` tries so many. One that fails is made smaller first, and printed with what happened.
 
 #[path = "cancel_random/ledger.rs"]
 mod ledger;
@@ -24,7 +24,7 @@ mod ledger;
 mod program;
 
 use evenloop::{sleep, yield_now};
-use evenloop_tests::{SECOND, on_virtual_clock};
+use evenloop_tests::{SECOND, many, on_virtual_clock};
 use fastrand::Rng;
 use ledger::{Ledger, name};
 use program::{Code, May, code, start};
@@ -134,8 +134,7 @@ async fn direct(code: &Code, pieces: usize, steps: &[Step], ledger: &Rc<Ledger>)
 }
 
 fn scenes(await_tasks: bool) {
-    let many = std::env::var("EVENLOOP_SCENES").ok().and_then(|many| many.parse().ok());
-    for seed in 0..many.unwrap_or(1500) {
+    for seed in 0..many(1500) as u64 {
         let scene = Scene::new(seed, await_tasks);
         let fails = |scene: &Scene| scene.faults(false).is_some();
         if fails(&scene) {

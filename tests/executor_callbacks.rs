@@ -5,6 +5,7 @@ use evenloop_executor::{
     CallHandle, EventLoop, all_tasks, call_at, call_soon, create_eager_task, create_task, current_task,
     yield_now,
 };
+use evenloop_tests::many;
 use evenloop_time::{Clock, Driver, VirtualClock};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -246,7 +247,7 @@ fn a_million_tasks_spawned_and_cancelled_in_random_order_leave_nothing() {
     let mut seed = 444_u32;
     event_loop.run_until_complete(async {
         let mut tasks = Vec::new();
-        for _ in 0..1_000_000 {
+        for _ in 0..many(1_000_000) {
             let held = alive.clone();
             tasks.push(create_task(async move {
                 let _held = held;

@@ -3,7 +3,7 @@
 //! The allocator counts, so the two run one after the other, in one test.
 
 use evenloop::{call_later, create_task, event_loop_on, new_event_loop, sleep, to_thread, yield_now};
-use evenloop_tests::Counting;
+use evenloop_tests::{Counting, many};
 use std::future::pending;
 use std::time::Duration;
 
@@ -43,12 +43,6 @@ fn a_loops_life(number: u32) {
     drop(event_loop);
     assert!(handle.spawn_detached(async {}).is_err());
     pool.shutdown(Duration::from_secs(30)).expect("its jobs are done");
-}
-
-fn many_loops() {
-    for number in 0..10_000 {
-        a_loops_life(number);
-    }
 }
 
 fn many_tasks(number: u32) {
@@ -92,8 +86,8 @@ fn loops_and_tasks_leave_nothing() {
         }
     };
     let before = counts();
-    many_loops();
-    settled(before, "10,000 loops");
-    many_tasks(1_000_000);
-    settled(before, "a million tasks");
+    (0..many(10_000) as u32).for_each(a_loops_life);
+    settled(before, "many loops");
+    many_tasks(many(1_000_000) as u32);
+    settled(before, "many tasks");
 }

@@ -34,6 +34,13 @@ use std::time::{Duration, Instant};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// How often a test of growth or of random programs repeats: `usual`, or what `EVENLOOP_MANY` says. Tools under which each step
+/// takes ten to fifty times as long say less; who looks for more says more.
+pub fn many(usual: usize) -> usize {
+    let told = std::env::var("EVENLOOP_MANY").ok();
+    told.map_or(usual, |told| told.parse().expect("`EVENLOOP_MANY` is a number of repetitions"))
+}
+
 /// A waker that counts.
 #[derive(Default)]
 pub struct Woken(AtomicUsize);
@@ -251,6 +258,16 @@ pub async fn until(mut true_now: impl FnMut() -> bool) {
 /// How many descriptors this process has.
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("Linux").count()
+}
+
+/// The processor time of this thread so far.
+pub fn thread_time() -> Duration {
+    // By libc: rustix looks for the vDSO, and valgrind has none.
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes the place, which is ours.
+    let ended = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(ended, 0, "every Linux has that clock");
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
 // === Panics ===

@@ -22,11 +22,13 @@ async fn echo(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<
 }
 
 fn installed(program: &str) -> bool {
-    let found = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_err() {
+    let asked = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    // 127: under a tool in which a child cannot tell why it did not start.
+    let found = asked.is_ok_and(|status| status.code() != Some(127));
+    if !found {
         eprintln!("skipped: `{program}` is not installed (cargo xtask setup)");
     }
-    found.is_ok()
+    found
 }
 
 /// Runs `job` on a thread and waits for it on the loop.

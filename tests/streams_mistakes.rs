@@ -11,7 +11,7 @@ use evenloop_streams::{
     UnixStream, sendfile, start_server,
 };
 use evenloop_sync::Lock;
-use evenloop_tests::{Counting, connected, on_loop, on_reactor};
+use evenloop_tests::{Counting, connected, on_loop, on_reactor, thread_time};
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, poll};
 use std::future::pending;
@@ -425,11 +425,6 @@ fn idle_loops_use_no_processor() {
     });
     println!("processor time of an idle loop in 200 ms, beside 0, 1 and 7 others: {threads:?}");
     assert!(threads.iter().all(|time| *time < Duration::from_millis(20)), "{threads:?}");
-}
-
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// A reactor that cannot register keeps no record: what the kernel refuses is told, and the next one works.

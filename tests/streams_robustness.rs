@@ -12,7 +12,7 @@ use evenloop_streams::{
     ReactorDriver, ReadError, Server, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream,
     UdpSocket, UnixDatagram, UnixListener, UnixStream, lookup_host, open_connection,
 };
-use evenloop_tests::{Counting, connected, descriptors, on_loop, on_reactor, until};
+use evenloop_tests::{Counting, connected, descriptors, on_loop, on_reactor, thread_time, until};
 use futures::future::{join, join_all};
 use futures::{AsyncReadExt, AsyncWriteExt, poll};
 use std::cell::{Cell, RefCell};
@@ -58,11 +58,6 @@ fn a_look_up_whose_thread_pool_is_shut_down_is_an_error() {
         assert!(error.to_string().starts_with("`lookup_host`: its job came to nothing"), "{error}");
     });
     drop(let_go);
-}
-
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// What a server's handlers have reported, by text and number.

@@ -6,7 +6,7 @@ use evenloop_streams::{
     AsyncFd, IoFailure, ListenConfig, ReactorDriver, StreamReader, TcpListener, TcpStream, UnixListener,
     UnixStream, open_connection,
 };
-use evenloop_tests::{connected, drive, loopback, on_reactor};
+use evenloop_tests::{connected, drive, loopback, many, on_reactor};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
@@ -365,7 +365,7 @@ fn after_the_reactor_has_ended_every_call_is_an_error() {
 fn other_threads_end_the_wait_with_one_write_a_park() {
     let mut driver = ReactorDriver::new().unwrap();
     let unparker = driver.unparker();
-    for _ in 0..1_000_000 {
+    for _ in 0..many(1_000_000) {
         unparker.unpark(); // nobody sleeps: no system call, nothing fills up
     }
     assert!(driver.park(None).unwrap());

@@ -4,7 +4,7 @@ use evenloop_sync::{
     GetNowaitError, LifoQueue, PriorityQueue, PutNowaitError, Queue, QueueGet, QueueJoin, QueuePut,
     QueueReserve, QueueShutDown, QueueSink, QueueSlot, QueueStream,
 };
-use evenloop_tests::{Woken, panic_of, poll};
+use evenloop_tests::{Woken, many, panic_of, poll};
 use futures::executor::block_on;
 use futures::stream::FusedStream;
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -411,16 +411,16 @@ fn every_state_answers_as_the_table_says() {
 
 #[test]
 fn counts_seen_from_another_thread_are_always_possible() {
-    const ITEMS: u32 = 20_000;
+    let items = many(20_000) as u64;
     let queue = Queue::new(3);
     std::thread::scope(|threads| {
-        threads.spawn(|| (0..ITEMS).for_each(|item| block_on(queue.put(item)).unwrap()));
+        threads.spawn(|| (0..items).for_each(|item| block_on(queue.put(item)).unwrap()));
         let getter =
-            threads.spawn(|| (0..ITEMS).for_each(|item| assert_eq!(block_on(queue.get()), Ok(item))));
+            threads.spawn(|| (0..items).for_each(|item| assert_eq!(block_on(queue.get()), Ok(item))));
         while !getter.is_finished() {
             assert!(queue.qsize() <= 3);
             let statistics = queue.statistics();
-            assert!(statistics.qsize <= 3 && statistics.unfinished <= u64::from(ITEMS), "{statistics:?}");
+            assert!(statistics.qsize <= 3 && statistics.unfinished <= items, "{statistics:?}");
             assert!(statistics.getters <= 1 && statistics.putters <= 1, "{statistics:?}");
             let _ = (queue.empty(), queue.full());
         }
@@ -1048,7 +1048,7 @@ fn check(maxsize: usize, operations: &[Operation]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: many(2_000) as u32, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_doubled_or_out_of_order(maxsize in 0_usize..4, operations in prop::collection::vec(operation(), 1..60)) {

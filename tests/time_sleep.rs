@@ -1,7 +1,7 @@
 //! `sleep` and `sleep_until`, as a user sees them.
 
 use evenloop_core::{Park, Runtime, ThreadPark};
-use evenloop_tests::{Stage, Woken, poll};
+use evenloop_tests::{Stage, Woken, many, poll};
 use evenloop_time::{
     Clock, Driver, Sleep, VirtualClock, sleep, sleep_on, sleep_until, sleep_until_on, timeout,
 };
@@ -363,7 +363,7 @@ fn polling_and_making_a_million_leaves_nothing_behind() {
     let (stage, _clock) = Stage::paused();
     let (woken, waker) = Woken::waker();
     let mut nap = sleep(SECOND);
-    for _ in 0..1_000_000 {
+    for _ in 0..many(1_000_000) {
         assert!(poll(&mut nap, &waker).is_pending());
         assert!(poll(&mut sleep(SECOND), &waker).is_pending());
     }

@@ -35,24 +35,16 @@ mod through;
 mod wrappers;
 
 use evenloop::test_kit::Sequencer;
-use evenloop_tests::{Counting, Woken};
+use evenloop_tests::{Counting, Woken, many};
 use scene::{Row, Scene, Test, Waiting};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
-
-/// How often the tests of growth repeat. A tool under which they take too long sets `EVENLOOP_MANY`.
-static MANY: LazyLock<usize> = LazyLock::new(|| {
-    let told = std::env::var("EVENLOOP_MANY").ok();
-    told.map_or(if cfg!(debug_assertions) { 100_000 } else { 1_000_000 }, |told| {
-        told.parse().expect("`EVENLOOP_MANY` is a number of repetitions")
-    })
-});
 
 /// Every operation that waits by itself.
 fn rows() -> Vec<Row> {
@@ -406,8 +398,9 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn u5_memory_does_not_grow() {
+    let all = many(if cfg!(debug_assertions) { 100_000 } else { 1_000_000 });
     for_every_scene(|row, scene| {
-        let many = if row.anywhere.is_some() { *MANY } else { *MANY / 10 };
+        let many = if row.anywhere.is_some() { all } else { all / 10 };
         let made = if row.stands(Test::Often) { many } else { many / 100 };
         let wakers = [Woken::waker().1, Woken::waker().1];
         let made_and_dropped = |many: usize| {

@@ -8,7 +8,7 @@ use evenloop_streams::lookup_host;
 use evenloop_streams::process::{Command, Ending, PIPE, Process, ProcessHandle};
 use evenloop_streams::signal::{Signal, SignalKind, signal};
 use evenloop_tests::Woken;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -167,22 +167,34 @@ fn sleeper() -> Process {
     sleep.spawn().expect("every system has it")
 }
 
-/// Ends it, and waits until the kernel has noted that.
+/// The names of this process's threads.
+fn names_of_threads() -> impl Iterator<Item = String> {
+    let folder = std::fs::read_dir("/proc/self/task").expect("every Linux tells");
+    folder.flatten().flat_map(|thread| std::fs::read_to_string(thread.path().join("comm")))
+}
+
+/// Ends it, and waits until the kernel has noted that, and the thread that watches it where there are no pidfds.
 fn kill(child: &ProcessHandle) {
     child.kill().expect("it is ours");
     let pid = Pid::from_raw(child.pid().cast_signed()).expect("it has a number");
     // An error: it was reaped before.
     end(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
+    let name = format!("wait {}\n", child.pid());
+    while names_of_threads().any(|other| other == name) {
+        std::thread::yield_now();
+    }
 }
 
 fn children() -> Vec<Row> {
+    let wait = uncounted(
+        "streams::ProcessHandle::wait",
+        sleeper,
+        |on| on.inside(async { end(on.of.handle().wait().await.expect("nobody else reaps")) }),
+        |on| kill(&on.of.handle()),
+    );
+    let has_pidfds = pidfd_open(getpid(), PidfdFlags::empty()).is_ok();
     vec![
-        uncounted(
-            "streams::ProcessHandle::wait",
-            sleeper,
-            |on| on.inside(async { end(on.of.handle().wait().await.expect("nobody else reaps")) }),
-            |on| kill(&on.of.handle()),
-        ),
+        if has_pidfds { wait } else { wait.without(Test::WakesHere, "a thread watches the child") },
         uncounted(
             "streams::Process::communicate",
             || {
