@@ -1,7 +1,7 @@
 //! Tasks: how they end, what their handles say, and panics that stay theirs.
 
 use evenloop_executor::{EventLoop, Task, TaskState, all_tasks, create_task, current_task, yield_now};
-use evenloop_tests::many;
+use evenloop_tests::{Counting, many};
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// A loop that writes down what its hook is told.
 fn reporting() -> (EventLoop, Rc<RefCell<Vec<String>>>) {
@@ -321,9 +324,15 @@ fn the_last_waker_frees_a_detached_task_at_the_latest() {
 fn a_million_yields_do_not_grow() {
     let event_loop = EventLoop::new();
     event_loop.run_until_complete(async {
+        for _ in 0..64 {
+            yield_now().await; // what the loop makes once
+        }
+        let before = Counting::bytes();
+        Counting::forget_most();
         for _ in 0..many(1_000_000) {
             yield_now().await;
         }
+        assert_eq!((Counting::most(), Counting::bytes()), (before, before));
     });
 }
 

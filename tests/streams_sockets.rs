@@ -1,7 +1,7 @@
 //! TCP and Unix sockets on the reactor alone: bytes, ends, errors, and what happens behind our back.
 
 use evenloop_core::shim::StdArc;
-use evenloop_core::{Park, Reactor, Readiness, Ready, Runtime};
+use evenloop_core::{Park, Reactor, Readiness, Ready, Runtime, Wait};
 use evenloop_streams::{
     AsyncFd, IoFailure, ListenConfig, ReactorDriver, StreamReader, TcpListener, TcpStream, UnixListener,
     UnixStream, open_connection,
@@ -363,22 +363,47 @@ fn after_the_reactor_has_ended_every_call_is_an_error() {
 
 #[test]
 fn other_threads_end_the_wait_with_one_write_a_park() {
+    /// What was written to the wake-up descriptor so far, which is all that a new driver watches; nobody reads it.
+    fn writes(driver: &ReactorDriver) -> u64 {
+        let told = |fd: &str, name: &str| {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+            let rest = info.split_once(name).expect("the kernel tells").1;
+            rest.split_whitespace().next().unwrap().to_owned()
+        };
+        let wake_up = told(&driver.as_fd().as_raw_fd().to_string(), "tfd:");
+        u64::from_str_radix(&told(&wake_up, "eventfd-count:"), 16).unwrap()
+    }
     let mut driver = ReactorDriver::new().unwrap();
     let unparker = driver.unparker();
     for _ in 0..many(1_000_000) {
         unparker.unpark(); // nobody sleeps: no system call, nothing fills up
     }
+    assert_eq!(writes(&driver), 0);
     assert!(driver.park(None).unwrap());
+    for parks in 1..=100 {
+        assert_eq!(driver.hand_over(), Wait::Forever); // from here to the next park it is as if it slept
+        let others = [(); 2].map(|()| {
+            let unparker = unparker.clone();
+            thread::spawn(move || (0..100).for_each(|_| unparker.unpark()))
+        });
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(writes(&driver), parks);
+        assert!(driver.park(None).unwrap());
+    }
+    let before = writes(&driver);
     let other = thread::spawn(move || {
         for _ in 0..10_000 {
             unparker.unpark();
         }
         unparker
     });
+    let mut parks = 0;
     while !other.is_finished() {
         driver.park(Some(Duration::from_millis(1))).unwrap();
+        parks += 1;
     }
     let unparker = other.join().unwrap();
+    assert!(writes(&driver) - before <= parks);
     drop(driver);
     unparker.unpark(); // after the end: nothing happens
 }
