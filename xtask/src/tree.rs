@@ -1,5 +1,7 @@
 //! The workspace as files: sources, manifests, and which crate is what.
 
+mod bare;
+
 use crate::sh;
 use std::path::{Path, PathBuf};
 
@@ -80,13 +82,28 @@ impl Source {
         self.text.lines().take(end).enumerate().map(|(index, line)| (index + 1, line))
     }
 
+    /// As [`code`](Self::code), with comments, strings and characters blank.
+    pub(crate) fn bare_code(&self) -> Vec<(usize, String)> {
+        let end = self.library_lines().count();
+        let bare = bare::bare(&self.text);
+        bare.lines().take(end).zip(1..).map(|(line, number)| (number, line.to_owned())).collect()
+    }
+
+    /// The first line, counted from 0, of `mod tests` under a `#[cfg(test)]`, or the end.
     fn tests_begin(&self) -> usize {
         let lines: Vec<_> = self.text.lines().collect();
-        let is_tests = |line: &&str| line.starts_with("#[cfg(") && line.contains("test");
-        lines
-            .windows(2)
-            .position(|pair| is_tests(&pair[0]) && pair[1].starts_with("mod "))
-            .unwrap_or(lines.len())
+        let is_cfg = |line: &str| line.starts_with("#[cfg(") && line.contains("test");
+        let is_tests = |line: &str| line == "mod tests {" || line == "mod tests;";
+        lines.windows(2).position(|pair| is_cfg(pair[0]) && is_tests(pair[1])).unwrap_or(lines.len())
+    }
+
+    /// The line of the first item after `mod tests`, if there is one: what comes after it is taken for tests.
+    pub(crate) fn item_after_tests(&self) -> Option<usize> {
+        let mut lines = self.text.lines().zip(1..).skip(self.tests_begin() + 1);
+        if lines.next()?.0.ends_with('{') {
+            lines.find(|(line, _)| *line == "}");
+        }
+        lines.find(|(line, _)| !line.trim().is_empty()).map(|(_, number)| number)
     }
 }
 
@@ -137,4 +154,28 @@ fn walk_into(folder: &Path, enters: &dyn Fn(&str) -> bool, visit: &mut dyn FnMut
 /// The path from the workspace's folder.
 pub(crate) fn relative(file: &Path) -> String {
     file.strip_prefix(sh::root()).unwrap_or(file).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source { path: "crates/sync/src/lock.rs".into(), text: text.into() }
+    }
+
+    #[test]
+    fn only_a_module_of_that_name_is_the_tests() {
+        let numbers = |text: &str| source(text).code().map(|(number, _)| number).collect::<Vec<_>>();
+        assert_eq!(numbers("a\n#[cfg(doctest)]\nmod guide {\n}\nb\n"), [1, 2, 3, 4, 5]);
+        assert_eq!(numbers("a\n#[cfg(all(test, not(x)))]\nmod tests {\n    b\n}\n"), [1]);
+    }
+
+    #[test]
+    fn what_comes_after_the_tests_is_found() {
+        assert_eq!(source("#[cfg(test)]\nmod tests;\n\nfn f() {}\n").item_after_tests(), Some(4));
+        assert_eq!(source("#[cfg(test)]\nmod tests {\n    a\n}\nfn f() {}\n").item_after_tests(), Some(5));
+        assert_eq!(source("#[cfg(test)]\nmod tests {\n    a\n}\n\n").item_after_tests(), None);
+        assert_eq!(source("fn f() {}\n").item_after_tests(), None);
+    }
 }

@@ -1,11 +1,12 @@
 //! Rules for the text of the library crates, and for every text of the project.
 
-use crate::tree::{self, Source};
-use crate::{sh, tree::Library};
+use crate::tree::{self, Library, Source};
+use std::collections::BTreeSet;
 
 /// The only files that may say `unsafe`. A new home is a design decision: it is argued for in the file's head.
 const UNSAFE_FILES: &[&str] = &[
     "crates/core/src/shim/tsan.rs",
+    "crates/coroutine/src/frame.rs",
     "crates/executor/src/task/annex.rs",
     "crates/executor/src/task/cell.rs",
     "crates/executor/src/task/join_error.rs",
@@ -28,22 +29,25 @@ const UNSAFE_FILES: &[&str] = &[
     "crates/streams/src/hyper.rs",
 ];
 
-/// And folders: the heart of a crate whose subject is unsafe.
-const UNSAFE_FOLDERS: &[&str] = &["crates/coroutine/src/"];
-
-/// Files beside the shim that may name std's locks and atomics: raw-waker glue.
-const OUTSIDE_THE_SHIM: &[&str] = &[];
-
 pub(super) fn check(findings: &mut Vec<String>) {
+    let mut unused = BTreeSet::from_iter(UNSAFE_FILES.iter().copied());
     for library in tree::libraries() {
         head_says_unsafe_or_not(&library, findings);
         for source in library.sources() {
+            tests_come_last(&source, findings);
             locks_come_from_the_shim(&source, findings);
             no_seq_cst_access(&source, findings);
             orderings_are_explained(&source, findings);
-            unsafe_lives_in_named_files(&source, findings);
+            if unsafe_lives_in_named_files(&source, findings) {
+                unused.remove(source.path.as_str());
+            }
             models_change_little(&source, findings);
         }
+    }
+    for file in unused {
+        findings.push(format!(
+            "{file}: nothing in it is unsafe: take it out of `UNSAFE_FILES` in xtask/src/tidy"
+        ));
     }
     texts(findings);
 }
@@ -58,7 +62,7 @@ fn is_macro(source: &Source) -> bool {
 }
 
 fn locks_come_from_the_shim(source: &Source, findings: &mut Vec<String>) {
-    if is_shim(source) || is_macro(source) || OUTSIDE_THE_SHIM.contains(&source.path.as_str()) {
+    if is_shim(source) || is_macro(source) {
         return;
     }
     for (number, line) in source.code() {
@@ -86,10 +90,8 @@ fn no_seq_cst_access(source: &Source, findings: &mut Vec<String>) {
     if is_shim(source) {
         return;
     }
-    for (number, line) in
-        source.code().filter(|(_, line)| line.contains("SeqCst") && !line.contains("fence("))
-    {
-        let _ = line;
+    let is_access = |line: &str| line.contains("SeqCst") && !line.contains("fence(");
+    for (number, _) in source.code().filter(|(_, line)| is_access(line)) {
         findings.push(format!(
             "{}:{number}: `SeqCst` on an access is AcqRel to loom: write Relaxed accesses around `fence(SeqCst)`",
             source.path
@@ -133,29 +135,69 @@ fn orderings_are_explained(source: &Source, findings: &mut Vec<String>) {
     }
 }
 
-fn unsafe_lives_in_named_files(source: &Source, findings: &mut Vec<String>) {
-    let is_home = UNSAFE_FILES.contains(&source.path.as_str())
-        || UNSAFE_FOLDERS.iter().any(|folder| source.path.starts_with(folder));
-    if is_home {
-        return;
-    }
-    for (number, line) in source.code() {
-        let says = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code)"];
-        let allows_module = line.contains("allow(unsafe_code)");
-        if says.iter().any(|word| line.contains(word)) && !allows_module {
+/// Whether the file is unsafe. The word counts wherever it is code: a block, a function, a trait, an attribute.
+fn unsafe_lives_in_named_files(source: &Source, findings: &mut Vec<String>) -> bool {
+    let is_home = UNSAFE_FILES.contains(&source.path.as_str());
+    let lines = source.bare_code();
+    let mut is_unsafe = false;
+    for (index, (number, line)) in lines.iter().enumerate() {
+        if says(line, "unsafe") {
+            is_unsafe = true;
+            if !is_home {
+                findings.push(format!(
+                    "{}:{number}: unsafe lives in named files only (`UNSAFE_FILES` in xtask/src/tidy): move it there, or \
+                     argue for a new home",
+                    source.path
+                ));
+            }
+        }
+        let refuses = line.contains("forbid(") || line.contains("deny(");
+        if !says(line, "unsafe_code") || refuses || is_home && line.starts_with("#![") {
+            continue;
+        }
+        let below =
+            lines[index + 1..].iter().map(|(_, line)| line.trim()).find(|line| !line.starts_with("#["));
+        let module = below.and_then(|line| line.strip_suffix(';')?.split_once("mod ")).map(|(_, name)| name);
+        if !module.is_some_and(|name| UNSAFE_FILES.contains(&file_of_module(&source.path, name).as_str())) {
             findings.push(format!(
-                "{}:{number}: unsafe lives in named files only (`UNSAFE_FILES` in xtask/src/tidy): move it there, or \
-                 argue for a new home",
+                "{}:{number}: unsafe is allowed for the modules in `UNSAFE_FILES` (xtask/src/tidy) only: `#[allow(unsafe_code)]` \
+                 over the `mod` of one, or `#![allow(unsafe_code)]` in it",
                 source.path
             ));
         }
+    }
+    is_unsafe
+}
+
+/// Whether `line` holds that word.
+fn says(line: &str, word: &str) -> bool {
+    line.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|said| said == word)
+}
+
+/// Where `mod name;` in the file `path` leads.
+fn file_of_module(path: &str, name: &str) -> String {
+    let (folder, file) = path.rsplit_once('/').expect("a source is in a folder");
+    match file.trim_end_matches(".rs") {
+        "lib" | "main" => format!("{folder}/{name}.rs"),
+        of => format!("{folder}/{of}/{name}.rs"),
+    }
+}
+
+fn tests_come_last(source: &Source, findings: &mut Vec<String>) {
+    if let Some(number) = source.item_after_tests() {
+        findings.push(format!(
+            "{}:{number}: `mod tests` comes last in its file: what is below it would be taken for tests, to which no rule \
+             applies",
+            source.path
+        ));
     }
 }
 
 fn head_says_unsafe_or_not(library: &Library, findings: &mut Vec<String>) {
     let path = format!("crates/{}/src/lib.rs", library.folder);
-    let Ok(text) = std::fs::read_to_string(sh::root().join(&path)) else { return };
-    if !text.contains("forbid(unsafe_code)") && !text.contains("deny(unsafe_code)") {
+    let Some(source) = library.sources().into_iter().find(|source| source.path == path) else { return };
+    let says_so = |line: &str| ["#![forbid(unsafe_code)]", "#![deny(unsafe_code)]"].contains(&line);
+    if !source.bare_code().iter().any(|(_, line)| says_so(line)) {
         findings.push(format!(
             "{path}: add `#![forbid(unsafe_code)]`, or `deny` when a named file of it is unsafe"
         ));
@@ -232,4 +274,40 @@ fn is_path(line: &str, home: &str) -> bool {
         let before = line[..at].chars().next_back();
         before.is_none_or(|before| " \"'`(=".contains(before))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found about unsafe in a file of that text.
+    fn findings(path: &str, text: &str) -> Vec<String> {
+        let mut findings = Vec::new();
+        unsafe_lives_in_named_files(&Source { path: path.into(), text: text.into() }, &mut findings);
+        findings
+    }
+
+    #[test]
+    fn unsafe_in_any_form_needs_a_home() {
+        let forms =
+            ["unsafe trait T {}", "#[unsafe(no_mangle)]", "x = unsafe {", "unsafe impl Send for T {}"];
+        for form in forms {
+            assert_eq!(findings("crates/sync/src/event.rs", form).len(), 1, "{form}");
+            assert!(findings("crates/sync/src/slot.rs", form).is_empty(), "{form}");
+        }
+        assert!(findings("crates/sync/src/event.rs", "let unsafely = \"unsafe\"; // unsafe\n").is_empty());
+    }
+
+    #[test]
+    fn unsafe_is_allowed_over_the_module_of_a_home() {
+        let found = |text: &str| findings("crates/sync/src/lib.rs", text).len();
+        assert_eq!(found("#[allow(unsafe_code)] // why\n#[doc(hidden)]\npub(crate) mod slot;\n"), 0);
+        assert_eq!(found("#[allow(unsafe_code)]\nmod event;\n"), 1);
+        assert_eq!(found("#[allow(dead_code, unsafe_code)]\nfn f() {}\n"), 1);
+        assert_eq!(found("#![allow(unsafe_code)]\n"), 1);
+        assert_eq!(found("#![deny(unsafe_code)]\n"), 0);
+        assert!(findings("crates/streams/src/hyper.rs", "#![allow(unsafe_code)]\n").is_empty());
+        let of_task = findings("crates/executor/src/task.rs", "#[allow(unsafe_code)]\nmod cell;\n");
+        assert!(of_task.is_empty(), "{of_task:?}");
+    }
 }
