@@ -20,7 +20,7 @@ const ELSEWHERE: &[&str] =
     &["core/src/shim", "hosts/conformance/src", "macros/src", "streams/src/process/spawn.rs", "tests.rs"];
 
 /// Tests that see the counting: what the compiler says, and which system calls a process makes to its end.
-const OTHERWISE: &[&str] = &[
+pub(crate) const OTHERWISE: &[&str] = &[
     "a_loop_opens_its_reactor_and_reads_no_files",
     "misuse_does_not_compile",
     "what_a_compiler_can_see_it_sees",

@@ -37,7 +37,7 @@ const ERRORS: &[(&str, &[&str])] = &[
 
 /// Tests that an interruption of a call may disturb: they make it themselves, count the turns of a park, which may return
 /// early, or look a name up, for which libc reads files.
-const TOUCHY: &[(&str, &str)] = &[
+pub(crate) const TOUCHY: &[(&str, &str)] = &[
     ("epoll_wait", "an_idle_connection_polls_nobody"),
     ("read", "our_client_and_openssls_server"),
     ("read", "our_client_refuses_openssls_expired_certificate"),
@@ -50,7 +50,7 @@ const TOUCHY: &[(&str, &str)] = &[
 const NOT_OURS: &[(&str, &str)] = &[(CHILDREN, "recvfrom")];
 
 /// A test that does a thousand times what others do once.
-const LONG: &str = "many_children_leave_nothing_behind";
+pub(crate) const LONG: &str = "many_children_leave_nothing_behind";
 
 /// At which use of the call.
 const WHEN: &[&str] = &["1", "3"];

@@ -36,6 +36,16 @@ impl Model {
     }
 }
 
+/// What may befall a race: the key of its cell in the coverage table, and as PROOF.md says it.
+pub(crate) const CIRCUMSTANCES: &[(&str, &str)] = &[
+    ("no_cancel", "undisturbed"),
+    ("cancel_a", "the first cancelled"),
+    ("cancel_b", "the second cancelled"),
+    ("owner_dropped", "the owner dropped"),
+    ("waker_moves", "the waker moves"),
+    ("waker_panics", "a waker panics"),
+];
+
 /// All models that the sources declare, in order of the files.
 pub(crate) fn declared() -> Result<Vec<Model>, String> {
     let mut models = Vec::new();

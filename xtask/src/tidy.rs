@@ -5,6 +5,7 @@ mod links;
 mod listed;
 mod memory;
 mod models;
+mod named;
 mod sources;
 mod waits;
 
@@ -22,6 +23,7 @@ pub(crate) fn run() -> Outcome {
     memory::check(&mut findings);
     models::check(&mut findings);
     waits::check(&mut findings);
+    named::check(&mut findings);
     findings.extend(plant::stale());
     if findings.is_empty() {
         return Ok(());

@@ -107,6 +107,27 @@ impl Source {
     }
 }
 
+/// A function with `#[test]` or `#[evenloop::test]` over it.
+pub(crate) struct Test {
+    /// Of its file.
+    pub(crate) path: String,
+    pub(crate) name: String,
+}
+
+/// All tests and models: those beside the code, and those of the packages of tests.
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for source in sources("tests").into_iter().chain(sources("crates")) {
+        let mut lines = source.text.lines().map(str::trim);
+        while lines.any(|line| line == "#[test]" || line.starts_with("#[evenloop::test")) {
+            let function = lines.find_map(|line| line.trim_start_matches("async ").strip_prefix("fn "));
+            let name = function.and_then(|function| function.split('(').next());
+            tests.extend(name.map(|name| Test { path: source.path.clone(), name: name.to_owned() }));
+        }
+    }
+    tests
+}
+
 /// All Rust files under `folder`.
 pub(crate) fn sources(folder: &str) -> Vec<Source> {
     let read = |file: PathBuf| {

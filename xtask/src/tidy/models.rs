@@ -3,16 +3,6 @@
 use crate::models::{self, Model};
 use crate::{sh, tree};
 
-/// What may befall a race, and the key of its cell.
-const CIRCUMSTANCES: &[(&str, &str)] = &[
-    ("no_cancel", "nobody is cancelled"),
-    ("cancel_a", "the first operation is cancelled"),
-    ("cancel_b", "the second operation is cancelled"),
-    ("owner_dropped", "the primitive, or the other end, is dropped"),
-    ("waker_moves", "the waiter is polled with another waker"),
-    ("waker_panics", "a waker panics"),
-];
-
 pub(super) fn check(findings: &mut Vec<String>) {
     match models::declared() {
         Ok(models) => coverage(&models, findings),
@@ -53,11 +43,11 @@ fn coverage(models: &[Model], findings: &mut Vec<String>) {
                 findings.push(format!("{file}: a [[race]] ({title}) has no `{key}`"));
             }
         }
-        for (key, when) in CIRCUMSTANCES {
+        for (key, when) in models::CIRCUMSTANCES {
             let cell = text(race, key);
             if cell.is_empty() {
                 findings.push(format!(
-                    "{file}: {title}: when {when}? Give `{key}` the models that show it, or `no: ` and the reason"
+                    "{file}: {title}: {when}? Give `{key}` the models that show it, or `no: ` and the reason"
                 ));
             } else if !cell.starts_with("no: ") {
                 named.extend(cell.split(',').map(|name| (title.clone(), name.trim().to_owned())));
@@ -65,7 +55,7 @@ fn coverage(models: &[Model], findings: &mut Vec<String>) {
         }
         let known = race.as_table().into_iter().flatten().map(|(key, _)| key.as_str());
         let keys = |key: &&str| {
-            ["type", "a", "b"].contains(key) || CIRCUMSTANCES.iter().any(|(known, _)| known == key)
+            ["type", "a", "b"].contains(key) || models::CIRCUMSTANCES.iter().any(|(known, _)| known == key)
         };
         findings.extend(
             known.filter(|key| !keys(key)).map(|key| format!("{file}: {title}: unknown key `{key}`")),
