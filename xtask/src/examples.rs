@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// No example of a check takes longer than this.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs the examples with these names, or all.
 pub(crate) fn run(names: &[String]) -> Outcome {
@@ -52,6 +52,13 @@ pub(crate) fn run(names: &[String]) -> Outcome {
                 "xtask/examples.toml: add `{name} = [\"ARGUMENTS\", \"OTHER ARGUMENTS\"]`: two runs at least"
             )
         })?;
+        if let Some(again) =
+            runs.iter().enumerate().find_map(|(at, run)| runs[..at].iter().find(|it| *it == run))
+        {
+            return Err(format!(
+                "xtask/examples.toml: {name}: {again:?} twice: the second run wants another set"
+            ));
+        }
         for run in runs {
             let begin = Instant::now();
             let shown = match (run.as_str(), text(run, "server"), text(run, "client")) {

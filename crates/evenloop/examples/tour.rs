@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cargo run --release -p evenloop --example tour
+//! cargo run --release -p evenloop --example tour -- lock    # only what has that in its name
 //! ```
 
 use evenloop::cancel::{CancelScope, catch_cancel};
@@ -44,11 +45,13 @@ const PARTS: &[Part] = &[
 ];
 
 fn main() {
-    let bar = ProgressBar::new(PARTS.len() as u64);
+    let asked = std::env::args().nth(1).unwrap_or_default();
+    let parts: Vec<_> = PARTS.iter().filter(|(what, _)| what.contains(&asked)).collect();
+    let bar = ProgressBar::new(parts.len() as u64);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("a template");
     bar.set_style(style);
-    let rows: Vec<_> = PARTS
-        .iter()
+    let rows: Vec<_> = parts
+        .into_iter()
         .map(|(what, part)| {
             bar.set_message(*what);
             let start = Instant::now();

@@ -57,7 +57,6 @@ pub(crate) fn dependencies() -> Outcome {
             ));
         }
         let limit = match library.folder.as_str() {
-            "evenloop" => STACK_LIMIT,
             "sync" => SYNC_LIMIT,
             _ => STACK_LIMIT,
         };
