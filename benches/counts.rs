@@ -4,12 +4,13 @@
 //! difference. `counts list` names the operations, `counts OPERATION ROUNDS` does one. Each is the uncontended or the
 //! one-thread way through; what happens between threads is a matter of cache lines, not of instructions.
 
+use evenloop_core::cancel::{CancelScope, catch_cancel};
 use evenloop_core::{Park, Runtime, ThreadPark};
 use evenloop_coroutine::{Coroutine, Resumed};
 use evenloop_executor::{EventLoop, yield_now};
 use evenloop_sync::{Event, Lock, Queue, Semaphore, oneshot};
 use evenloop_time::{Clock, Driver, VirtualClock};
-use std::future::Future;
+use std::future::{Future, pending};
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 type Operation = (&'static str, fn(u64));
 
 const OPERATIONS: &[Operation] = &[
+    ("cancel_request_among_many", cancel_request_among_many),
     ("coroutine_resume", coroutine_resume),
     ("event_wait_then_set", event_wait_then_set),
     ("lock_free", lock_free),
@@ -131,6 +133,29 @@ fn coroutine_resume(rounds: u64) {
         let resumed: Resumed<u64, ()> = doubled.resume(black_box(round));
         assert_eq!(resumed.yielded(), Some(round * 2));
     }
+}
+
+/// A request of many that are delivered in one turn: half of all are absorbed, the others passed on. Twice as many in a turn are
+/// to cost twice as much; if each cost a look at all others, the figure would be ten times as high.
+fn cancel_request_among_many(rounds: u64) {
+    let scope = CancelScope::new();
+    let mut run = pin!(scope.run(async {
+        for absorbs in [true, false] {
+            let inner = CancelScope::new();
+            let caught = inner.run(catch_cancel(pending::<()>())).await;
+            let cancelled = caught.expect("nobody asked the inner scope").expect_err("it was asked");
+            if absorbs {
+                cancelled.absorb();
+            }
+        }
+    }));
+    for _ in 0..2 {
+        assert!(poll(run.as_mut()).is_pending());
+        for _ in 0..rounds / 2 {
+            scope.cancel("again");
+        }
+    }
+    assert!(poll(run).is_ready());
 }
 
 fn yield_one_task(rounds: u64) {
