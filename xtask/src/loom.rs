@@ -14,7 +14,12 @@ use std::time::{Duration, Instant};
 pub(crate) const QUICK: Option<u32> = Some(2);
 const LONG: Option<u32> = Some(3);
 
+/// A model may take so long, in each pass.
+const QUICK_LIMIT: Duration = Duration::from_secs(60);
+const LONG_LIMIT: Duration = Duration::from_secs(1800);
+
 /// What the user asked for.
+#[derive(Debug)]
 pub(crate) struct Options {
     words: Vec<String>,
     preemptions: Option<u32>,
@@ -27,38 +32,61 @@ pub(crate) struct Options {
 impl Options {
     /// All models, as the quick run has them.
     pub(crate) fn quick() -> Self {
-        Self {
-            words: vec![],
-            preemptions: QUICK,
-            bless: false,
-            replay: false,
-            limit: Duration::from_secs(60),
-        }
+        Self { words: vec![], preemptions: QUICK, bless: false, replay: false, limit: QUICK_LIMIT }
     }
 
     /// All models with one preemption more.
     pub(crate) fn long() -> Self {
-        Self { preemptions: LONG, limit: Duration::from_secs(1800), ..Self::quick() }
+        Self { preemptions: LONG, limit: LONG_LIMIT, ..Self::quick() }
     }
 
     pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Self, lexopt::Error> {
         use lexopt::ValueExt as _;
-        let mut options = Self::quick();
+        let mut words = vec![];
+        let (mut long, mut bless, mut replay) = (false, false, false);
+        let (mut preemptions, mut limit) = (None, None);
         while let Some(arg) = args.next()? {
             match arg {
                 lexopt::Arg::Long("preemptions") => {
                     let bound = args.value()?;
-                    options.preemptions = if bound == "none" { None } else { Some(bound.parse()?) };
+                    preemptions = Some(if bound == "none" { None } else { Some(bound.parse()?) });
                 }
-                lexopt::Arg::Long("seconds") => options.limit = Duration::from_secs(args.value()?.parse()?),
-                lexopt::Arg::Long("long") => options = Self { words: options.words, ..Self::long() },
-                lexopt::Arg::Long("bless") => options.bless = true,
-                lexopt::Arg::Long("replay") => options.replay = true,
-                lexopt::Arg::Value(word) => options.words.push(word.to_string_lossy().into_owned()),
+                lexopt::Arg::Long("seconds") => limit = Some(Duration::from_secs(args.value()?.parse()?)),
+                lexopt::Arg::Long("long") => long = true,
+                lexopt::Arg::Long("bless") => bless = true,
+                lexopt::Arg::Long("replay") => replay = true,
+                lexopt::Arg::Value(word) => words.push(word.to_string_lossy().into_owned()),
                 other => return Err(other.unexpected()),
             }
         }
-        Ok(options)
+        // Whatever the order on the command line, what is said in numbers beats `--long`.
+        let base = if long { Self::long() } else { Self::quick() };
+        let preemptions = preemptions.unwrap_or(base.preemptions);
+        let limit = limit.unwrap_or(base.limit);
+        if bless && replay {
+            return Err(
+                "--bless and --replay are two commands: one writes floors, the other shows a failure".into(),
+            );
+        }
+        if bless && preemptions != QUICK {
+            return Err(
+                "--bless: the floors are for two preemptions, without --long and --preemptions".into()
+            );
+        }
+        Ok(Self { words, preemptions, bless, replay, limit })
+    }
+
+    /// The arguments that make a run of one model explore as much as this one.
+    fn bounds(&self) -> String {
+        let mut bounds = String::new();
+        if self.preemptions != QUICK {
+            let bound = self.preemptions.map_or_else(|| "none".to_owned(), |bound| bound.to_string());
+            write!(bounds, " --preemptions {bound}").expect("a string takes all");
+        }
+        if self.limit != QUICK_LIMIT {
+            write!(bounds, " --seconds {}", self.limit.as_secs()).expect("a string takes all");
+        }
+        bounds
     }
 }
 
@@ -79,8 +107,9 @@ pub(crate) fn run(options: Options) -> Outcome {
     print_table(&results);
 
     let mut floors = Floors::read();
-    let mut failures: Vec<_> = results.iter().flat_map(|(model, runs)| complaints(model, runs)).collect();
-    if options.bless && options.preemptions == QUICK {
+    let mut failures: Vec<_> =
+        results.iter().flat_map(|(model, runs)| complaints(model, runs, &options)).collect();
+    if options.bless {
         floors.bless(&results, options.words.is_empty());
         floors.write()?;
     } else if options.preemptions == QUICK {
@@ -119,14 +148,14 @@ fn outcomes(plain: &Run, load_rmw: &Run) -> BTreeMap<String, u64> {
 }
 
 /// What is wrong with a model's two runs, floors aside.
-fn complaints(model: &Model, runs: &[Run; 2]) -> Vec<String> {
+fn complaints(model: &Model, runs: &[Run; 2], options: &Options) -> Vec<String> {
     let mut complaints = Vec::new();
     for (pass, run) in Pass::BOTH.into_iter().zip(runs) {
         if run.verdict != Verdict::Passed {
             let mut text = format!("\n{}{}: {}\n", pass.shown(), model.id(), run.verdict);
             let tail: Vec<_> = run.output.lines().rev().take(25).collect();
             tail.iter().rev().for_each(|line| writeln!(text, "    {line}").expect("a string takes all"));
-            write!(text, "see the failing run: cargo xtask loom {} --replay", model.id())
+            write!(text, "see the failing run: cargo xtask loom {}{} --replay", model.id(), options.bounds())
                 .expect("a string takes all");
             complaints.push(text);
         }
@@ -263,5 +292,43 @@ impl Floors {
             }
         }
         complaints
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Options, String> {
+        Options::parse(lexopt::Parser::from_args(words.split_whitespace())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn long_keeps_what_is_said_before_it() {
+        let options = parsed("lock --replay --seconds 5 --preemptions none --long").unwrap();
+        assert!(options.replay);
+        assert_eq!(options.preemptions, None);
+        assert_eq!(options.limit, Duration::from_secs(5));
+        assert_eq!(parsed("--long").unwrap().preemptions, LONG);
+    }
+
+    #[test]
+    fn floors_are_blessed_for_two_preemptions_only() {
+        assert!(parsed("lock --bless --preemptions 2").unwrap().bless);
+        for words in ["--bless --preemptions 3", "--bless --long", "--long --bless"] {
+            assert!(parsed(words).unwrap_err().contains("two preemptions"), "{words}");
+        }
+        assert!(parsed("lock --bless --replay").unwrap_err().contains("two commands"));
+    }
+
+    #[test]
+    fn the_command_that_is_told_explores_as_much() {
+        for words in ["", "--long", "--preemptions none", "--preemptions 4 --seconds 7"] {
+            let options = parsed(words).unwrap();
+            let again = parsed(&options.bounds()).unwrap();
+            assert_eq!((again.preemptions, again.limit), (options.preemptions, options.limit), "{words}");
+        }
+        assert_eq!(Options::quick().bounds(), "");
+        assert_eq!(Options::long().bounds(), " --preemptions 3 --seconds 1800");
     }
 }
