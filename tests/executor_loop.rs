@@ -7,6 +7,7 @@ use evenloop_executor::{
 use evenloop_tests::panic_of;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -231,6 +232,72 @@ fn what_close_drops_finds_its_runtime_and_cannot_spawn() {
     event_loop.close();
     assert_eq!(*host.borrow(), "evenloop");
     assert!(!spawned.get());
+}
+
+/// Counts when it is dropped.
+struct Counts<'a>(&'a Cell<u32>);
+
+impl Drop for Counts<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn a_main_future_is_dropped_before_its_run_returns_whatever_happens() {
+    for end in ["value", "panic", "stop"] {
+        let dropped = Cell::new(0);
+        let event_loop = EventLoop::new();
+        let main = async {
+            let _counts = Counts(&dropped);
+            yield_now().await;
+            match end {
+                "value" => {}
+                "panic" => panic!("test"),
+                _ => {
+                    event_loop.stop();
+                    pending().await
+                }
+            }
+        };
+        let run = catch_unwind(AssertUnwindSafe(|| event_loop.run_until_complete(main)));
+        assert_eq!((run.is_ok(), dropped.get()), (end == "value", 1), "{end}");
+    }
+}
+
+#[test]
+fn close_drops_all_that_a_loop_holds_before_it_returns() {
+    std::thread_local!(static DROPPED: Cell<u32> = const { Cell::new(0) });
+    struct Held;
+    impl Drop for Held {
+        fn drop(&mut self) {
+            DROPPED.set(DROPPED.get() + 1);
+        }
+    }
+    let held = || {
+        let held = Held;
+        move || drop(held)
+    };
+    let waits = |held: Held| async move {
+        let _held = held;
+        pending::<()>().await;
+    };
+    let event_loop = EventLoop::new();
+    let handle = event_loop.handle();
+    drop(event_loop.create_task(waits(Held)));
+    let kept = event_loop.create_task(waits(Held));
+    event_loop.run_once(Some(Duration::ZERO));
+    drop(event_loop.create_task(waits(Held))); // it never begins
+    let soon = event_loop.call_soon(held());
+    event_loop.call_soon(held());
+    let called = handle.call_soon_threadsafe(held()).unwrap();
+    handle.spawn_detached(waits(Held)).unwrap();
+    let dying = Held;
+    kept.add_done_callback(move |_, _| drop(dying));
+    assert_eq!(DROPPED.get(), 0);
+    event_loop.close();
+    assert_eq!(DROPPED.get(), 8);
+    assert!(kept.done() && soon.done() && called.done());
 }
 
 #[test]

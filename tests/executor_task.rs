@@ -3,11 +3,13 @@
 use evenloop_executor::{EventLoop, Task, TaskState, all_tasks, create_task, current_task, yield_now};
 use evenloop_tests::{Counting, many};
 use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Wake, Waker};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 #[global_allocator]
@@ -318,6 +320,55 @@ fn the_last_waker_frees_a_detached_task_at_the_latest() {
     drop(event_loop);
     assert_eq!(dropped.get(), 1);
     drop(kept);
+}
+
+#[test]
+fn what_a_task_holds_is_dropped_before_who_waits_for_it_is_woken() {
+    /// Notes at its wake-up what has been dropped by then.
+    struct Notes(Arc<AtomicU32>, AtomicU32);
+    impl Wake for Notes {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+    struct Held(Arc<AtomicU32>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    for end in ["value", "panic", "cancelled", "cancelled before it starts", "closed"] {
+        let event_loop = EventLoop::new();
+        let dropped = Arc::new(AtomicU32::new(0));
+        let (captured, inside) = (Held(dropped.clone()), Held(dropped.clone()));
+        let mut task = event_loop.create_task(async move {
+            let _held = (captured, inside);
+            yield_now().await;
+            match end {
+                "value" => {}
+                "panic" => panic!("test"),
+                _ => pending().await,
+            }
+        });
+        if end != "cancelled before it starts" {
+            pass(&event_loop);
+        }
+        let notes = Arc::new(Notes(dropped.clone(), AtomicU32::new(u32::MAX)));
+        let waker = Waker::from(notes.clone());
+        assert!(Pin::new(&mut task.join()).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+        match end {
+            "closed" => event_loop.close(),
+            _ => {
+                if end.starts_with("cancelled") {
+                    task.cancel("test");
+                }
+                pass(&event_loop);
+            }
+        }
+        assert!(task.done());
+        assert_eq!(notes.1.load(Ordering::Relaxed), 2, "{end}");
+    }
 }
 
 #[test]

@@ -6,10 +6,11 @@
 //!
 //! ```text
 //! waiting for its time ── timer fires ──► in the queue ── its turn ──► closure taken out and called
-//!   └──────────── cancel: closure taken out and dropped ◄──────┘
+//!   └──────── cancel, or the loop's end: closure taken out and dropped ◄────┘
 //! ```
 //!
-//! C1. The closure is taken out once, by the turn or by `cancel`; so it runs at most once, and never after `cancel`.
+//! C1. The closure is taken out once, by the turn, by `cancel`, or by the drop of the callback, as when its loop is closed; so it
+//!     runs at most once, never after `cancel`, and no handle keeps what it holds.
 //! C2. A timer's entry is removed by the callback's own drop, under the loop.
 
 use crate::current::with_current;
@@ -78,7 +79,7 @@ impl CallHandle {
         waited
     }
 
-    /// Whether the callback has run or was cancelled.
+    /// Whether the callback has run or was cancelled, or its loop is closed.
     pub fn done(&self) -> bool {
         let closure = self.closure.take();
         let over = closure.is_none();
@@ -105,7 +106,7 @@ impl ThreadsafeCallHandle {
         waited
     }
 
-    /// Whether the callback has started or was cancelled. A snapshot.
+    /// Whether the callback has started or was cancelled, or its loop is closed. A snapshot.
     pub fn done(&self) -> bool {
         self.closure.lock().is_none()
     }
@@ -124,7 +125,7 @@ impl fmt::Debug for ThreadsafeCallHandle {
 }
 
 /// A callback's turn.
-struct Turn<C> {
+struct Turn<C: TakeOut> {
     closure: C,
     timer: Option<Timer>,
 }
@@ -159,24 +160,26 @@ impl Drop for Timer {
     }
 }
 
+/// Where a closure lies that is taken out once (C1).
 trait TakeOut: Unpin {
-    fn call(&self);
+    type Closure: FnOnce();
+
+    fn take_out(&self) -> Option<Self::Closure>;
 }
 
 impl TakeOut for Rc<Local> {
-    fn call(&self) {
-        if let Some(closure) = self.take() {
-            closure();
-        }
+    type Closure = Box<dyn FnOnce()>;
+
+    fn take_out(&self) -> Option<Self::Closure> {
+        self.take()
     }
 }
 
 impl TakeOut for StdArc<Remote> {
-    fn call(&self) {
-        let closure = self.lock().take();
-        if let Some(closure) = closure {
-            closure();
-        }
+    type Closure = Box<dyn FnOnce() + Send>;
+
+    fn take_out(&self) -> Option<Self::Closure> {
+        self.lock().take()
     }
 }
 
@@ -190,8 +193,16 @@ impl<C: TakeOut> Future for Turn<C> {
             }
         }
         self.timer = None;
-        self.closure.call();
+        if let Some(closure) = self.closure.take_out() {
+            closure();
+        }
         Poll::Ready(())
+    }
+}
+
+impl<C: TakeOut> Drop for Turn<C> {
+    fn drop(&mut self) {
+        drop(self.closure.take_out()); // C1
     }
 }
 
