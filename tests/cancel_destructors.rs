@@ -78,6 +78,46 @@ fn a_clean_up_is_awaited_before_the_panic_goes_on_and_the_cancellation_after_it(
 }
 
 #[test]
+fn what_a_body_holds_is_dropped_before_its_clean_up_begins() {
+    struct Held(Log);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.add("dropped");
+        }
+    }
+    for end in ["value", "panic", "cancelled"] {
+        let log = Log::default();
+        let (held, clean) = (Held(log.clone()), log.clone());
+        let mut polls = 0;
+        // A future that holds on to it also when it is done.
+        let body = poll_fn(move |cx| {
+            let _held = &held;
+            polls += 1;
+            match (polls, end) {
+                (1, _) => cx.waker().wake_by_ref(),
+                (_, "value") => return Poll::Ready(()),
+                (_, "panic") => panic!("test"),
+                _ => {}
+            }
+            Poll::Pending
+        });
+        let (is_ok, _) = run(async move {
+            let mut task = create_task(finally(body, async move { clean.add("clean") }));
+            yield_now().await;
+            if end == "cancelled" {
+                task.cancel("enough");
+            }
+            task.join().await.is_ok()
+        });
+        assert_eq!(
+            (is_ok, log.take()),
+            (end == "value", vec!["dropped".to_owned(), "clean".to_owned()]),
+            "{end}"
+        );
+    }
+}
+
+#[test]
 fn a_panic_of_what_was_left_when_the_value_came_waits_for_the_clean_up() {
     let log = Log::default();
     let (end, _) = run(async {
