@@ -24,9 +24,11 @@ const WANDER_KIB: u64 = 8 * 1024;
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
-    let minutes =
-        arguments.windows(2).find(|pair| pair[0] == "--minutes").and_then(|pair| pair[1].parse().ok());
-    let end = minutes.map(|minutes: f64| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
+    let minutes = arguments
+        .windows(2)
+        .find(|pair| pair[0] == "--minutes")
+        .map(|pair| pair[1].parse::<f64>().unwrap_or_else(|error| panic!("--minutes {}: {error}", pair[1])));
+    let end = minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
     let mut random = fastrand::Rng::with_seed(444);
     let mut at_first = None;
     let (mut round, mut cut_off, mut done) = (0_u32, 0_u64, 0_u64);
@@ -42,6 +44,11 @@ fn main() {
             now.assert_no_more_than(*at_first.get_or_insert(now), round);
         }
     }
+    assert!(
+        round > WARM_UP,
+        "after {round} rounds nothing has been compared, the first {WARM_UP} being there to warm up: cargo xtask soak \
+         --minutes N, with a larger N"
+    );
     assert!(done > 0 && cut_off > 0, "both ways out were taken: {done} answered, {cut_off} cut off");
     println!("soak: {round} rounds, {done} requests answered, {cut_off} cut off, {:?}", Usage::now());
 }
