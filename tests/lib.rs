@@ -6,6 +6,9 @@ mod counting;
 #[path = "lib/log.rs"]
 mod log;
 
+#[path = "lib/skips.rs"]
+mod skips;
+
 #[path = "lib/syscalls.rs"]
 pub mod syscalls;
 
@@ -15,6 +18,7 @@ mod mistakes;
 
 pub use counting::Counting;
 pub use log::Log;
+pub use skips::{missing, skipped};
 
 use evenloop_core::{Entered, Park, Runtime, ThreadPark, Unpark, shim};
 use evenloop_executor::EventLoop;

@@ -4,7 +4,7 @@
 
 use evenloop_streams::{StreamReader, StreamWriter, open_connection, start_server};
 use evenloop_sync::oneshot;
-use evenloop_tests::on_loop;
+use evenloop_tests::{missing, on_loop};
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -26,7 +26,7 @@ fn installed(program: &str) -> bool {
     // 127: under a tool in which a child cannot tell why it did not start.
     let found = asked.is_ok_and(|status| status.code() != Some(127));
     if !found {
-        eprintln!("skipped: `{program}` is not installed (cargo xtask setup)");
+        missing(&format!("`{program}`"));
     }
     found
 }

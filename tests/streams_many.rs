@@ -3,7 +3,7 @@
 
 use evenloop_streams::{ServerConfig, StreamReader, StreamWriter};
 use evenloop_sync::oneshot;
-use evenloop_tests::{Counting, many, thread_time};
+use evenloop_tests::{Counting, many, skipped, thread_time};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -57,8 +57,8 @@ fn idle_connections_cost_a_kibibyte_each_and_no_time() {
     }
     let connections = how_many();
     if !enough_descriptors() {
-        eprintln!("skipped: {connections} connections need a higher limit of descriptors (ulimit -Hn)");
-        return;
+        let way_out = format!("a hard limit above {}: ulimit -Hn", connections + 200);
+        return skipped(&format!("{connections} connections need more descriptors"), &way_out);
     }
     evenloop::run(async {
         let server = ServerConfig::new().start(echo, ([127, 0, 0, 1], 0).into()).unwrap();

@@ -10,7 +10,7 @@ use evenloop_streams::{
     Protocol, ServerConfig, StreamReader, StreamWriter, TcpListener, TcpStream, Transport, UnixStream,
     connect_accepted_socket, connect_stream, open_connection, start_server,
 };
-use evenloop_tests::{loopback, on_jumping_loop, on_loop, until};
+use evenloop_tests::{loopback, missing, on_jumping_loop, on_loop, until};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use pki_types::PrivateKeyDer;
 use rustls::{CertificateError, ProtocolVersion};
@@ -728,9 +728,7 @@ impl Runs {
         match command.spawn() {
             Ok(child) => Some(Self(child)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let strict = std::env::var_os("EVENLOOP_STRICT").is_some();
-                assert!(!strict, "`{program}` is missing: `cargo xtask setup` installs it");
-                println!("skipped: `{program}` is missing (`cargo xtask setup`)");
+                missing(&format!("`{program}`"));
                 None
             }
             Err(error) => panic!("{program}: {error}"),

@@ -10,22 +10,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Whether `program` is here; if not, says so. Where everything has to be checked (`cargo xtask ci --strict` sets
-/// `EVENLOOP_STRICT`), it has to be here.
+#[path = "../lib/skips.rs"]
+mod skips;
+
+pub use skips::{missing, skipped};
+
+/// Whether `program` is here; if not, notes that something was skipped.
 ///
 /// # Panics
 ///
 /// It is not here, and everything has to be checked.
 pub fn installed(program: &str) -> bool {
-    if find(program).is_some() {
-        return true;
+    let found = find(program).is_some();
+    if !found {
+        missing(&format!("`{program}`"));
     }
-    assert!(
-        std::env::var_os("EVENLOOP_STRICT").is_none(),
-        "`{program}` is not installed: `cargo xtask setup` installs it"
-    );
-    eprintln!("skipped: `{program}` is not installed (cargo xtask setup)");
-    false
+    found
 }
 
 /// Where `program` is, if it is on the path.
@@ -47,9 +47,7 @@ pub fn python_with(module: &str) -> Option<String> {
     };
     let found = ["python3", "/usr/bin/python3"].into_iter().find(has);
     if found.is_none() {
-        let what = format!("Python's module `{module}` is not installed");
-        assert!(std::env::var_os("EVENLOOP_STRICT").is_none(), "{what}: `cargo xtask setup` installs it");
-        eprintln!("skipped: {what} (cargo xtask setup)");
+        missing(&format!("Python's module `{module}`"));
     }
     found.map(str::to_owned)
 }
