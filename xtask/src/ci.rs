@@ -8,6 +8,7 @@ use crate::{
     Outcome, counts, coverage, examples, faults, fuzz, loom, msrv, ordmut, plant, preset, proof, sanitize,
     semver, sh, soak, tidy, tree,
 };
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// A part of the run that can be run alone.
@@ -53,13 +54,7 @@ const SECTIONS: &[Section] = &[
     long("fuzz", |skips| fuzz::run(fuzz::Options::long(), skips)),
     long("coverage", coverage::run),
     long("semver", semver::run),
-    long("msrv", |skips| {
-        msrv::run().map(|checked| {
-            if let Err(why) = checked {
-                skips.note(&why);
-            }
-        })
-    }),
+    long("msrv", msrv::run),
 ];
 
 /// What was not checked, and why.
@@ -70,13 +65,27 @@ pub(crate) struct Skips {
     strict: bool,
 }
 
-/// A test that needs a program skips itself without it, unless everything has to be checked.
+/// A test that needs a program skips itself without it, and says so in a file (`tests/lib/skips.rs`), unless everything has to
+/// be checked.
 fn test(skips: &mut Skips) -> Outcome {
     let mut test = sh::cargo("test --workspace --all-features --quiet");
     if skips.strict {
         test.env("EVENLOOP_STRICT", "1");
     }
-    sh::run(&mut test)
+    // Each test program adds lines of its own.
+    let file = sh::root().join("target/skips.txt");
+    std::fs::write(&file, "").map_err(|error| format!("{}: {error}", file.display()))?;
+    let outcome = sh::run(test.env("EVENLOOP_SKIPS", &file));
+    let noted = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    counted(&noted).iter().for_each(|why| skips.note(why));
+    outcome
+}
+
+/// Each line once, in order, with how often it is there.
+fn counted(lines: &str) -> Vec<String> {
+    let mut times = BTreeMap::<_, u32>::new();
+    lines.lines().for_each(|line| *times.entry(line).or_default() += 1);
+    times.into_iter().map(|(line, times)| format!("{times} in tests: {line}")).collect()
 }
 
 impl Skips {
@@ -94,6 +103,13 @@ impl Skips {
         }
         found
     }
+}
+
+/// Runs what was asked for by name: what it skips, it has not done.
+pub(crate) fn unskipped(run: impl FnOnce(&mut Skips) -> Outcome) -> Outcome {
+    let mut skips = Skips::default();
+    run(&mut skips)?;
+    if skips.notes.is_empty() { Ok(()) } else { Err(format!("not checked: {}", skips.notes.join("; "))) }
 }
 
 /// What the user asked for.
@@ -167,7 +183,8 @@ pub(crate) fn run(options: Options) -> Outcome {
         skips.notes.iter().for_each(|skip| println!("  {skip}"));
     }
     if let Some(name) = failure {
-        println!("{name} failed; to run it alone: cargo xtask ci {name}");
+        let strict = if options.strict { " --strict" } else { "" };
+        println!("{name} failed; to run it alone: cargo xtask ci {name}{strict}");
     }
     println!("{passed} passed, {} failed", u32::from(failure.is_some()));
     if failure.is_some() { Err(String::new()) } else { Ok(()) }
@@ -206,4 +223,29 @@ fn doc() -> Outcome {
         doc.arg("--package").arg(library.package);
     }
     sh::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tests_skip_is_counted_by_its_reason() {
+        let noted = "`strace` is not installed\n`nc` is not installed\n`strace` is not installed\n";
+        assert_eq!(
+            counted(noted),
+            ["1 in tests: `nc` is not installed", "2 in tests: `strace` is not installed"]
+        );
+        assert!(counted("").is_empty());
+    }
+
+    #[test]
+    fn what_was_asked_for_by_name_and_skipped_is_a_failure() {
+        assert_eq!(unskipped(|_| Ok(())), Ok(()));
+        let skips = |skips: &mut Skips| {
+            skips.note("no strace");
+            Ok(())
+        };
+        assert_eq!(unskipped(skips), Err("not checked: no strace".to_owned()));
+    }
 }

@@ -31,6 +31,9 @@ pub(crate) fn run(bless: bool, skips: &mut Skips) -> Outcome {
     let program = build("")?;
     let operations = sh::read(&mut sh::command(&program, "list"))?;
     let operations: Vec<_> = operations.split_whitespace().collect();
+    if operations.is_empty() {
+        return Err("benches/counts.rs lists no operation".into());
+    }
     let counted = count(&program, &operations)?;
     let unwatched = count(&build("--no-default-features")?, &operations)?;
 

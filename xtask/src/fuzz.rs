@@ -20,7 +20,12 @@ impl Options {
         let mut options = Self { targets: vec![], seconds: LONG_SECONDS };
         while let Some(arg) = args.next()? {
             match arg {
-                lexopt::Arg::Long("seconds") => options.seconds = args.value()?.parse()?,
+                lexopt::Arg::Long("seconds") => {
+                    options.seconds = args.value()?.parse()?;
+                    if options.seconds == 0 {
+                        return Err("--seconds 0 would fuzz for ever: at least 1".into());
+                    }
+                }
                 lexopt::Arg::Value(target) => options.targets.push(target.string()?),
                 other => return Err(other.unexpected()),
             }
@@ -52,6 +57,9 @@ pub(crate) fn run(options: Options, skips: &mut Skips) -> Outcome {
     };
     sh::run(&mut fuzz("fuzz build"))?;
     let targets = if options.targets.is_empty() { all } else { options.targets };
+    if targets.is_empty() {
+        return Err("tests/fuzz/Cargo.toml has no target (`[[bin]]`)".into());
+    }
     let outcomes = models::in_parallel(&targets, |target| {
         let corpus = sh::root().join(format!("target/fuzz/corpus/{target}"));
         std::fs::create_dir_all(&corpus).map_err(|error| format!("{}: {error}", corpus.display()))?;
@@ -65,11 +73,34 @@ pub(crate) fn run(options: Options, skips: &mut Skips) -> Outcome {
             let tail: Vec<_> = tail.into_iter().rev().collect();
             return Err(format!("{target} failed:\n{}", tail.join("\n")));
         }
-        let runs = text.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units: "));
-        Ok(format!("{target:16} {} inputs in {} s", runs.unwrap_or("?"), options.seconds))
+        match inputs(&text) {
+            Some(0) => Err(format!(
+                "{target} has tried no input in {0} s: give it more (cargo xtask fuzz {target} --seconds N)",
+                options.seconds
+            )),
+            Some(inputs) => Ok(format!("{target:16} {inputs} inputs in {} s", options.seconds)),
+            None => Err(format!(
+                "{target}: libFuzzer does not say how many inputs it has tried (`-print_final_stats=1`)\n{text}"
+            )),
+        }
     });
     for outcome in outcomes {
         println!("   {}", outcome?);
     }
     Ok(())
+}
+
+/// How many inputs libFuzzer has tried, from its last words.
+fn inputs(said: &str) -> Option<u64> {
+    said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units: ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn inputs_are_counted_and_without_a_count_there_is_none() {
+        let said = "Done 7 runs in 1 second(s)\nstat::number_of_executed_units: 7\nstat::average_exec_per_sec:     7\n";
+        assert_eq!(super::inputs(said), Some(7));
+        assert_eq!(super::inputs("Done 7 runs in 1 second(s)"), None);
+    }
 }

@@ -85,29 +85,41 @@ fn run() -> Result<Outcome, lexopt::Error> {
         "bench" => bench::run(bench::Options::parse(args)?),
         "counts" => {
             let bless = flag(args, "bless")?;
-            counts::run(bless, &mut ci::Skips::default())
+            ci::unskipped(|skips| counts::run(bless, skips))
         }
         "ci" => ci::run(ci::Options::parse(args)?),
-        "tidy" => tidy::run(),
+        "tidy" => {
+            nothing(args)?;
+            tidy::run()
+        }
         "examples" => examples::run(&names(args)?),
         "loom" => loom::run(loom::Options::parse(args)?),
         "ordmut" => ordmut::run(ordmut::Options::parse(args)?),
-        "fuzz" => fuzz::run(fuzz::Options::parse(args)?, &mut ci::Skips::default()),
-        "coverage" => coverage::run(&mut ci::Skips::default()),
-        "faults" => faults::run(&mut ci::Skips::default()),
+        "fuzz" => {
+            let options = fuzz::Options::parse(args)?;
+            ci::unskipped(|skips| fuzz::run(options, skips))
+        }
+        "coverage" => {
+            nothing(args)?;
+            ci::unskipped(coverage::run)
+        }
+        "faults" => {
+            nothing(args)?;
+            ci::unskipped(faults::run)
+        }
         "proof" => proof::run(flag(args, "check")?),
         "plant" => plant::run(&names(args)?),
         "soak" => soak::run(minutes(args)?),
         "sanitize" => {
-            let mut skips = ci::Skips::default();
-            sanitize::run(&names(args)?, &mut skips)
+            let tools = names(args)?;
+            ci::unskipped(|skips| sanitize::run(&tools, skips))
         }
-        "msrv" => msrv::run().map(|checked| {
-            if let Err(why) = checked {
-                println!("not checked: {why}");
-            }
-        }),
+        "msrv" => {
+            nothing(args)?;
+            ci::unskipped(msrv::run)
+        }
         "help" => {
+            nothing(args)?;
             print!("{HELP}");
             Ok(())
         }
@@ -115,23 +127,32 @@ fn run() -> Result<Outcome, lexopt::Error> {
     })
 }
 
+/// There are no more arguments.
+fn nothing(mut args: lexopt::Parser) -> Result<(), lexopt::Error> {
+    args.next()?.map_or(Ok(()), |other| Err(other.unexpected()))
+}
+
 /// Whether `--NAME`, the only argument there may be, is there.
 fn flag(mut args: lexopt::Parser, name: &str) -> Result<bool, lexopt::Error> {
-    match args.next()? {
-        None => Ok(false),
-        Some(lexopt::Arg::Long(long)) if long == name => Ok(true),
-        Some(other) => Err(other.unexpected()),
-    }
+    let is_there = match args.next()? {
+        None => false,
+        Some(lexopt::Arg::Long(long)) if long == name => true,
+        Some(other) => return Err(other.unexpected()),
+    };
+    nothing(args)?;
+    Ok(is_there)
 }
 
 /// The N of `--minutes N`, the only argument there may be.
 fn minutes(mut args: lexopt::Parser) -> Result<f64, lexopt::Error> {
     use lexopt::ValueExt as _;
-    match args.next()? {
-        None => Ok(soak::SHORT),
-        Some(lexopt::Arg::Long("minutes")) => args.value()?.parse(),
-        Some(other) => Err(other.unexpected()),
-    }
+    let minutes = match args.next()? {
+        None => soak::SHORT,
+        Some(lexopt::Arg::Long("minutes")) => args.value()?.parse()?,
+        Some(other) => return Err(other.unexpected()),
+    };
+    nothing(args)?;
+    if minutes > 0.0 { Ok(minutes) } else { Err("--minutes is a number above 0".into()) }
 }
 
 /// The remaining arguments, all of them plain words.

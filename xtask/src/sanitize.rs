@@ -155,6 +155,9 @@ fn valgrind() -> Outcome {
         of_all("test --lib --tests --all-features --no-run --message-format=json-render-diagnostics --quiet");
     let mut programs = models::executables(&sh::read(&mut build)?);
     programs.retain(|(_, program)| program.parent().is_some_and(|folder| folder.ends_with("deps"))); // no commands
+    if programs.is_empty() {
+        return Err("cargo has built no test program to run under valgrind".into());
+    }
     let suppressions = format!("--suppressions={}", sh::root().join("xtask/valgrind.supp").display());
     let mut failed = Vec::new();
     for (name, program) in &programs {

@@ -48,11 +48,28 @@ pub(crate) fn read(command: &mut Command) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The command as one would type it.
+/// The command as one would type it in the workspace, with the variables that it needs in front.
 pub(crate) fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let words = std::iter::once(program).chain(command.get_args());
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    let program = Path::new(command.get_program());
+    let program = match program.strip_prefix(root()) {
+        Ok(ours) => Path::new(".").join(ours).into_os_string(),
+        Err(_) => program.file_name().unwrap_or(program.as_os_str()).to_owned(),
+    };
+    // The path only leads past the toolchain that runs us, to the `cargo` that one would type.
+    let variables = command.get_envs().filter(|(name, _)| *name != "PATH");
+    let variables =
+        variables.filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), quoted(value?))));
+    variables.chain([quoted(&program)]).chain(command.get_args().map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.into_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Where `program` is, if it is installed.
@@ -67,4 +84,24 @@ pub(crate) fn has_toolchain(toolchain: &str) -> bool {
     String::from_utf8_lossy(&output.stdout).lines().any(|line| {
         line.strip_prefix(toolchain).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', ' ', '.']))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_with_its_variables_and_a_shell_reads_it_as_it_is() {
+        let mut doc = cargo_of("nightly", "doc --quiet");
+        doc.arg("it's").env("RUSTFLAGS", "-D warnings");
+        assert_eq!(
+            shown(&doc),
+            r"RUSTFLAGS='-D warnings' RUSTUP_TOOLCHAIN=nightly cargo doc --quiet 'it'\''s'"
+        );
+        let ours = root().join("target/debug/soak");
+        assert_eq!(
+            shown(&command(&ours.to_string_lossy(), "--minutes 1")),
+            "./target/debug/soak --minutes 1"
+        );
+    }
 }
