@@ -48,7 +48,7 @@ const SECTIONS: &[Section] = &[
     long("plant", |_| plant::run(&[])),
     long("sanitize", |skips| sanitize::run(&[], skips)),
     long("soak", |_| soak::run(soak::SHORT)),
-    long("faults", faults::run),
+    long("faults", |skips| faults::run(&[], skips)),
     long("children", |_| faults::children()),
     long("tokio-console", |_| tokio_console()),
     long("fuzz", |skips| fuzz::run(fuzz::Options::long(), skips)),

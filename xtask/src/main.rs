@@ -21,6 +21,10 @@ mod sanitize;
 mod semver;
 mod setup;
 mod sh;
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "programs of tests use it as well")]
+#[path = "../../tests/lib/skips.rs"]
+mod skips;
 mod soak;
 mod tidy;
 mod tree;
@@ -50,7 +54,7 @@ cargo xtask COMMAND
   fuzz [TARGET...] [--seconds N]
                             the fuzz targets against their naive twins (60 seconds each)
   coverage                  which lines of the library crates the tests run
-  faults                    the tests of streams while system calls fail
+  faults [PROGRAM [CALL]]   the tests of streams while system calls fail; `faults streams_sock accept4` one call of one program
   soak [--minutes N]        everything at once, again and again, and nothing may grow (one minute)
   msrv                      build the library crates with the oldest Rust they promise
   help                      this text
@@ -104,8 +108,8 @@ fn run() -> Result<Outcome, lexopt::Error> {
             ci::unskipped(coverage::run)
         }
         "faults" => {
-            nothing(args)?;
-            ci::unskipped(faults::run)
+            let asked = names(args)?;
+            ci::unskipped(|skips| faults::run(&asked, skips))
         }
         "proof" => proof::run(flag(args, "check")?),
         "plant" => plant::run(&names(args)?),

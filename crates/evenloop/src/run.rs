@@ -22,7 +22,7 @@ use {evenloop_core::cancel::CancelScope, std::future::poll_fn, std::pin::pin};
 ///
 /// # Panics
 ///
-/// When the process has no descriptors left.
+/// When the kernel gives no reactor: the process has no descriptors left, say.
 ///
 /// # Examples
 ///
@@ -44,7 +44,8 @@ pub fn new_event_loop() -> EventLoop {
 ///
 /// # Panics
 ///
-/// When `clock` is virtual and drives another loop already; when the process has no descriptors left.
+/// When `clock` is virtual and drives another loop already; when the kernel gives no reactor: the process has no descriptors
+/// left, say.
 ///
 /// # Examples
 ///
@@ -126,7 +127,8 @@ fn console_listens() -> bool {
 /// # Panics
 ///
 /// With `main`'s own panic, and when `main` awaited a task that was cancelled (`join` tells instead). When a loop runs on this
-/// thread already: await instead. When the loop is stopped before `main` is done.
+/// thread already: await instead. When the loop is stopped before `main` is done. When the kernel gives no reactor: the process
+/// has no descriptors left, say.
 ///
 /// # Examples
 ///
@@ -176,7 +178,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// When `clock` is virtual and drives another loop already.
+    /// When `clock` is virtual and drives another loop already; when the kernel gives no reactor.
     pub fn on_clock(clock: Clock) -> Self {
         Self::of(event_loop_on(clock))
     }
