@@ -35,12 +35,19 @@ fn leaves_race_a_wait_whose_waker_moves() {
     model(|| {
         let children = ChildSet::<CancelScope>::new();
         let (one, two) = (children.enter(None).expect("open"), children.enter(None).expect("open"));
-        let mut wait = children.wait();
+        let (mut wait, witness) = (children.wait(), StdArc::new(Witness::new(0)));
         let (_old, waker) = Woken::waker();
         assert!(poll(Pin::new(&mut wait), &waker).is_pending());
-        let other = thread::spawn(move || drop(one));
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(one);
+            }
+        });
         drop(two);
         block_on(wait);
+        assert_eq!(witness.get(), 1);
         other.join().unwrap();
     });
 }
@@ -52,12 +59,19 @@ fn leave_races_drop_of_a_wait() {
         let children = ChildSet::<CancelScope>::new();
         let member = children.enter(None).expect("open");
         let (mut given_up, wait) = (children.wait(), children.wait());
-        let (_woken, waker) = Woken::waker();
+        let ((_woken, waker), witness) = (Woken::waker(), StdArc::new(Witness::new(0)));
         assert!(poll(Pin::new(&mut given_up), &waker).is_pending());
-        let other = thread::spawn(move || drop(member));
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(member);
+            }
+        });
         drop(given_up);
         assert_eq!(children.waiters(), 0, "it is remembered");
         block_on(wait);
+        assert_eq!(witness.get(), 1);
         other.join().unwrap();
     });
 }
@@ -71,8 +85,16 @@ fn leave_races_drop_of_a_wait_whose_place_is_used_again() {
         let (mut given_up, mut wait) = (children.fewer_than(2), children.wait());
         let ((_over, first), (woken, second)) = (Woken::waker(), Woken::waker());
         assert!(poll(Pin::new(&mut given_up), &first).is_pending());
-        let other = thread::spawn(move || drop(one));
+        let witness = StdArc::new(Witness::new(0));
+        let other = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(one);
+            }
+        });
         let is_over = children.waiters() == 0;
+        assert!(!is_over || witness.get() == 1);
         assert!(poll(Pin::new(&mut wait), &second).is_pending());
         drop(given_up);
         other.join().unwrap();
@@ -88,15 +110,18 @@ fn leave_races_drop_of_a_wait_whose_place_is_used_again() {
 fn enter_races_close_and_cancel() {
     model_reaching(["refused", "asked"], |outcomes: Outcomes| {
         let children = ChildSet::<CancelScope>::new();
+        let witness = StdArc::new(Witness::new(0));
         let other = thread::spawn({
-            let children = children.clone();
+            let (children, witness) = (children.clone(), witness.clone());
             move || {
+                witness.set(1);
                 children.close();
                 children.cancel("the end");
             }
         });
         let scope = CancelScope::new();
         let member = children.enter(Some(scope.clone()));
+        assert!(member.is_some() || witness.get() == 1);
         other.join().unwrap();
         assert_eq!(member.is_some(), scope.cancel_called());
         outcomes.count(if member.is_some() { "asked" } else { "refused" });
@@ -109,18 +134,24 @@ fn attach_races_cancel() {
     model(|| {
         let children = ChildSet::<CancelScope>::new();
         let member = children.enter(None).expect("open");
+        let witness = StdArc::new(Witness::new(0));
         let other = thread::spawn({
-            let children = children.clone();
-            move || children.cancel("the end")
+            let (children, witness) = (children.clone(), witness.clone());
+            move || {
+                witness.set(1);
+                children.cancel("the end");
+            }
         });
         let scope = CancelScope::new();
         children.attach(member.key(), scope.clone());
+        assert!(!scope.cancel_called() || witness.get() == 1);
         other.join().unwrap();
         assert!(scope.cancel_called());
     });
 }
 
 /// Does a cancel that finds a handle in another one's hands reach the child all the same, and is the handle known after it?
+/// No cell: who cancels gives a reason and nothing else, and the reasons lie under a lock.
 #[test]
 fn cancel_races_cancel() {
     struct Keeps(StdArc<Mutex<Vec<Reason>>>);
@@ -189,12 +220,17 @@ fn cancel_races_a_second_look() {
         let flag = StdArc::new(Flag::default());
         let waker = Waker::from(flag.clone());
         assert!(matches!(member.asked(&waker), Asked::Nothing));
+        let witness = StdArc::new(Witness::new(0));
         let other = thread::spawn({
-            let children = children.clone();
-            move || children.cancel("the end")
+            let (children, witness) = (children.clone(), witness.clone());
+            move || {
+                witness.set(1);
+                children.cancel("the end");
+            }
         });
         flag.0.store(false, Ordering::Relaxed);
         let seen = matches!(member.asked(&waker), Asked::ToEnd(_));
+        assert!(!seen || witness.get() == 1);
         other.join().unwrap();
         if !seen {
             assert!(flag.0.load(Ordering::Relaxed), "the wake-up was cleared, and the request not seen");

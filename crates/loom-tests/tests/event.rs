@@ -83,6 +83,7 @@ fn set_and_clear_race_poll() {
 }
 
 /// A consumer clears, looks for work, and waits if there is none: can work come unseen, though the event was set before?
+/// No cell: the work is looked at in the race, so it is an atomic; after the wait a stale look at it fails.
 #[test]
 fn set_of_a_set_event_races_clear() {
     model(|| {
@@ -145,9 +146,11 @@ fn cancel_races_set() {
 }
 
 /// Releases whoever waits, takes the place in line that became free, and is released from it.
-fn set_and_wait_for_the_next(event: &StdArc<Event>) -> thread::JoinHandle<()> {
-    let event = event.clone();
+fn set_and_wait_for_the_next(scene: &StdArc<Scene>) -> thread::JoinHandle<()> {
+    let scene = scene.clone();
     thread::spawn(move || {
+        let event = &scene.event;
+        scene.before.set(1);
         event.set();
         event.clear();
         let (woken, waker) = Woken::waker();
@@ -163,13 +166,14 @@ fn set_and_wait_for_the_next(event: &StdArc<Event>) -> thread::JoinHandle<()> {
 #[test]
 fn poll_races_set_and_the_next_wait() {
     model_reaching(["released", "waits"], |outcomes: Outcomes| {
-        let event = StdArc::new(Event::new());
+        let scene = StdArc::new(Scene::default());
         let (_, waker) = Woken::waker();
-        let mut released = pin!(event.wait());
+        let mut released = pin!(scene.event.wait());
         assert!(poll(released.as_mut(), &waker).is_pending());
-        let setter = set_and_wait_for_the_next(&event);
+        let setter = set_and_wait_for_the_next(&scene);
         let (_, other) = Woken::waker();
         let released_now = poll(released.as_mut(), &other).is_ready();
+        assert!(!released_now || scene.before.get() == 1);
         outcomes.count(if released_now { "released" } else { "waits" });
         setter.join().unwrap();
         assert!(released_now || poll(released, &other).is_ready());
@@ -180,11 +184,11 @@ fn poll_races_set_and_the_next_wait() {
 #[test]
 fn drop_races_set_and_the_next_wait() {
     model(|| {
-        let event = StdArc::new(Event::new());
+        let scene = StdArc::new(Scene::default());
         let (_, waker) = Woken::waker();
-        let mut released = event.wait();
+        let mut released = scene.event.wait();
         assert!(poll(Pin::new(&mut released), &waker).is_pending());
-        let setter = set_and_wait_for_the_next(&event);
+        let setter = set_and_wait_for_the_next(&scene);
         drop(released);
         setter.join().unwrap();
     });

@@ -234,6 +234,7 @@ fn blocking_join_races_complete() {
 }
 
 /// Is the outcome dropped once when the thread that asked for it goes away at that moment?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn remote_task_dropped_while_it_completes() {
     model(|| {
@@ -270,6 +271,7 @@ fn callback_cancel_races_its_turn() {
 }
 
 /// When a future that the loop makes for another thread is cancelled from there just as it is made, does it end?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn cancel_races_make() {
     model_reaching(["made", "never made"], |outcomes: Outcomes| {
@@ -312,6 +314,7 @@ fn drops_its_waker_elsewhere<T: Clone>(
 }
 
 /// Is a task freed once, and after its owner's last touch, when another thread drops the last waker while it ends?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn last_waker_races_the_owners_free() {
     model(|| {
@@ -327,6 +330,7 @@ fn last_waker_races_the_owners_free() {
 
 /// Is a task that has no handle freed by the owner when another thread drops the last waker just before the halves of the
 /// count are joined?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn last_waker_races_the_joining_of_the_count() {
     model(|| {
@@ -340,6 +344,7 @@ fn last_waker_races_the_joining_of_the_count() {
 }
 
 /// Does the count of references stay right when one thread clones what another counted, and drops more than it made?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn clones_and_drops_race_the_owners_free() {
     model(|| {
@@ -385,6 +390,7 @@ fn keeps_its_waker(slot: &Rc<Cell<Option<Waker>>>) -> impl Future<Output = ()> +
 
 /// When another thread lets go of a task just as the loop looks for a place for the next one, is that place used again, and
 /// only after the other thread's last touch?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn last_waker_elsewhere_races_the_next_task() {
     model_reaching(["the same place", "another place"], |outcomes: Outcomes| {
@@ -401,6 +407,7 @@ fn last_waker_elsewhere_races_the_next_task() {
 }
 
 /// Do two threads that let go of two tasks at once leave both places, whole, to the loop?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn last_wakers_elsewhere_race_each_other() {
     model(|| {
@@ -418,6 +425,7 @@ fn last_wakers_elsewhere_race_each_other() {
 }
 
 /// Does a loop that looks for all its tasks keep off one that another thread is letting go of?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn last_waker_elsewhere_races_a_look_at_all_tasks() {
     model(|| {
@@ -430,6 +438,7 @@ fn last_waker_elsewhere_races_a_look_at_all_tasks() {
 }
 
 /// Does the memory of a task outlive it, and go away, when another thread lets go of it as the loop is dropped?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn last_waker_elsewhere_races_close() {
     model(|| {
@@ -442,6 +451,7 @@ fn last_waker_elsewhere_races_close() {
 }
 
 /// Does a wake from another thread do no harm to a loop that closes at that moment?
+/// No cell: the task is one, with its future and its outcome; and loom counts what is let go.
 #[test]
 fn wake_races_close() {
     model(|| {

@@ -305,9 +305,16 @@ fn grant_seen_races_the_rest_of_the_release() {
         let held = semaphore.try_acquire_owned().expect("free");
         let mut acquire = pin!(semaphore.acquire_many(3));
         assert!(poll(acquire.as_mut(), Waker::noop()).is_pending());
-        let releaser = thread::spawn(move || drop(held));
+        let witness = StdArc::new(Witness::new(0));
+        let releaser = thread::spawn({
+            let witness = witness.clone();
+            move || {
+                witness.set(1);
+                drop(held);
+            }
+        });
         let permit = poll_and_wait(acquire, outcomes);
-        assert_eq!(semaphore.value(), 0);
+        assert_eq!((semaphore.value(), witness.get()), (0, 1));
         permit.expect("open").forget();
         assert!(semaphore.release(3).is_ok());
         releaser.join().unwrap();

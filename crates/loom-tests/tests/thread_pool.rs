@@ -44,6 +44,7 @@ fn job_races_idle() {
 }
 
 /// Is a worker woken for a job that comes when it has gone idle, or is about to?
+/// No cell: the values come through the slots of the jobs, which are such.
 #[test]
 fn next_job_races_idle() {
     model(|| {
@@ -136,6 +137,7 @@ fn cancel_races_begin() {
 }
 
 /// Is what a job holds dropped when its waiter and its pool go while it waits for a thread?
+/// No cell: nothing comes across; loom counts what is let go.
 #[test]
 fn drop_of_the_waiter_races_close() {
     model(|| {
