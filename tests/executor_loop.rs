@@ -303,13 +303,27 @@ fn close_drops_all_that_a_loop_holds_before_it_returns() {
 #[test]
 fn a_stale_waker_does_nothing() {
     let event_loop = EventLoop::new();
-    let kept = event_loop.run_until_complete(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
-    kept.wake_by_ref();
+    let (polls, kept) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+    let (polled, keep) = (polls.clone(), kept.clone());
+    let task = event_loop.create_task(poll_fn(move |cx| {
+        polled.set(polled.get() + 1);
+        keep.set(Some(cx.waker().clone()));
+        Poll::<()>::Pending
+    }));
+    event_loop.run_once(Some(Duration::ZERO));
+    let of_one_that_is_over = event_loop.run_until_complete(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
+    let kept = kept.take().unwrap();
+    event_loop.close();
+    assert!(task.cancelled());
+    let next = EventLoop::new();
+    for stale in [kept, of_one_that_is_over] {
+        stale.wake_by_ref();
+        let copy = stale.clone();
+        std::thread::spawn(move || copy.wake()).join().unwrap();
+        stale.wake();
+    }
+    assert_eq!((next.run_once(Some(Duration::ZERO)), polls.get()), (0, 1));
     drop(event_loop);
-    kept.wake_by_ref();
-    let copy = kept.clone();
-    std::thread::spawn(move || copy.wake()).join().unwrap();
-    kept.wake();
 }
 
 #[test]
