@@ -1,6 +1,6 @@
 //! The set of children, and the staggered start: core's parts that task groups, servers and connections build on.
 
-use evenloop::cancel::{CancelScope, Reason, catch_cancel};
+use evenloop::cancel::{CancelScope, Cancellation, catch_cancel};
 use evenloop::{Runtime, create_task, sleep, timeout, yield_now};
 use evenloop_core::{Asked, Cancel, ChildSet, Staggered};
 use evenloop_tests::{SECOND, Woken, on_virtual_clock as run, poll};
@@ -124,7 +124,7 @@ struct Curious {
 }
 
 impl Cancel for Curious {
-    fn cancel(&self, _: Reason) {
+    fn cancel(&self, _: &Cancellation) {
         self.asked.set(self.asked.get() + self.set.len() as u32);
         assert!(!self.panics, "a handle panics");
     }

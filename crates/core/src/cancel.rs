@@ -43,6 +43,8 @@
 //! C7. Foreign code (wakers, destructors of futures) runs while no lock is held and the stack of frames is not borrowed.
 //! C8. A catcher that was asked is passed over at the end of a turn during whose poll the scope was not woken: then nobody is
 //!     on the way to it. A scope that is woken in each of its polls waits for so many turns (`PATIENCE`), no more.
+//! C9. A cancellation comes to a scope or a task once, whoever asks for it: whoever ends several asks all by one, and each of them
+//!     may hand it on to another of them whom it awaits.
 //!
 //! # What a host calls
 //!
@@ -85,6 +87,8 @@
 
 mod reason;
 
+mod cancellation;
+
 mod frames;
 
 mod tree;
@@ -114,6 +118,7 @@ mod cancel_scope;
 mod shielded;
 
 pub use cancel_scope::{CancelScope, Run};
+pub use cancellation::Cancellation;
 pub use cancelled::{Cancelled, Resume};
 pub use catch::{CatchCancel, Catcher, catch_cancel};
 pub(crate) use frames::wait_while_requested;

@@ -16,7 +16,7 @@
 //! Acquire: a look that comes before the news is over for whoever asks, so the wake-up that follows is none that this look
 //! was for, and brings another. A look that comes after the news sees them, and takes the lock.
 
-use crate::cancel::{CancelScope, Reason, Run};
+use crate::cancel::{CancelScope, Cancellation, Reason, Run};
 use crate::shim::atomic::{AtomicUsize, Ordering};
 use crate::shim::{Arc, Mutex, MutexGuard};
 use crate::spawn::{BoxFuture, LocalBoxFuture, NotSpawned, Spawn};
@@ -32,12 +32,12 @@ use std::task::{Context, Poll, Waker};
 /// How a child is asked to end.
 pub trait Cancel {
     /// Asks it, from any thread that the handle may be on.
-    fn cancel(&self, reason: Reason);
+    fn cancel(&self, cancellation: &Cancellation);
 }
 
 impl Cancel for CancelScope {
-    fn cancel(&self, reason: Reason) {
-        let _ = Self::cancel(self, reason);
+    fn cancel(&self, cancellation: &Cancellation) {
+        let _ = self.cancel_by(cancellation);
     }
 }
 
@@ -95,7 +95,7 @@ type Ticket = (usize, u64);
 struct Entry<H> {
     handle: Option<H>,
     /// Asked to end, while there was no handle (S2).
-    asked: Option<Reason>,
+    asked: Option<Cancellation>,
     /// To be dropped where it stands.
     dropped: bool,
     /// Gets it polled, so that it learns of that.
@@ -198,14 +198,14 @@ impl<H> ChildSet<H> {
 }
 
 impl<H: Cancel> ChildSet<H> {
-    /// Asks every child to end. Each call is a request of its own, but of several from other threads that meet at one child
+    /// Asks every child to end, all by one cancellation. Each call is one of its own, but of several from other threads that meet at one child
     /// the later ones may be one.
     pub fn cancel(&self, reason: impl Into<Reason>) {
-        self.cancel_others(None, &reason.into());
+        self.cancel_others(None, &Cancellation::new(reason));
     }
 
-    /// As [`cancel`](Self::cancel), but for one that ends anyhow.
-    pub fn cancel_others(&self, ends: Option<ChildKey>, reason: &Reason) {
+    /// As [`cancel`](Self::cancel), by a cancellation that others are asked by, too, and but for a child that ends anyhow.
+    pub fn cancel_others(&self, ends: Option<ChildKey>, cancellation: &Cancellation) {
         let (mut handles, mut wakers) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         self.tell_news();
@@ -217,7 +217,7 @@ impl<H: Cancel> ChildSet<H> {
             match entry.handle.take() {
                 Some(handle) => handles.push((ChildKey(*key), handle)),
                 None => {
-                    entry.asked = Some(reason.clone());
+                    entry.asked = Some(cancellation.clone());
                     wakers.extend(entry.waker.take());
                 }
             }
@@ -225,7 +225,7 @@ impl<H: Cancel> ChildSet<H> {
         drop(state);
         let mut panicked = catch_unwind(AssertUnwindSafe(|| wake(wakers))).err(); // S4
         for (key, handle) in handles {
-            match catch_unwind(AssertUnwindSafe(|| handle.cancel(reason.clone()))) {
+            match catch_unwind(AssertUnwindSafe(|| handle.cancel(cancellation))) {
                 Err(panic) if panicked.is_none() => panicked = Some(panic),
                 asked => std::mem::forget(asked), // a panic's destructor is foreign too
             }
@@ -241,14 +241,14 @@ impl<H: Cancel> ChildSet<H> {
         loop {
             let mut state = self.lock();
             let Some(entry) = state.children.get_mut(&key.0) else { break };
-            let Some(reason) = entry.asked.take() else {
+            let Some(cancellation) = entry.asked.take() else {
                 let before = entry.handle.replace(handle);
                 drop(state);
                 drop(before); // S4
                 return;
             };
             drop(state);
-            handle.cancel(reason); // S2, S4
+            handle.cancel(&cancellation); // S2, S4
         }
     }
 }
@@ -393,8 +393,8 @@ impl<H> Member<H> {
 pub enum Asked {
     /// Nothing new. When something is, the waker is woken.
     Nothing,
-    /// To end, for this reason; it may clean up. Look again: the waker is not kept yet.
-    ToEnd(Reason),
+    /// To end, by this cancellation; it may clean up. Look again: the waker is not kept yet.
+    ToEnd(Cancellation),
     /// To be dropped where it stands.
     ToBeDropped,
 }

@@ -15,7 +15,7 @@ mod tuples;
 
 use crate::current::{create_task, report};
 use crate::task::{JoinError, Task};
-use evenloop_core::cancel::{Cancelled, Catcher, Raised, Reason, Resume, raise};
+use evenloop_core::cancel::{Cancelled, Catcher, Raised, Resume, raise};
 use evenloop_core::watch::{self, On};
 use list::List;
 use std::any::Any;
@@ -250,7 +250,7 @@ pub trait Collect<J> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool>;
 
     /// Cancels those that are not over.
-    fn cancel(&mut self, reason: &Reason);
+    fn hand_in(&mut self, cancelled: &Cancelled);
 
     /// Has nobody told of errors of those that are not over.
     fn overlook(&mut self);
@@ -327,7 +327,7 @@ impl<K: Collect<J>, J> Future for Gather<K, J> {
             return Poll::Pending;
         }
         while let Poll::Ready(cancelled) = this.catcher.poll_cancelled(cx) {
-            this.kids.cancel(cancelled.reason());
+            this.kids.hand_in(&cancelled);
             Cancelled::gather(&mut this.cancelled, cancelled);
         }
         loop {

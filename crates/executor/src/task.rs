@@ -44,7 +44,7 @@ mod turn;
 pub(crate) mod waker;
 
 use done::{DoneCallback, DoneCallbackId, TaskEnd};
-use evenloop_core::cancel::{Cancelled, Catcher, Raised, Reason, Resume, raise};
+use evenloop_core::cancel::{Cancellation, Cancelled, Catcher, Raised, Reason, Resume, raise};
 use evenloop_core::context::Context as Variables;
 pub use join_error::JoinError;
 use raw::About;
@@ -177,7 +177,7 @@ impl<T> Task<T> {
     /// ```
     #[doc(alias = "abort")]
     pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
-        self.raw.cancel(reason.into())
+        self.raw.cancel(&Cancellation::new(reason))
     }
 
     /// How many times the task was cancelled and not uncancelled, plus the open requests of timeouts and other scopes
@@ -540,7 +540,7 @@ impl TaskInfo {
 
     /// Asks the task to end, as [`Task::cancel`]. False: it is over.
     pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
-        self.1.request(reason.into())
+        self.1.request(&Cancellation::new(reason))
     }
 
     /// The task's number.

@@ -1,6 +1,6 @@
 //! Models of core's `ChildSet`.
 
-use evenloop_core::cancel::{CancelScope, Reason};
+use evenloop_core::cancel::{CancelScope, Cancellation, Reason};
 use evenloop_core::shim::atomic::{AtomicBool, Ordering};
 use evenloop_core::shim::{Mutex, StdArc, thread};
 use evenloop_core::{Asked, Cancel, ChildSet};
@@ -156,8 +156,8 @@ fn attach_races_cancel() {
 fn cancel_races_cancel() {
     struct Keeps(StdArc<Mutex<Vec<Reason>>>);
     impl Cancel for Keeps {
-        fn cancel(&self, reason: Reason) {
-            self.0.lock().push(reason);
+        fn cancel(&self, cancellation: &Cancellation) {
+            self.0.lock().push(cancellation.reason().clone());
         }
     }
     model(|| {

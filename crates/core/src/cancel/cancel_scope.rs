@@ -1,5 +1,6 @@
 //! A scope that others cancel, by a handle.
 
+use super::cancellation::Cancellation;
 use super::frames::{self, Kind};
 use super::inbox::{Inbox, Life};
 use super::reason::Reason;
@@ -94,7 +95,12 @@ impl CancelScope {
     /// Each call is a request of its own: a second one strikes also the clean-up that the first one caused. Whoever catches
     /// around that is told of both at once.
     pub fn cancel(&self, reason: impl Into<Reason>) -> bool {
-        match self.inbox.ask(reason.into()) {
+        self.cancel_by(&Cancellation::new(reason))
+    }
+
+    /// As [`cancel`](Self::cancel), for one of several who are asked at once: by the same cancellation a scope is asked once.
+    pub fn cancel_by(&self, cancellation: &Cancellation) -> bool {
+        match self.inbox.ask(cancellation) {
             None => false,
             Some(effects) => {
                 effects.wake(&self.inbox);

@@ -1,8 +1,9 @@
 //! The delivery of one or more requests, to be answered.
 
+use super::cancellation::Cancellation;
 use super::frames;
 use super::hold::Hold;
-use super::inbox::{Answer, Inbox, Origin};
+use super::inbox::{Answer, Inbox};
 use super::marks::Home;
 use super::reason::Reason;
 use super::round;
@@ -54,8 +55,7 @@ pub(crate) struct Delivery {
     pub(crate) id: u64,
     /// Who is told of the answer. Taken by it.
     pub(crate) home: Home,
-    pub(crate) reason: Reason,
-    pub(crate) origin: Origin,
+    pub(crate) cancellation: Cancellation,
 }
 
 impl Delivery {
@@ -72,12 +72,22 @@ impl Cancelled {
 
     /// The reason of the first of the requests that were delivered with this: see [`reasons`](Self::reasons).
     pub fn reason(&self) -> &Reason {
-        &self.deliveries[0].reason
+        self.cancellation().reason()
     }
 
     /// The reasons of all requests that were delivered with this, outermost scope first.
     pub fn reasons(&self) -> impl Iterator<Item = &Reason> {
-        self.deliveries.iter().map(|delivery| &delivery.reason)
+        self.cancellations().map(Cancellation::reason)
+    }
+
+    /// The first of the cancellations that this bears, for those whom this code ends because of it.
+    pub fn cancellation(&self) -> &Cancellation {
+        &self.deliveries[0].cancellation
+    }
+
+    /// All that this bears, outermost scope first.
+    pub(crate) fn cancellations(&self) -> impl Iterator<Item = &Cancellation> {
+        self.deliveries.iter().map(|delivery| &delivery.cancellation)
     }
 
     /// Ends the cancellation here: this code goes on as if it had not been asked.
@@ -124,11 +134,6 @@ impl Cancelled {
             Some(before) => before.merge(other),
             None => *before = Some(other),
         }
-    }
-
-    /// The requests that this bears.
-    pub(crate) fn origins(&self) -> impl Iterator<Item = (&Reason, Origin)> {
-        self.deliveries.iter().map(|delivery| (&delivery.reason, delivery.origin))
     }
 
     fn answer(&mut self, answer: impl Fn() -> Answer) {
@@ -186,7 +191,7 @@ impl Future for Resume {
         panic!(
             "`Cancelled::resume` needs to be awaited inside the scope that was cancelled ({}): \
              here it would wait for ever; drop the `Cancelled` or `absorb` it instead",
-            self.deliveries[0].1.reason
+            self.deliveries[0].1.cancellation.reason()
         );
     }
 }
@@ -202,6 +207,8 @@ impl Drop for Resume {
 impl fmt::Debug for Resume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Resume ")?;
-        f.debug_list().entries(self.deliveries.iter().map(|(_, delivery)| &delivery.reason)).finish()
+        f.debug_list()
+            .entries(self.deliveries.iter().map(|(_, delivery)| delivery.cancellation.reason()))
+            .finish()
     }
 }

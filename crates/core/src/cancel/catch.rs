@@ -195,11 +195,11 @@ impl Catcher {
         }
         let mut deliveries = Vec::new();
         for (inbox, id, home) in node.deliver(asked) {
-            if let Some((reason, origin)) = inbox.deliver(id) {
+            if let Some(cancellation) = inbox.deliver(id) {
                 for scope in frames::scopes_inside(&inbox) {
                     scope.cross(&inbox, id);
                 }
-                deliveries.push(Delivery { inbox, id, home, reason, origin });
+                deliveries.push(Delivery { inbox, id, home, cancellation });
             }
         }
         if deliveries.is_empty() {

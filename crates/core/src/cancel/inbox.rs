@@ -9,6 +9,7 @@
 //! I3. Whoever has the scope woken takes its waker out and sets `asked`; the scope clears `asked` only as it puts its
 //!     waker back. So a running scope whose `asked` is false has its waker here.
 
+use super::cancellation::{Cancellation, Origin};
 use super::hold::{Hold, RaisedRequest};
 use super::marks::How;
 use super::reason::Reason;
@@ -16,7 +17,7 @@ use super::round::{self, Way};
 use super::tree::Node;
 use super::turn::PATIENCE;
 use crate::shim::atomic::{AtomicBool, Ordering, fence};
-use crate::shim::{Arc, GlobalAtomicUsize, Mutex};
+use crate::shim::{Arc, Mutex, MutexGuard};
 use crate::wake_batch::for_each;
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -41,6 +42,8 @@ struct State {
     /// Wakes the scope. Foreign: goes out of the lock before it is woken or dropped.
     waker: Option<Waker>,
     requests: VecDeque<Request>,
+    /// Which cancellation came last, open or not.
+    newest: Option<Origin>,
     next_id: u64,
     /// Catchers that were asked and not passed over, with the request they were asked for. Those that have delivered since
     /// are here, too.
@@ -58,22 +61,9 @@ struct State {
     deadline: Option<Instant>,
 }
 
-/// Which cancellation a request stands for: the same one in each task that it was [handed in](super::Requests::hand_in) to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Origin(usize);
-
-impl Origin {
-    fn new() -> Self {
-        static LAST: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
-        // ORDERING: Relaxed: only that no two are the same.
-        Self(LAST.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 struct Request {
     id: u64,
-    origin: Origin,
-    reason: Reason,
+    cancellation: Cancellation,
     /// Marks and deliveries that are not settled, and catchers that are next (C3).
     unanswered: u32,
     /// Code that waits for this one and cannot go on.
@@ -130,6 +120,7 @@ impl Inbox {
             life: Life::New,
             waker: None,
             requests: VecDeque::new(),
+            newest: None,
             next_id: 0,
             marked: Vec::new(),
             turns_waited: 0,
@@ -168,50 +159,49 @@ impl Inbox {
 
     // === From any thread ===
 
-    /// Opens a request. `None`: the scope has ended.
-    pub(crate) fn ask(&self, reason: Reason) -> Option<Effects> {
-        self.open_request(reason, Vec::new())
+    /// Opens a request, unless this cancellation has come here already. `None`: the scope has ended.
+    pub(crate) fn ask(&self, cancellation: &Cancellation) -> Option<Effects> {
+        let state = self.state.lock();
+        if state.has_had(cancellation) && state.life != Life::Ended {
+            return Some(Effects::default());
+        }
+        self.open_request(state, cancellation.clone(), Vec::new())
     }
 
     /// Opens a request of the code inside. False: the scope has ended. It looks for itself after its poll, so nobody has to
     /// be woken.
     pub(crate) fn raise(&self, reason: Reason, hold: Arc<Hold>) -> bool {
-        self.open_request(reason, vec![hold]).is_some()
+        self.open_request(self.state.lock(), Cancellation::new(reason), vec![hold]).is_some()
     }
 
-    fn open_request(&self, reason: Reason, holds: Vec<Arc<Hold>>) -> Option<Effects> {
-        let mut state = self.state.lock();
-        if !state.open(reason, holds, Origin::new()) {
+    fn open_request(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        cancellation: Cancellation,
+        holds: Vec<Arc<Hold>>,
+    ) -> Option<Effects> {
+        if !state.open(cancellation, holds) {
             return None;
         }
         self.note_asked();
         Some(Effects { scope: state.waker.take(), waiting: Vec::new() })
     }
 
-    /// As [`ask`](Self::ask), for a task: it is counted, and its host wakes it. False: it has ended.
-    pub(crate) fn ask_task(&self, reason: Reason) -> bool {
-        self.raise_in_task(RaisedRequest { reason, holds: Vec::new() })
+    /// As [`ask`](Self::ask), for a task, of the first of these that has not come here already: it is counted, and its host wakes
+    /// the task. False: there is none, or the task has ended.
+    pub(crate) fn ask_task<'a>(&self, mut of: impl Iterator<Item = &'a Cancellation>) -> bool {
+        let mut state = self.state.lock();
+        let new = of.find(|cancellation| !state.has_had(cancellation));
+        new.is_some_and(|new| self.count_request(&mut state, new.clone(), Vec::new()))
     }
 
     /// As [`ask_task`](Self::ask_task), for what was raised inside.
     pub(crate) fn raise_in_task(&self, RaisedRequest { reason, holds }: RaisedRequest) -> bool {
-        let mut state = self.state.lock();
-        if !state.open(reason, holds, Origin::new()) {
-            return false;
-        }
-        state.count += 1;
-        self.note_asked();
-        true
+        self.count_request(&mut self.state.lock(), Cancellation::new(reason), holds)
     }
 
-    /// As [`ask_task`](Self::ask_task), for the first of these that is not open here already. False: there is none, or it has
-    /// ended.
-    pub(crate) fn hand_in<'a>(&self, from: impl Iterator<Item = (&'a Reason, Origin)>) -> bool {
-        let mut state = self.state.lock();
-        let is_open = |origin| state.requests.iter().rev().any(|request| request.origin == origin);
-        let mut from = from;
-        let Some((reason, origin)) = from.find(|(_, origin)| !is_open(*origin)) else { return false };
-        if !state.open(reason.clone(), Vec::new(), origin) {
+    fn count_request(&self, state: &mut State, cancellation: Cancellation, holds: Vec<Arc<Hold>>) -> bool {
+        if !state.open(cancellation, holds) {
             return false;
         }
         state.count += 1;
@@ -323,7 +313,7 @@ impl Inbox {
     }
 
     /// C4: what follows if nothing is unanswered any more.
-    fn settle(&self, mut state: crate::shim::MutexGuard<'_, State>, id: u64) -> Effects {
+    fn settle(&self, mut state: MutexGuard<'_, State>, id: u64) -> Effects {
         let Some(place) = state.place(id).filter(|place| state.requests[*place].unanswered == 0) else {
             return Effects::default();
         };
@@ -414,11 +404,11 @@ impl Inbox {
     }
 
     /// A marked catcher was polled. `None`: the request was withdrawn meanwhile.
-    pub(crate) fn deliver(&self, id: u64) -> Option<(Reason, Origin)> {
+    pub(crate) fn deliver(&self, id: u64) -> Option<Cancellation> {
         let mut state = self.state.lock();
         let request = state.find(id)?;
         request.delivered = true;
-        Some((request.reason.clone(), request.origin))
+        Some(request.cancellation.clone())
     }
 
     /// The marks that are to be settled.
@@ -452,7 +442,7 @@ impl Inbox {
     /// Takes a request, and so ends the scope. `None`: it was withdrawn meanwhile.
     pub(crate) fn take(&self, id: u64) -> Option<(Reason, Effects)> {
         let mut state = self.state.lock();
-        let reason = state.find(id)?.reason.clone();
+        let reason = state.find(id)?.cancellation.reason().clone();
         state.was_taken = true;
         Some((reason, self.end_with(state)))
     }
@@ -461,7 +451,7 @@ impl Inbox {
     pub(crate) fn unheard(&self) -> Option<Reason> {
         let state = self.state.lock();
         let unheard = state.requests.iter().find(|request| !request.delivered);
-        unheard.map(|request| request.reason.clone())
+        unheard.map(|request| request.cancellation.reason().clone())
     }
 
     /// Ends the scope: closes what is open.
@@ -469,7 +459,7 @@ impl Inbox {
         self.end_with(self.state.lock())
     }
 
-    fn end_with(&self, mut state: crate::shim::MutexGuard<'_, State>) -> Effects {
+    fn end_with(&self, mut state: MutexGuard<'_, State>) -> Effects {
         state.life = Life::Ended;
         let requests = std::mem::take(&mut state.requests);
         let (marked, next) = (std::mem::take(&mut state.marked), std::mem::take(&mut state.next));
@@ -522,18 +512,25 @@ impl Request {
 }
 
 impl State {
+    /// Whether this cancellation is open here, or was the last one: who hands it in may come when it has been answered.
+    fn has_had(&self, cancellation: &Cancellation) -> bool {
+        let origin = cancellation.origin();
+        self.newest == Some(origin)
+            || self.requests.iter().any(|request| request.cancellation.origin() == origin)
+    }
+
     /// Opens a request, unless the scope has ended.
-    fn open(&mut self, reason: Reason, holds: Vec<Arc<Hold>>, origin: Origin) -> bool {
+    fn open(&mut self, cancellation: Cancellation, holds: Vec<Arc<Hold>>) -> bool {
         if self.life == Life::Ended {
             return false;
         }
+        self.newest = Some(cancellation.origin());
         let id = self.next_id;
         self.next_id += 1;
         self.was_asked = true;
         self.requests.push_back(Request {
             id,
-            origin,
-            reason,
+            cancellation,
             unanswered: 0,
             raised: !holds.is_empty(),
             holds,

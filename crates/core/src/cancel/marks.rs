@@ -247,14 +247,14 @@ impl Marks {
 #[cfg(all(test, not(evenloop_loom)))]
 mod tests {
     use super::*;
-    use crate::cancel::Reason;
+    use crate::cancel::Cancellation;
 
     #[test]
     fn what_is_closed_is_forgotten() {
         let inbox = Inbox::new();
         let mut marks = Marks::default();
         for id in 0..1000 {
-            drop(inbox.ask(Reason::default()));
+            drop(inbox.ask(&Cancellation::new("a test")));
             marks.ask(&inbox, id, None);
             assert!(marks.pass_over(&inbox, id, inbox.oldest()).is_some());
             assert!(marks.is_passed_over(&inbox, id) && !marks.pending());

@@ -1,5 +1,6 @@
 //! A task as a scope: what a host embeds, see the head of [`cancel`](super).
 
+use super::cancellation::Cancellation;
 use super::cancelled::Cancelled;
 use super::frames;
 use super::hold::{Raised, RaisedRequest};
@@ -45,14 +46,23 @@ impl Requests {
     ///
     /// Runs no foreign code.
     pub fn request(&mut self, reason: Reason) -> bool {
-        self.inbox.get_or_insert_with(Inbox::new).ask_task(reason)
+        self.request_by(&Cancellation::new(reason))
     }
 
-    /// As [`request`](Self::request), by code that awaits the task and was itself cancelled. A cancellation that is open in the
-    /// task already is not opened again: tasks that await each other would hand it round for ever. False: so it is, or the task
-    /// has ended.
+    /// As [`request`](Self::request), for one of several who are asked at once. False: it has come to this task already, or the
+    /// task has ended.
+    pub fn request_by(&mut self, cancellation: &Cancellation) -> bool {
+        self.ask_first_of(std::iter::once(cancellation))
+    }
+
+    /// As [`request_by`](Self::request_by), by code that awaits the task and was itself cancelled. Tasks that await each other
+    /// do not hand it round for ever, and a task that was asked for the same cause is not asked again.
     pub fn hand_in(&mut self, cancelled: &Cancelled) -> bool {
-        self.inbox.get_or_insert_with(Inbox::new).hand_in(cancelled.origins())
+        self.ask_first_of(cancelled.cancellations())
+    }
+
+    fn ask_first_of<'a>(&mut self, of: impl Iterator<Item = &'a Cancellation>) -> bool {
+        self.inbox.get_or_insert_with(Inbox::new).ask_task(of)
     }
 
     /// As [`request`](Self::request), for what was [raised](super::raise) inside the task.

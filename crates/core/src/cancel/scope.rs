@@ -1,5 +1,6 @@
 //! A block that can be cancelled, as a part of a future.
 
+use super::cancellation::Cancellation;
 use super::frames::{self, Kind, Seat};
 use super::inbox::Inbox;
 use super::reason::Reason;
@@ -48,10 +49,15 @@ impl Scope {
 
     /// Asks this scope to end, from the next [`poll`](Self::poll) on. Several requests are several requests.
     pub fn ask(&mut self, reason: impl Into<Reason>) {
+        self.ask_by(&Cancellation::new(reason));
+    }
+
+    /// As [`ask`](Self::ask), for one of several who are asked at once: by the same cancellation a scope is asked once.
+    pub fn ask_by(&mut self, cancellation: &Cancellation) {
         if matches!(self.state, State::Running) {
             let inbox = self.seat.inbox.get_or_insert_with(Inbox::new);
             // The caller polls this next, so nobody has to be woken.
-            drop(inbox.ask(reason.into()));
+            drop(inbox.ask(cancellation));
         }
     }
 

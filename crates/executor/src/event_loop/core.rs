@@ -28,7 +28,7 @@ use crate::watch::Watch;
 use crate::watch::record::LoopRecord;
 use crate::watchdog;
 use evenloop_core::budget;
-use evenloop_core::cancel::Reason;
+use evenloop_core::cancel::Cancellation;
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use evenloop_core::{Entered, Park, Runtime, Spawn, TimerKey, Timers, Wait, deadline_after};
@@ -200,6 +200,7 @@ impl Core {
         let timers = self.runtime().timers_for("cancel_all").ok();
         let mut limit = limit.zip(timers).map(|(limit, timers)| CleanUpLimit::new(&**timers, limit));
         let (mut cut_off, mut called_back) = (0, false);
+        let end = Cancellation::new("the event loop ends");
         self.tell_who_is_left("a task was left at the end of the run, and is cancelled");
         loop {
             let mut left = self.sched.all();
@@ -213,7 +214,7 @@ impl Core {
             }
             called_back = false;
             for task in &left {
-                task.request(Reason::new("the event loop ends"));
+                task.request(&end);
             }
             while let Some(task) = left.last() {
                 if task.is_over() {

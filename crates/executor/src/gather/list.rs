@@ -2,7 +2,7 @@
 
 use super::{Children, Collect, Fallible, Judge, Outcome, Plain, Settled, ensure_future, sealed};
 use crate::task::Task;
-use evenloop_core::cancel::Reason;
+use evenloop_core::cancel::Cancelled;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::any::Any;
 use std::future::Future;
@@ -58,9 +58,9 @@ impl<T> List<T> {
         }
     }
 
-    fn cancel(&mut self, reason: &Reason) {
+    fn hand_in(&mut self, cancelled: &Cancelled) {
         for child in self.running.iter() {
-            child.task.cancel(reason.clone());
+            child.task.raw().hand_in(cancelled);
         }
     }
 
@@ -88,8 +88,8 @@ impl<T> Collect<Plain> for List<T> {
         self.poll::<Plain>(cx)
     }
 
-    fn cancel(&mut self, reason: &Reason) {
-        self.cancel(reason);
+    fn hand_in(&mut self, cancelled: &Cancelled) {
+        self.hand_in(cancelled);
     }
 
     fn overlook(&mut self) {
@@ -112,8 +112,8 @@ impl<T, E> Collect<Fallible> for List<Result<T, E>> {
         self.poll::<Fallible>(cx)
     }
 
-    fn cancel(&mut self, reason: &Reason) {
-        self.cancel(reason);
+    fn hand_in(&mut self, cancelled: &Cancelled) {
+        self.hand_in(cancelled);
     }
 
     fn overlook(&mut self) {
@@ -145,8 +145,8 @@ impl<T> Collect<Settled> for List<T> {
         self.poll::<Settled>(cx)
     }
 
-    fn cancel(&mut self, reason: &Reason) {
-        self.cancel(reason);
+    fn hand_in(&mut self, cancelled: &Cancelled) {
+        self.hand_in(cancelled);
     }
 
     fn overlook(&mut self) {
@@ -202,8 +202,8 @@ where
         Collect::<J>::poll(&mut self.0, cx)
     }
 
-    fn cancel(&mut self, reason: &Reason) {
-        self.0.cancel(reason);
+    fn hand_in(&mut self, cancelled: &Cancelled) {
+        self.0.hand_in(cancelled);
     }
 
     fn overlook(&mut self) {

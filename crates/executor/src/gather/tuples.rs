@@ -5,7 +5,7 @@
 
 use super::{Children, Collect, Fallible, Judge, Outcome, Plain, Settled, ensure_future, sealed};
 use crate::task::{JoinError, Task};
-use evenloop_core::cancel::Reason;
+use evenloop_core::cancel::Cancelled;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::any::Any;
 use std::future::Future;
@@ -154,8 +154,8 @@ macro_rules! tuples {
             }
         }
 
-        fn cancel(&mut self, reason: &Reason) {
-            $(self.kids.$place.task.cancel(reason.clone());)+
+        fn hand_in(&mut self, cancelled: &Cancelled) {
+            $(self.kids.$place.task.raw().hand_in(cancelled);)+
         }
 
         fn overlook(&mut self) {

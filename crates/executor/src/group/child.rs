@@ -5,7 +5,7 @@ use crate::current::hold_open;
 use crate::named::named;
 use crate::task::task_ref::TaskRef;
 use crate::task::{HandedIn, JoinError, Task};
-use evenloop_core::cancel::{Raised, Reason, raise};
+use evenloop_core::cancel::{Cancelled, Raised, Reason, raise};
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -116,6 +116,13 @@ impl<T> Child<T> {
         match &mut self.task {
             Ok(task) => task.poll_join_judged(cx, judge).map(Self::end),
             Err(why) => Poll::Ready(Err(ChildError::Refused(why))),
+        }
+    }
+
+    /// Hands in a cancellation of the code that waits.
+    pub(super) fn hand_in(&self, cancelled: &Cancelled) {
+        if let Ok(task) = &self.task {
+            task.raw().hand_in(cancelled);
         }
     }
 

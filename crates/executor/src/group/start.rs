@@ -5,7 +5,7 @@ use super::child::{Child, ChildError};
 use super::state::Fail;
 use crate::named::named;
 use crate::task::task_ref::TaskRef;
-use evenloop_core::cancel::{Cancelled, Catcher, Reason};
+use evenloop_core::cancel::{Cancellation, Cancelled, Catcher, Reason};
 use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
@@ -78,7 +78,7 @@ impl<E: 'static> TaskGroup<E> {
                     return Poll::Ready(Ok(value));
                 }
                 while let Poll::Ready(outside) = catcher.poll_cancelled(cx) {
-                    child.cancel(outside.reason().clone());
+                    child.hand_in(&outside);
                     Cancelled::gather(&mut cancelled, outside);
                 }
                 // Not as a catcher of its own: this one hands the cancellation in.
@@ -193,7 +193,7 @@ impl<V, E> Drop for Unready<'_, V, E> {
             Some(failed) => self.group.state.fail(failed, None),
             None if adopted => {}
             None => {
-                task.request(Reason::new("its starter was dropped"));
+                task.request(&Cancellation::new("its starter was dropped"));
             }
         }
     }

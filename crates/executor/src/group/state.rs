@@ -5,7 +5,7 @@ use super::start::Starting;
 use crate::current::{report, report_error};
 use crate::finally::{Dropping, catch_panic};
 use crate::task::task_ref::TaskRef;
-use evenloop_core::cancel::{CancelScope, Cancelled, Reason, catch_cancel};
+use evenloop_core::cancel::{CancelScope, Cancellation, Cancelled, Reason, catch_cancel};
 use evenloop_core::watch::{self, On};
 use evenloop_core::{Cancel, ChildKey, ChildSet, Member};
 use pin_project_lite::pin_project;
@@ -113,9 +113,10 @@ impl<E, H: Cancel> State<E, H> {
     /// Cancels body and children, once, but for the child that ends anyhow.
     pub(super) fn shut_down(&self, reason: Reason, ends: Option<ChildKey>) {
         if self.begin_shut_down(&reason) {
-            let body = catch_unwind(AssertUnwindSafe(|| self.body.cancel(reason.clone())));
+            let end = Cancellation::new(reason);
+            let body = catch_unwind(AssertUnwindSafe(|| self.body.cancel_by(&end)));
             // G5, also if the body's waker has panicked.
-            let children = catch_unwind(AssertUnwindSafe(|| self.children.cancel_others(ends, &reason)));
+            let children = catch_unwind(AssertUnwindSafe(|| self.children.cancel_others(ends, &end)));
             match (body, children) {
                 (Ok(_), Ok(())) => {}
                 (Ok(_), Err(panic)) => resume_unwind(panic),
@@ -140,7 +141,7 @@ impl<E, H: Cancel> State<E, H> {
     /// A cancellation from outside came to the group (G1): it is handed to the children.
     pub(super) fn catch(&self, cancelled: &mut Option<Cancelled>, outside: Cancelled) {
         self.begin_shut_down(outside.reason());
-        self.children.cancel(outside.reason().clone());
+        self.children.cancel_others(None, outside.cancellation());
         Cancelled::gather(cancelled, outside);
     }
 

@@ -7,7 +7,7 @@ use super::raw::*;
 use super::shared::{Queue, Shared};
 use crate::quietly::drop_quietly;
 use crate::unhandled::{Hook, Unhandled};
-use evenloop_core::cancel::{Cancelled, Reason, Requests};
+use evenloop_core::cancel::{Cancellation, Cancelled, Requests};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use std::rc::Rc;
@@ -373,9 +373,9 @@ impl TaskPtr {
     /// # Safety
     ///
     /// As for `own`, and the loop is alive.
-    pub(super) unsafe fn request(self, reason: Reason) -> bool {
+    pub(super) unsafe fn request(self, cancellation: &Cancellation) -> bool {
         // SAFETY: as for this function.
-        unsafe { self.request_by(|requests| requests.request(reason)) }
+        unsafe { self.ask(|requests| requests.request_by(cancellation)) }
     }
 
     /// As [`request`](Self::request), by code that awaits this task and was itself cancelled.
@@ -385,13 +385,13 @@ impl TaskPtr {
     /// As for `own`, and the loop is alive.
     pub(super) unsafe fn hand_in(self, cancelled: &Cancelled) -> bool {
         // SAFETY: as for this function.
-        unsafe { self.request_by(|requests| requests.hand_in(cancelled)) }
+        unsafe { self.ask(|requests| requests.hand_in(cancelled)) }
     }
 
     /// # Safety
     ///
     /// As for `own`, and the loop is alive.
-    unsafe fn request_by(self, ask: impl FnOnce(&mut Requests) -> bool) -> bool {
+    unsafe fn ask(self, ask: impl FnOnce(&mut Requests) -> bool) -> bool {
         let ask =
             |own: &mut Own| own.flags & (OVER | DYING) == 0 && ask(&mut own.annex.get_or_make().requests);
         // SAFETY: as for this function; asking runs no foreign code.

@@ -6,7 +6,7 @@ use super::raw::*;
 use super::sched::Sched;
 use super::task_ref::TaskRef;
 use super::{TaskEnd, TaskInfo};
-use evenloop_core::cancel::{Cancelled, Reason, open_inside_here};
+use evenloop_core::cancel::{Cancellation, Cancelled, open_inside_here};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::StdArc;
 use evenloop_core::watch::{self, On, TaskKey};
@@ -182,9 +182,9 @@ impl<T> RawTask<T> {
     }
 
     /// Asks for the task's end. False: it is over.
-    pub(crate) fn cancel(&self, reason: Reason) -> bool {
+    pub(crate) fn cancel(&self, cancellation: &Cancellation) -> bool {
         // SAFETY: as in `is_over`; a task that is not over has an open loop.
-        unsafe { self.task.request(reason) }
+        unsafe { self.task.request(cancellation) }
     }
 
     /// Hands in a cancellation of the code that awaits the task.

@@ -14,7 +14,7 @@ use crate::unhandled::{Hook, Unhandled};
 use crate::watch::Watch;
 use crate::watch::record::TaskRecord;
 use evenloop_core::Unpark;
-use evenloop_core::cancel::{Reason, Requests};
+use evenloop_core::cancel::{Cancellation, Reason, Requests};
 use evenloop_core::context::Context as Variables;
 use evenloop_core::shim::atomic::Ordering;
 use evenloop_core::shim::{GlobalAtomicUsize, StdArc};
@@ -402,7 +402,7 @@ impl Sched {
                     unsafe { task.schedule(&self.shared) }
                     if taken == Taken::Asked {
                         // SAFETY: as above; the loop is draining, so it is alive.
-                        unsafe { task.request(Reason::default()) };
+                        unsafe { task.request(&Cancellation::new(Reason::default())) };
                     }
                 }
                 Taken::Over => {}

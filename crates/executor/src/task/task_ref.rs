@@ -5,7 +5,7 @@ use super::raw::*;
 use super::state::Wake;
 use super::waker::{borrowed_waker, bring, here, waker_task};
 use evenloop_core::Cancel;
-use evenloop_core::cancel::Reason;
+use evenloop_core::cancel::Cancellation;
 use std::task::Waker;
 
 impl TaskInfo {
@@ -42,10 +42,10 @@ impl TaskRef {
     }
 
     /// Asks for the task's end. False: it is over. From another thread the reason gets lost, and true may be too late.
-    pub(crate) fn request(&self, reason: Reason) -> bool {
+    pub(crate) fn request(&self, cancellation: &Cancellation) -> bool {
         match self.here() {
             // SAFETY: this is the owner, and its loop runs.
-            Some(task) => unsafe { task.request(reason) },
+            Some(task) => unsafe { task.request(cancellation) },
             None => self.cancel(),
         }
     }
@@ -95,7 +95,7 @@ impl TaskRef {
 }
 
 impl Cancel for TaskRef {
-    fn cancel(&self, reason: Reason) {
-        self.request(reason);
+    fn cancel(&self, cancellation: &Cancellation) {
+        self.request(cancellation);
     }
 }

@@ -62,7 +62,7 @@ impl<F: Future<Output: HandlerOutcome>> Future for Connection<F> {
         loop {
             match this.place.asked(cx.waker()) {
                 Asked::Nothing => break,
-                Asked::ToEnd(reason) => this.scope.ask(reason),
+                Asked::ToEnd(cancellation) => this.scope.ask_by(&cancellation),
                 Asked::ToBeDropped => {
                     this.handler.set(None);
                     return Poll::Ready(());

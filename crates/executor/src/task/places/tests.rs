@@ -9,6 +9,7 @@ use crate::task::annex::Annex;
 use crate::task::raw::{CALLBACK, HANDLE, LOOP, first_callback};
 use crate::task::raw_task::RawTask;
 use evenloop_core::Unpark;
+use evenloop_core::cancel::Cancellation;
 use evenloop_core::shim::{StdArc, thread};
 use std::collections::HashSet;
 use std::future::{Pending, poll_fn};
@@ -253,7 +254,7 @@ fn all_tasks_are_listed_newest_first_wherever_they_lie() {
     // Their places are used again, so addresses say nothing about the age.
     for place in [50, 20, 3] {
         let task = tasks.remove(place);
-        task.cancel("".into());
+        task.cancel(&Cancellation::new(""));
         drop(task);
     }
     while sched.run_ready() > 0 {}
