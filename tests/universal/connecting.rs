@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 const NOT_TOLD: &str = "how many wait is not told";
 const A_LIMIT: &str = "it keeps a waker for the descriptor and one for the limit";
+const GIVES_UP: &str = "the transport's task gives its stream up first";
 const A_HANDSHAKE: &str = "each makes a connection and the first message of a handshake";
 
 // === A reactor that waits for its cue ===
@@ -279,13 +280,15 @@ fn handshakes() -> Vec<Row> {
                 let (met, transport) = on.of.transport();
                 end((transport.start_tls(&on.of.connector, "localhost").await, met));
             })
-        }),
+        })
+        .sets_out_in(2, GIVES_UP),
         shakes_hands("streams::Transport::start_tls_as_server", |on| {
             on.inside(async {
                 let (met, transport) = on.of.transport();
                 end((transport.start_tls_as_server(&on.of.acceptor).await, met));
             })
-        }),
+        })
+        .sets_out_in(2, GIVES_UP),
     ]
 }
 

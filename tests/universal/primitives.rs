@@ -16,6 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
+/// Of a condition.
+const THE_LOCK: &str = "another may hold the lock before it waits, and when it is notified";
+const WAITS_AGAIN: &str =
+    "whoever is notified while another holds the lock finds nothing changed, and waits again";
+
 /// What waits on one thread as on many.
 pub(crate) fn rows() -> Vec<Row> {
     vec![
@@ -157,7 +162,8 @@ pub(crate) fn rows() -> Vec<Row> {
                 end(lock.try_acquire());
                 condition.notify(1);
             },
-        ),
+        )
+        .among_threads(4, THE_LOCK),
         row(
             "sync::Condition::wait, notify_all",
             || (Lock::new(1), Condition::new()),
@@ -168,7 +174,8 @@ pub(crate) fn rows() -> Vec<Row> {
                 end(lock.try_acquire());
                 condition.notify_all();
             },
-        ),
+        )
+        .among_threads(4, THE_LOCK),
         row(
             "sync::Condition::wait_catching",
             || (Lock::new(1), Condition::new()),
@@ -179,7 +186,8 @@ pub(crate) fn rows() -> Vec<Row> {
                 end(lock.try_acquire());
                 condition.notify(1);
             },
-        ),
+        )
+        .among_threads(4, THE_LOCK),
         row(
             "sync::Condition::wait_for",
             || (Lock::new(false), Condition::new()),
@@ -195,7 +203,8 @@ pub(crate) fn rows() -> Vec<Row> {
             },
             |(_, condition)| condition.statistics().waiters,
             |(_, condition)| condition.notify_all(),
-        ),
+        )
+        .among_threads(100, WAITS_AGAIN),
         row(
             "sync::Barrier::wait",
             || Barrier::new(200),

@@ -38,6 +38,8 @@ pub(crate) enum Test {
     PanicsAgain,
     /// It is woken on the thread that waits, where a hostile waker knows what to do.
     WakesHere,
+    /// Who comes when others have been served takes nothing of theirs.
+    Newcomer,
     /// Made as often as others: it costs no more than they do.
     Often,
 }
@@ -49,9 +51,29 @@ pub(crate) struct Row {
     pub(crate) scene: Box<dyn Fn() -> Box<dyn Scene>>,
     pub(crate) anywhere: Option<Box<dyn Fn() -> Box<dyn Anywhere>>>,
     pub(crate) without: Vec<(Test, &'static str)>,
+    /// How often it is polled until it waits, if it is polled whenever it is woken.
+    pub(crate) polls: usize,
+    /// How often at most until it is done, where others wait on other threads.
+    pub(crate) polls_among_threads: usize,
+    /// Why it is polled more often than others.
+    pub(crate) why_polls: Option<&'static str>,
 }
 
 impl Row {
+    /// It is polled so often until it waits, and why.
+    pub(crate) fn sets_out_in(mut self, polls: usize, why: &'static str) -> Self {
+        self.polls = polls;
+        self.why_polls = Some(why);
+        self
+    }
+
+    /// It is polled so often at most among threads, and why.
+    pub(crate) fn among_threads(mut self, polls: usize, why: &'static str) -> Self {
+        self.polls_among_threads = polls;
+        self.why_polls = Some(why);
+        self
+    }
+
     /// Leaves out a test, and says why.
     pub(crate) fn without(mut self, test: Test, why: &'static str) -> Self {
         self.without.push((test, why));
@@ -149,6 +171,9 @@ pub(crate) fn row<S: Send + Sync + 'static>(
         scene: Box::new(move || Box::new(plain())),
         anywhere: Some(Box::new(move || Box::new(plain()))),
         without: Vec::new(),
+        polls: 1,
+        polls_among_threads: 2,
+        why_polls: None,
     }
 }
 
@@ -291,7 +316,15 @@ pub(crate) fn on_loop<S: 'static>(
         looped.turn(); // what was set going, such as an accept
         looped
     };
-    let row = Row { name, scene: Box::new(move || Box::new(scene())), anywhere: None, without: Vec::new() };
+    let row = Row {
+        name,
+        scene: Box::new(move || Box::new(scene())),
+        anywhere: None,
+        without: Vec::new(),
+        polls: 1,
+        polls_among_threads: 2,
+        why_polls: None,
+    };
     row.without(Test::Threads, ONE_THREAD).without(Test::Lean, ALLOCATES)
 }
 

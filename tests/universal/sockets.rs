@@ -22,6 +22,8 @@ const FAR: Duration = Duration::from_secs(1_000_000);
 
 const NOT_TOLD: &str = "how many wait is not told";
 
+const FILLS: &str = "it fills the buffer anew before it waits";
+
 /// A row whose waiters nobody counts.
 fn uncounted<S: 'static>(
     name: &'static str,
@@ -233,6 +235,7 @@ fn fill_up(ours: &AsyncFd<net::UnixStream>) {
 fn full(name: &'static str, wait: for<'a> fn(&'a OnLoop<Watched>) -> Waiting<'a>) -> Row {
     let read_all = |on: &OnLoop<Watched>| while matches!((&on.of.0).read(&mut [0; 4096]), Ok(1..)) {};
     uncounted(name, watched, wait, read_all, |on| end(format!("{:?}", on.of.1)))
+        .without(Test::Newcomer, FILLS)
 }
 
 fn descriptors() -> Vec<Row> {
@@ -303,7 +306,8 @@ fn descriptors() -> Vec<Row> {
             },
             |on| while on.of.0.recv(&mut [0]).is_ok() {},
             |on| end(format!("{:?}", on.of.1)),
-        ),
+        )
+        .without(Test::Newcomer, FILLS),
         uncounted(
             "streams::TcpListener::accept",
             || TcpListener::bind(loopback()).expect("a port"),
@@ -350,7 +354,8 @@ fn descriptors() -> Vec<Row> {
             },
             |on| while rustix::net::recv(&on.of.1, &mut [0], RecvFlags::DONTWAIT).is_ok() {},
             |on| end(format!("{:?}", on.of.0)),
-        ),
+        )
+        .without(Test::Newcomer, FILLS),
         uncounted(
             "streams::UnixDatagram::recv",
             || UnixDatagram::pair().expect("two descriptors"),
@@ -391,7 +396,8 @@ fn others() -> Vec<Row> {
             |on| on.of.1.set(),
             |on| end((on.of.0.is_serving(), on.of.0.connections())),
         )
-        .without(Test::PanicsAgain, "it keeps a waker for the end and one for the limit"),
+        .without(Test::PanicsAgain, "it keeps a waker for the end and one for the limit")
+        .sets_out_in(2, "those who accept end first, and tell it so"),
     ]
 }
 

@@ -21,6 +21,10 @@ const THROUGH_MUT: &str = "it is awaited through `&mut`, so one waits at a time"
 const NOT_TOLD: &str = "how many wait is not told";
 const A_WAKE_EACH: &str = "a child's end, its start and the body's end wake whoever conducts them";
 const ITS_CHILDREN: &str = "its children are dropped with it, and each tells it so";
+const A_ROUND: &str =
+    "`FuturesUnordered` asks to be polled again after a round in which it has polled everybody";
+const A_START_AND_A_ROUND: &str =
+    "a child's start wakes the group, which looks once more after a round of all";
 const SEVERAL_WAKERS: &str = "it keeps more wakers than one, and of their destructors only one may panic";
 
 /// What tasks wait for, and one thing that outlives those who wait for it.
@@ -85,6 +89,7 @@ fn a_gather(name: &'static str, gather: fn(Waiting<'static>) -> Waiting<'static>
         .without(Test::Many, THROUGH_MUT)
         .without(Test::Count, NOT_TOLD)
         .without(Test::PanicsAgain, SEVERAL_WAKERS)
+        .sets_out_in(2, A_ROUND)
 }
 
 /// Waits for a second.
@@ -161,14 +166,16 @@ fn tasks() -> Vec<Row> {
                 end(wait(&mut tasks, ReturnWhen::AllCompleted).await);
                 tasks.over();
             })
-        }),
+        })
+        .sets_out_in(2, A_ROUND),
         of_another::<AsCompleted<()>>("executor::AsCompleted::next", |on| {
             on.inside(async {
                 let mut ends = on.of.only.or_put(|| as_completed([on.of.work()]));
                 end(ends.next().await);
                 ends.over();
             })
-        }),
+        })
+        .sets_out_in(2, A_ROUND),
         of_another::<RemoteTask<()>>("executor::Handle::spawn", |on| {
             on.inside(async {
                 let mut task =
@@ -236,7 +243,8 @@ fn tasks() -> Vec<Row> {
                 end(group.await);
             })
         })
-        .without(Test::Silence, ITS_CHILDREN),
+        .without(Test::Silence, ITS_CHILDREN)
+        .sets_out_in(3, A_START_AND_A_ROUND),
         of_its_own("executor::BorrowedChild::join", |on| {
             on.inside(async {
                 let group = BorrowingGroup::run(async |group| {
@@ -247,7 +255,8 @@ fn tasks() -> Vec<Row> {
                 end(group.await);
             })
         })
-        .without(Test::Silence, ITS_CHILDREN),
+        .without(Test::Silence, ITS_CHILDREN)
+        .sets_out_in(3, A_START_AND_A_ROUND),
     ]
 }
 
