@@ -11,6 +11,36 @@ pub(crate) const THROUGH: &[Through] = &[
         "nobody waits in it: it hands the cancellation outwards and never answers",
     ),
     (
+        &["core::Readiness::poll_shared"],
+        &["core::Readiness::ready"],
+        "the future keeps the place in line between its polls",
+    ),
+    (
+        &["core::Readiness::poll_ready"],
+        &["streams::AsyncFd::read_with", "streams::AsyncFd::write_with"],
+        "it is the wait of a descriptor's one owner",
+    ),
+    (
+        &["core::Scope::poll", "core::Scope::poll_until"],
+        &["core::CancelScope::run", "time::timeout"],
+        "it polls what is inside, for a future that keeps both",
+    ),
+    (
+        &["core::Catcher::poll", "core::Catcher::poll_cancelled"],
+        &["core::shielded", "executor::gather", "sync::Condition::wait_catching"],
+        "it waits for a cancellation beside what its future waits for",
+    ),
+    (
+        &["core::Staggered::poll_winner"],
+        &["executor::staggered_race"],
+        "the future polls the race, and notes what it waits for",
+    ),
+    (
+        &["core::poll_spend"],
+        &[],
+        "it wakes itself, and nobody serves it: see `executor_budget::a_queue_that_is_never_empty_starves_nobody`",
+    ),
+    (
         &["coroutine::PinnedAsyncGenerator::next"],
         &["coroutine::AsyncGenerator::next"],
         "the other is this one in a box",
@@ -77,6 +107,7 @@ pub(crate) const THROUGH: &[Through] = &[
         &["executor::Job::join"],
         "it tells the job, then joins it; see `executor_threads::an_abandoned_job_learns_of_it`",
     ),
+    (&["time::Interval::poll_tick"], &["time::Interval::tick"], "the one is the other in a `poll_fn`"),
     (
         &["time::guest"],
         &["time::sleep"],
@@ -157,6 +188,11 @@ pub(crate) const THROUGH: &[Through] = &[
         &["streams::Server::serve_forever"],
         &["streams::Server::wait_closed"],
         "it waits for the end; dropping it closes the server, by its contract, `streams_server::who_serves_for_ever_closes_when_it_is_dropped_and_cancels_the_handlers`",
+    ),
+    (
+        &["streams::Exit::poll_ended"],
+        &["streams::ProcessHandle::wait"],
+        "the future keeps the place beside others between its polls",
     ),
     (
         &["streams::Process::end"],

@@ -1,7 +1,7 @@
 //! Every public function that waits has its place in the table of the universal tests, and the table names no other.
 //!
 //! The table is Rust, so that a row can hold its scene; what is read of it here are its strings that begin as the name of an
-//! operation does: `sync::Lock::acquire`, and after a comma in which case.
+//! operation does: `sync::Lock::acquire`, and after a comma in which case. A file counts only as far as it is part of the test.
 
 mod surface;
 
@@ -10,6 +10,7 @@ use crate::tree::{self, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use surface::Function;
 
+const TEST: &str = "tests/universal.rs";
 const ROWS: &str = "tests/universal";
 const THROUGH: &str = "tests/universal/through.rs";
 
@@ -28,6 +29,8 @@ pub(super) fn check(findings: &mut Vec<String>) {
     }
     let table = tree::sources(ROWS);
     compare(&functions, &named(&table, &crates), findings);
+    let test = tree::sources("tests").into_iter().find(|source| source.path == TEST);
+    strays(&test.expect("the universal tests are there"), &table, &crates, findings);
     for source in table.iter().filter(|source| source.path == THROUGH) {
         findings.extend(proof::missing(THROUGH, &source.text));
     }
@@ -50,6 +53,24 @@ fn compare(
     for (name, (path, line)) in named {
         if !functions.iter().any(|function| function.name == *name) {
             findings.push(format!("{path}:{line}: there is no public function `{name}`: take it out"));
+        }
+    }
+}
+
+/// Files that the test does not take in, and rows that it does not take up.
+fn strays(test: &Source, table: &[Source], crates: &BTreeSet<String>, findings: &mut Vec<String>) {
+    let code = test.bare_code();
+    let has = |what: &str| code.iter().any(|(_, line)| line.trim().trim_end_matches(',') == what);
+    for source in table {
+        let path = &source.path;
+        let within = path.strip_prefix(ROWS).and_then(|path| path.strip_prefix('/')).unwrap_or(path);
+        let module = within.trim_end_matches(".rs");
+        if !has(&format!("mod {module};")) {
+            findings.push(format!("{path}:1: {TEST} has no `mod {module};`: its rows are run by nobody"));
+        }
+        let is_rows = path != THROUGH && !named(std::slice::from_ref(source), crates).is_empty();
+        if is_rows && !has(&format!("{module}::rows()")) {
+            findings.push(format!("{path}:1: `rows` in {TEST} has no `{module}::rows()`: nobody runs them"));
         }
     }
 }
@@ -112,6 +133,29 @@ impl Lock {
             findings[0]
                 .starts_with("tests/universal/rows.rs:2: there is no public function `sync::Lock::get`")
         );
+    }
+
+    /// What is found of a file of rows beside this text of the test.
+    fn strays_of(test: &str) -> Vec<String> {
+        let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
+        let mut findings = Vec::new();
+        let table = [
+            source("tests/universal/locks.rs", "row(\"sync::Lock::acquire\")\n"),
+            source("tests/universal/through.rs", "(\"sync::Lock::acquire_owned\")\n"),
+            source("tests/universal/scene.rs", "struct Scene;\n"),
+        ];
+        strays(&source(TEST, test), &table, &BTreeSet::from(["sync".to_owned()]), &mut findings);
+        findings
+    }
+
+    #[test]
+    fn a_file_that_is_no_module_or_whose_rows_are_not_taken_up_is_found() {
+        let all = "mod locks;\nmod scene;\nmod through;\nlet rows = [\n    locks::rows(),\n];\n";
+        assert_eq!(strays_of(all), [""; 0]);
+        let gone = strays_of(&all.replace("mod scene;", "// mod scene;"));
+        assert!(matches!(&gone[..], [one] if one.starts_with("tests/universal/scene.rs:1: ")), "{gone:?}");
+        let idle = strays_of(&all.replace("    locks::rows(),", "    // locks::rows(),"));
+        assert!(matches!(&idle[..], [one] if one.contains("no `locks::rows()`")), "{idle:?}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What a crate offers to wait for: its public functions that are `async` or answer a future.
+//! What a crate offers to wait for: its public functions that are `async`, answer a future, or are a `poll_…` of its own,
+//! which answers `Poll` and is given a `Context` to be woken by.
 //!
 //! Read from the text as rustfmt lays it out: a block ends with a `}` as far in as its first line. What a macro makes is not
-//! seen, nor what waits through a `poll_…` of its own: a stream, a sink, the traits of reading and writing.
+//! seen, nor the methods of traits: a future, a stream, a sink, reading and writing.
 
 use crate::tree::Source;
 use std::collections::BTreeSet;
@@ -55,7 +56,8 @@ pub(super) fn functions(krate: &str, sources: &[Source]) -> BTreeSet<Function> {
             let Some((signature, is_async)) = function(&item.text, of_trait) else { return };
             let (name, answer) = name_and_answer(signature);
             let owns = within.filter(|_| !takes_self(signature));
-            let waits = is_async || is_future(answer, owns, &futures);
+            let waits =
+                is_async || is_future(answer, owns, &futures) || (!of_trait && is_poll(signature, answer));
             let owner = within.map(|owner| format!("{owner}::")).unwrap_or_default();
             let name = format!("{krate}::{owner}{name}");
             found.insert(Function { name, waits, path: source.path.clone(), line: item.line });
@@ -205,6 +207,13 @@ fn is_future(answer: &str, owner: Option<&String>, futures: &BTreeSet<String>) -
     answer.split(|letter: char| !letter.is_alphanumeric() && !"_&".contains(letter)).any(is_ours)
 }
 
+/// Whether it is polled. Without a `Context` to keep the waker of it looks only; who gets a shared one tells of another's
+/// poll.
+fn is_poll(signature: &str, answer: &str) -> bool {
+    let path = answer.split('<').next().unwrap_or(answer);
+    path.rsplit("::").next() == Some("Poll") && signature.contains("&mut Context<")
+}
+
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty())
 }
@@ -310,6 +319,27 @@ impl EventWait<'_> {
 }
 ";
         check(text, &["EventWait::named", "EventWait::new*"]);
+    }
+
+    #[test]
+    fn a_poll_of_its_own_waits_and_a_look_or_a_traits_does_not() {
+        let of_event = |function: &str| format!("impl Event {{\n    {function} {{\n    }}\n}}\n");
+        check(
+            &of_event("pub fn poll_set(&self, cx: &mut Context<'_>) -> Poll<Option<u8>>"),
+            &["Event::poll_set*"],
+        );
+        check("pub fn poll_set(\n    cx: &mut Context<'_>,\n) -> task::Poll<()> {\n}\n", &["poll_set*"]);
+        check(
+            "pub trait Theirs {\n    fn poll_it(&self, cx: &mut Context<'_>) -> Poll<()>;\n}\n",
+            &["Theirs::poll_it"],
+        );
+        check(&of_event("pub fn look(&self) -> Poll<()>"), &["Event::look"]);
+        check("pub fn noted<T>(polled: Poll<T>, cx: &Context<'_>) -> Poll<T> {\n}\n", &["noted"]);
+        check(&of_event("fn poll_ours(&self, cx: &mut Context<'_>) -> Poll<()>"), &[]);
+        check(
+            "impl Stream for Event {\n    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<()> {\n    }\n}\n",
+            &[],
+        );
     }
 
     #[test]
