@@ -4,6 +4,7 @@
 //! `tree` (the workspace as files), `models` (building and running the models).
 
 mod bench;
+mod check;
 mod ci;
 mod counts;
 mod coverage;

@@ -3,6 +3,7 @@
 mod bare;
 
 use crate::sh;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A library crate: its folder under `crates/`, and its package name.
@@ -148,6 +149,59 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     });
     found.sort();
     found
+}
+
+/// The folder of the package that is called so.
+pub(crate) fn folder_of(package: &str) -> Option<String> {
+    let manifests = files("", "toml").into_iter().filter(|file| file.ends_with("Cargo.toml"));
+    let mut folders = manifests.filter_map(|file| {
+        let name = manifest(&file).get("package")?.get("name")?.as_str()?.to_owned();
+        (name == package).then(|| relative(file.parent().unwrap_or(sh::root())))
+    });
+    folders.next()
+}
+
+/// What becomes of a file, given its path and its text; none: it stays as it is.
+pub(crate) type Change<'a> = dyn Fn(&str, &str) -> Result<Option<String>, String> + 'a;
+
+/// Makes `target` the same as the workspace, save for what `change` makes of a file. What did
+/// not change keeps its time, so that little is built anew; what is gone here goes there too.
+pub(crate) fn copy(target: &Path, change: &Change<'_>) -> Result<(), String> {
+    let mut findings = Vec::new();
+    let mut kept = BTreeSet::new();
+    walk(sh::root(), &mut |file| {
+        let path = relative(&file);
+        let copied = copy_file(&file, &target.join(&path), &|text| change(&path, text));
+        findings.extend(copied.err().map(|error| format!("{path}: {error}")));
+        kept.insert(path);
+    });
+    walk(target, &mut |file| {
+        let path = file.strip_prefix(target).unwrap_or(&file).to_string_lossy().into_owned();
+        if !kept.contains(&path) {
+            let removed = std::fs::remove_file(&file);
+            findings.extend(removed.err().map(|error| format!("{}: {error}", file.display())));
+        }
+    });
+    if findings.is_empty() { Ok(()) } else { Err(findings.join("\n")) }
+}
+
+fn copy_file(
+    file: &Path,
+    target: &Path,
+    change: &dyn Fn(&str) -> Result<Option<String>, String>,
+) -> Result<(), String> {
+    let told = |error: std::io::Error| error.to_string();
+    let bytes = std::fs::read(file).map_err(told)?;
+    let changed = std::str::from_utf8(&bytes).ok().map(change).transpose()?.flatten();
+    let bytes = changed.map_or(bytes, String::into_bytes);
+    if std::fs::read(target).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    target.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(told)?;
+    std::fs::write(target, bytes).map_err(told)?;
+    // A script has to stay one.
+    let mode = std::fs::metadata(file).map_err(told)?.permissions();
+    std::fs::set_permissions(target, mode).map_err(told)
 }
 
 /// Calls `visit` with each file below, build output and git's own left out.
