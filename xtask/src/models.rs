@@ -167,13 +167,6 @@ pub(crate) enum Verdict {
     Unexplored(String),
 }
 
-impl Verdict {
-    /// A failure that could also be an accident of the run: to be looked at before it counts as a kill.
-    pub(crate) fn is_weak(&self) -> bool {
-        matches!(self, Self::Branches | Self::TimeOut | Self::Unexplored(_))
-    }
-}
-
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -16,16 +16,18 @@
 //! wake, unpark, notify left out
 //! ```
 //!
-//! A race, an assertion, a deadlock or a leak kills. A time-out or loom's limit of branches kills weakly: such a mutant
-//! is listed, to be looked at.
+//! A race, an assertion, a deadlock or a leak kills. A time-out or loom's limit of branches kills weakly, since it could
+//! be an accident of the run: such a mutant was looked at, and stands in `ordmut.toml` with the verdict `weak`.
 
 mod sites;
 
 use crate::models::{self, Model, Pass, Programs, Verdict};
-use crate::{Outcome, sh, tree};
+use crate::{Outcome, proof, sh, tree};
 use sites::Site;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+const TABLE: &str = "crates/loom-tests/ordmut.toml";
 
 /// As in the quick run: a weakened ordering that needs three preemptions to show is better served by a smaller model.
 const PREEMPTIONS: Option<u32> = Some(2);
@@ -78,6 +80,15 @@ impl Mutant {
             "fail" => format!("{} {operation} fails once", place.shown()),
             weaker => format!("{} {operation}{which} {written} -> {weaker}", place.shown()),
         }
+    }
+
+    /// The entry that would explain it, to be filled in.
+    fn entry(&self, verdict: &str) -> String {
+        let Self { name, change, .. } = self;
+        format!(
+            "ordmut.toml:\n    [[survivor]]\n    site = \"{name}\"\n    change = \"{change}\"\n    verdict = \"{verdict}\"\n    \
+             why = \"...\"\n    test = [\"FILE::NAME\"]"
+        )
     }
 }
 
@@ -198,7 +209,7 @@ fn fate(programs: &Programs, mutant: &Mutant, models: &[(Duration, Model)]) -> F
             match run.verdict {
                 // Less to explore is no failure: the mutant may have left out a fast path.
                 Verdict::Passed | Verdict::Unexplored(_) => {}
-                verdict if verdict.is_weak() => weak = weak.or(Some((verdict, by))),
+                verdict @ (Verdict::Branches | Verdict::TimeOut) => weak = weak.or(Some((verdict, by))),
                 verdict => return Fate::Killed(verdict, by),
             }
         }
@@ -233,12 +244,19 @@ fn report(
                 println!("{shown}: killed by {by}: {verdict}");
                 killed += 1;
             }
-            Fate::Weak(verdict, by) if !may_happen => {
+            _ if may_happen => println!("{shown}: stands it"),
+            Fate::Weak(verdict, by) => {
                 println!("{shown}: WEAKLY killed by {by}: {verdict}");
                 weak += 1;
+                match verdicts.find(mutant, true) {
+                    Some((at, _)) => drop(used.insert(at)),
+                    None => failures.push(format!(
+                        "{shown}: {by} notices by a {verdict} only. Make a model fail, or look at it and explain it in {}",
+                        mutant.entry("weak")
+                    )),
+                }
             }
-            _ if may_happen => println!("{shown}: stands it"),
-            _ => match verdicts.find(mutant) {
+            Fate::Survived => match verdicts.find(mutant, false) {
                 Some((at, entry)) => {
                     println!("{shown}: survives, {}: {}", entry.verdict, entry.why);
                     used.insert(at);
@@ -248,10 +266,8 @@ fn report(
                 None => {
                     println!("{shown}: SURVIVES");
                     failures.push(format!(
-                        "{shown}: no model notices. Weaken it for good, write the model that fails, or explain it in \
-                         ordmut.toml:\n    [[survivor]]\n    site = \"{}\"\n    change = \"{}\"\n    verdict = \
-                         \"loom-cannot\"\n    why = \"...\"\n    test = \"...\"",
-                        mutant.name, mutant.change
+                        "{shown}: no model notices. Weaken it for good, write the model that fails, or explain it in {}",
+                        mutant.entry("loom-cannot")
                     ));
                 }
             },
@@ -273,7 +289,10 @@ fn report(
     }
 }
 
-/// `ordmut.toml`: the mutants that nobody kills, each with its reason.
+/// What `verdict` may say in `ordmut.toml`.
+const VERDICTS: &[&str] = &["loom-cannot", "harmless", "weak"];
+
+/// `ordmut.toml`: the mutants that nobody kills, or not well, each with its reason.
 struct Verdicts(Vec<Entry>);
 
 struct Entry {
@@ -281,33 +300,26 @@ struct Entry {
     change: String,
     verdict: String,
     why: String,
+    /// Names of tests: `FILE::NAME`.
+    tests: Vec<String>,
 }
 
 impl Verdicts {
     fn read() -> Result<Self, String> {
-        let table = tree::manifest(&sh::root().join("crates/loom-tests/ordmut.toml"));
-        let survivors =
-            table.get("survivor").and_then(|survivors| survivors.as_array()).cloned().unwrap_or_default();
-        let entries = survivors.iter().map(|survivor| {
-            let text = |key: &str| {
-                let value = survivor.get(key).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
-                value.map(str::to_owned).ok_or_else(|| format!("ordmut.toml: a [[survivor]] without `{key}`: {survivor:?}"))
-            };
-            let verdict = text("verdict")?;
-            if !["loom-cannot", "harmless"].contains(&verdict.as_str()) {
-                return Err(format!(
-                    "ordmut.toml: `{verdict}` is no verdict: `loom-cannot` (say which test covers it) or `harmless` (say \
-                     why); what is too strong is weakened, what has no model gets one"
-                ));
-            }
-            text("test")?;
-            Ok(Entry { site: text("site")?, change: text("change")?, verdict, why: text("why")? })
-        });
-        entries.collect::<Result<_, _>>().map(Self)
+        Self::parse(&tree::manifest(&sh::root().join(TABLE)))
     }
 
-    fn find(&self, mutant: &Mutant) -> Option<(usize, &Entry)> {
-        let fits = |entry: &Entry| entry.site == mutant.name && entry.change == mutant.change;
+    fn parse(table: &toml::Table) -> Result<Self, String> {
+        let survivors =
+            table.get("survivor").and_then(|survivors| survivors.as_array()).cloned().unwrap_or_default();
+        survivors.iter().map(Entry::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The entry of this mutant: about a weak kill, or about none.
+    fn find(&self, mutant: &Mutant, weak: bool) -> Option<(usize, &Entry)> {
+        let fits = |entry: &Entry| {
+            entry.site == mutant.name && entry.change == mutant.change && (entry.verdict == "weak") == weak
+        };
         self.0.iter().enumerate().find(|(_, entry)| fits(entry))
     }
 
@@ -321,10 +333,76 @@ impl Verdicts {
         stale
             .map(|(_, entry)| {
                 format!(
-                    "ordmut.toml: `{}` {}: killed now, or gone: remove the entry",
-                    entry.site, entry.change
+                    "ordmut.toml: `{}` {} is not {}: killed now, or gone: remove the entry",
+                    entry.site, entry.change, entry.verdict
                 )
             })
             .collect()
+    }
+}
+
+impl Entry {
+    fn parse(entry: &toml::Value) -> Result<Self, String> {
+        let without = |key: &str| format!("ordmut.toml: a [[survivor]] without `{key}`: {entry:?}");
+        let text = |key: &str| {
+            let value = entry.get(key).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
+            value.map(str::to_owned).ok_or_else(|| without(key))
+        };
+        let verdict = text("verdict")?;
+        if !VERDICTS.contains(&verdict.as_str()) {
+            return Err(format!(
+                "ordmut.toml: `{verdict}` is no verdict: `loom-cannot` (say which test covers it), `harmless` (say why) or \
+                 `weak` (killed by a time-out or a limit: say why no model can fail); what is too strong is weakened, \
+                 what has no model gets one"
+            ));
+        }
+        let tests = entry.get("test").and_then(|tests| tests.as_array()).ok_or_else(|| without("test"))?;
+        let tests: Vec<_> = tests.iter().filter_map(|test| test.as_str()).map(str::to_owned).collect();
+        if tests.is_empty() {
+            return Err(without("test"));
+        }
+        Ok(Self { site: text("site")?, change: text("change")?, verdict, why: text("why")?, tests })
+    }
+}
+
+/// What is wrong with `ordmut.toml` as it is: for `tidy`, which takes no time.
+pub(crate) fn stale() -> Vec<String> {
+    match Verdicts::read() {
+        Err(why) => vec![why],
+        Ok(verdicts) => {
+            let names = verdicts.0.iter().flat_map(|entry| &entry.tests);
+            names.flat_map(|name| proof::missing(TABLE, &format!("`{name}`"))).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(verdict: &str, test: &str) -> Result<Verdicts, String> {
+        let text = format!(
+            "[[survivor]]\nsite = \"a.rs f load\"\nchange = \"Relaxed\"\nwhy = \"so\"\nverdict = \"{verdict}\"\n{test}"
+        );
+        Verdicts::parse(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_entry_names_its_tests_in_a_list() {
+        assert_eq!(parsed("weak", "test = [\"a::b\", \"c::d\"]").unwrap().0[0].tests, ["a::b", "c::d"]);
+        for test in ["test = \"a::b, and five more\"", "test = []", ""] {
+            assert!(parsed("weak", test).is_err(), "{test}");
+        }
+        assert!(parsed("fine", "test = [\"a::b\"]").is_err());
+    }
+
+    #[test]
+    fn a_weak_kill_needs_an_entry_that_says_weak() {
+        let site = Site::parse("crates/sync/src/a.rs:1:1 load 0 Acquire").unwrap();
+        let mutant = Mutant { site, name: "a.rs f load".into(), change: "Relaxed" };
+        let weak = parsed("weak", "test = [\"a::b\"]").unwrap();
+        assert!(weak.find(&mutant, true).is_some() && weak.find(&mutant, false).is_none());
+        let harmless = parsed("harmless", "test = [\"a::b\"]").unwrap();
+        assert!(harmless.find(&mutant, true).is_none() && harmless.find(&mutant, false).is_some());
     }
 }

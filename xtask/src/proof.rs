@@ -122,7 +122,10 @@ fn survivors(text: &mut String) -> std::fmt::Result {
     }
     for entry in survivors {
         let (site, change, why) = (value(&entry, "site"), value(&entry, "change"), value(&entry, "why"));
-        writeln!(text, "- `{site}`, {change}: {why} Covered by: {}", value(&entry, "test"))?;
+        let tests = entry.get("test").and_then(|tests| tests.as_array()).cloned().unwrap_or_default();
+        let tests = tests.iter().filter_map(|test| test.as_str()).map(|test| format!("`{test}`"));
+        let tests = tests.collect::<Vec<_>>().join(", ");
+        writeln!(text, "- `{site}`, {change}, {}: {why} Covered by: {tests}", value(&entry, "verdict"))?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod waits;
 
 pub(crate) use layers::dependencies;
 
-use crate::{Outcome, plant};
+use crate::{Outcome, ordmut, plant};
 
 /// Runs every rule, and names every place that breaks one.
 pub(crate) fn run() -> Outcome {
@@ -25,6 +25,7 @@ pub(crate) fn run() -> Outcome {
     waits::check(&mut findings);
     named::check(&mut findings);
     findings.extend(plant::stale());
+    findings.extend(ordmut::stale());
     if findings.is_empty() {
         return Ok(());
     }
