@@ -1,4 +1,4 @@
-//! `cargo xtask ordmut`: is every ordering and every wake-up needed?
+//! `cargo xtask ordmut`: is every ordering needed, and every wake-up that a model reaches?
 //!
 //! The models are built once. Each runs once in list mode, which says which sites it reaches. Then each site is changed
 //! in each way that weakens it, one at a time and by an environment variable, and the models that reach the site run,

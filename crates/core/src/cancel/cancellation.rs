@@ -28,15 +28,15 @@ pub struct Cancellation {
     origin: Origin,
 }
 
-/// Which cancellation a request stands for: the same one in each scope and task that was asked by it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Which cancellation a request stands for: the same one in each scope and task that was asked by it. Of two the greater is newer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Origin(usize);
 
 impl Cancellation {
     /// One that is like no other.
     pub fn new(reason: impl Into<Reason>) -> Self {
         static LAST: GlobalAtomicUsize = GlobalAtomicUsize::new(0);
-        // ORDERING: Relaxed: only that no two are the same.
+        // ORDERING: Relaxed: no two are the same, and the numbers of one place grow.
         Self { reason: reason.into(), origin: Origin(LAST.fetch_add(1, Ordering::Relaxed)) }
     }
 

@@ -19,6 +19,7 @@ use super::turn::PATIENCE;
 use crate::shim::atomic::{AtomicBool, Ordering, fence};
 use crate::shim::{Arc, Mutex, MutexGuard};
 use crate::wake_batch::for_each;
+use std::cmp;
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
@@ -42,7 +43,7 @@ struct State {
     /// Wakes the scope. Foreign: goes out of the lock before it is woken or dropped.
     waker: Option<Waker>,
     requests: VecDeque<Request>,
-    /// Which cancellation came last, open or not.
+    /// The newest of the cancellations that came, open or not.
     newest: Option<Origin>,
     next_id: u64,
     /// Catchers that were asked and not passed over, with the request they were asked for. Those that have delivered since
@@ -512,11 +513,17 @@ impl Request {
 }
 
 impl State {
-    /// Whether this cancellation is open here, or was the last one: who hands it in may come when it has been answered.
+    /// Whether this cancellation is open here, or is the newest that came: who hands it in may come when it has been answered.
+    /// One that is newer than all that came needs no search.
     fn has_had(&self, cancellation: &Cancellation) -> bool {
-        let origin = cancellation.origin();
-        self.newest == Some(origin)
-            || self.requests.iter().any(|request| request.cancellation.origin() == origin)
+        let origin = Some(cancellation.origin());
+        match origin.cmp(&self.newest) {
+            cmp::Ordering::Greater => false,
+            cmp::Ordering::Equal => true,
+            cmp::Ordering::Less => {
+                self.requests.iter().any(|request| Some(request.cancellation.origin()) == origin)
+            }
+        }
     }
 
     /// Opens a request, unless the scope has ended.
@@ -524,7 +531,7 @@ impl State {
         if self.life == Life::Ended {
             return false;
         }
-        self.newest = Some(cancellation.origin());
+        self.newest = self.newest.max(Some(cancellation.origin()));
         let id = self.next_id;
         self.next_id += 1;
         self.was_asked = true;
