@@ -7,6 +7,8 @@ use std::fmt;
 
 /// One cancellation: of each who is asked by it, it is one request, however often and by whomever it is asked.
 ///
+/// (It is a new one where it has been answered and a newer cancellation has come since.)
+///
 /// Whoever is cancelled while it awaits a task hands that on to the task ([`Requests::hand_in`](super::Requests::hand_in)). If both
 /// were asked for the same cause, that is the same cancellation, which the task has had; as a second request it would strike the
 /// clean-up that the first one caused. So who ends several at once (a group, a loop) makes one of these for all.
